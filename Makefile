@@ -1,0 +1,61 @@
+# The only commands anyone needs. Each does all of its own set-up in .venv; nothing is installed by hand.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+PIP := $(RUN) -m pip install --quiet --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help setup serve test check export bench finetune-digits lock clean
+
+help: ## List these commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(VENV)/dev.stamp ## Everything: service, export (torch), tests and linters
+
+serve: $(VENV)/service.stamp ## Serve the bundles in models/ on :8000, metrics on :9000 (no torch)
+	$(RUN) -m service $(ARGS)
+
+test: $(VENV)/dev.stamp ## Run the whole test suite
+	$(RUN) -m pytest $(ARGS)
+
+check: $(VENV)/dev.stamp ## Lint and type-check
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+
+export: $(VENV)/export.stamp ## Export a checkpoint: make export SOURCE=file NAME=name ARGS=...
+	$(RUN) -m model_export export "$(SOURCE)" --name "$(NAME)" $(ARGS)
+
+bench: $(VENV)/dev.stamp ## Measure the engine and the service on this machine
+	$(RUN) -m benchmarks $(ARGS)
+
+finetune-digits: $(VENV)/export.stamp ## Train the embedded default again and rebuild models/digits
+	$(RUN) -m model_export finetune --from XS/4 --data digits --out runs/digits.safetensors
+	$(RUN) -m model_export export runs/digits.safetensors --name digits --replace
+
+lock: ## Resolve the pinned requirements again (needs uv)
+	uv pip compile $(LOCK) -o requirements/service.txt pyproject.toml
+	uv pip compile $(LOCK) -o requirements/export.txt -c requirements/service.txt -c requirements/torch.txt --extra export pyproject.toml
+	uv pip compile $(LOCK) -o requirements/dev.txt -c requirements/export.txt -c requirements/torch.txt --extra dev pyproject.toml
+LOCK := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-package torch
+
+clean: ## Remove the virtual environment and caches
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 14) else "Python 3.11 to 3.13 is needed; set PYTHON=")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/service.stamp: requirements/service.txt | $(VENV)/bin/python
+	$(PIP) --require-hashes -r requirements/service.txt
+	touch $@
+
+$(VENV)/export.stamp: requirements/export.txt requirements/torch.txt | $(VENV)/bin/python
+	$(PIP) --require-hashes -r requirements/export.txt
+	$(PIP) -r requirements/torch.txt
+	touch $@
+
+$(VENV)/dev.stamp: requirements/dev.txt requirements/torch.txt | $(VENV)/bin/python
+	$(PIP) --require-hashes -r requirements/dev.txt
+	$(PIP) -r requirements/torch.txt
+	touch $@

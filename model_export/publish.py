@@ -1,0 +1,162 @@
+"""Checkpoint -> bundle: trace, prove, describe, and only then let it appear in the repository."""
+
+import hashlib
+import importlib.metadata
+import io
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from model_export.checkpoint import Checkpoint
+from model_export.onnx_export import export_onnx
+from model_export.parity import check_parity, pipeline, reference_logits, tolerance_of
+from service import __version__
+from service.bundle import load_bundle, sha256_of
+from service.golden import GoldenImages
+from service.manifest import SCHEMA_VERSION, Golden, Manifest, Source
+from service.onnx_engine import OnnxEngine
+
+_TOOLS = ("mixer-serving", "torch", "onnx", "onnxscript", "onnxruntime", "numpy", "pillow")
+# Other hosts round otherwise and other Pillow releases resample otherwise; a wrong pipeline is off by far more.
+_GOLDEN_SLACK = 10
+
+
+class PublishError(Exception):
+    """A bundle that cannot be put where it was asked for; the message says why."""
+
+
+def publish(
+    checkpoint: Checkpoint,
+    source: Path,
+    *,
+    repository: Path,
+    name: str,
+    version: str | None,
+    labels: tuple[str, ...] | None,
+    golden: dict[str, bytes],
+    replace: bool = False,
+) -> Path:
+    """Write <repository>/<name>/<version>/ and return it. `golden` are encoded images by file name.
+
+    Without `version` the next free one is taken. Raises PublishError if the version exists (unless `replace`) or
+    the labels do not fit, GateError if parity fails; the repository is then as it was.
+    """
+    labels = labels or checkpoint.labels
+    if labels and len(labels) != checkpoint.config.classes:
+        raise PublishError(f"{len(labels)} labels for {checkpoint.config.classes} classes")
+    version = version or _next_version(repository / name)
+    target = repository / name / version
+    if target.exists() and not replace:
+        raise PublishError(f"{target} exists; choose another --version, or --replace it")
+    with tqdm(total=4, desc="export", unit="step") as progress, _staged(target) as bundle:
+        progress.set_postfix_str("trace")
+        files = {"model.onnx": export_onnx(checkpoint)}
+        (bundle / "model.onnx").write_bytes(files["model.onnx"])
+        progress.update()
+
+        progress.set_postfix_str("parity")
+        prepare = pipeline(checkpoint.preprocessing)
+        pixels = np.stack([prepare(image) for image in golden.values()])
+        logits = reference_logits(checkpoint, pixels)
+        parity = check_parity(bundle / "model.onnx", pixels, logits)
+        progress.update()
+
+        progress.set_postfix_str("describe")
+        files |= {f"golden/{file}": data for file, data in golden.items()}
+        files["golden/logits.npy"] = _npy(logits)
+        if labels:
+            files["labels.txt"] = "".join(f"{label}\n" for label in labels).encode()
+        config = checkpoint.config
+        manifest = Manifest(
+            schema_version=SCHEMA_VERSION,
+            name=name,
+            version=version,
+            task="image-classification",
+            variant=config.variant,
+            patch=config.patch,
+            image_size=config.image_size,
+            classes=config.classes,
+            parameters=config.parameters,
+            gmacs=config.macs / 1e9,
+            gelu=config.gelu,
+            layer_norm_eps=config.layer_norm_eps,
+            precision="fp32",
+            preprocessing=checkpoint.preprocessing,
+            labels="labels.txt" if labels else None,
+            source=Source(kind=checkpoint.layout, reference=source.name, sha256=sha256_of(source)),
+            evaluation=checkpoint.evaluation,
+            parity=parity,
+            golden=Golden(
+                images=[f"golden/{file}" for file in golden],
+                logits="golden/logits.npy",
+                tolerance=_GOLDEN_SLACK * tolerance_of(logits),
+            ),
+            files={file: hashlib.sha256(data).hexdigest() for file, data in files.items()},
+            tools={tool: _version_of(tool) for tool in _TOOLS},
+        )
+        _write(bundle, files | {"manifest.json": manifest.model_dump_json(indent=2).encode() + b"\n"})
+        progress.update()
+
+        progress.set_postfix_str("verify")
+        verify(bundle)
+        progress.update()
+    return target
+
+
+def verify(path: Path) -> float:
+    """Check a bundle as the service does at start: sha256, and the golden images through the whole pipeline.
+
+    The golden logits are the reference's, so this is parity, on this machine. Returns the largest absolute error;
+    raises BundleError, EngineError or GoldenMismatch.
+    """
+    bundle = load_bundle(path)
+    golden = GoldenImages(bundle, pipeline(bundle.manifest.preprocessing))
+    engine = OnnxEngine(bundle.model_path, threads=1, providers=["CPUExecutionProvider"])
+    return golden.check(engine.run(golden.pixels))
+
+
+@contextmanager
+def _staged(target: Path) -> Iterator[Path]:
+    """A folder beside `target` that takes its place if the block succeeds and vanishes if it does not."""
+    made = [parent for parent in (target.parent, *target.parent.parents) if not parent.exists()]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        bundle = staging / "new"
+        bundle.mkdir()
+        yield bundle
+        if target.exists():
+            target.rename(staging / "old")
+        bundle.rename(target)
+    finally:
+        shutil.rmtree(staging)
+        for parent in made:  # innermost first; those that now hold something stay
+            if not any(parent.iterdir()):
+                parent.rmdir()
+
+
+def _write(bundle: Path, files: dict[str, bytes]) -> None:
+    for name, data in files.items():
+        path = bundle / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(data)
+
+
+def _npy(array: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array, allow_pickle=False)
+    return file.getvalue()
+
+
+def _next_version(model: Path) -> str:
+    versions = [int(path.name) for path in model.glob("*") if path.name.isdecimal()]
+    return str(max(versions, default=0) + 1)
+
+
+def _version_of(tool: str) -> str:
+    return __version__ if tool == "mixer-serving" else importlib.metadata.version(tool).partition("+")[0]

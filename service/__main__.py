@@ -1,0 +1,80 @@
+"""`python -m service` (console script `mixer-serve`): read the settings, build the replica, serve until SIGTERM."""
+
+import logging
+import socket
+import sys
+
+import uvicorn
+from prometheus_client import start_http_server
+from pydantic import ValidationError
+from pydantic_settings import CliApp
+
+from service.app import build_replica, create_app
+from service.bundle import BundleError
+from service.golden import GoldenMismatch
+from service.logs import configure_logging
+from service.metrics import Metrics
+from service.onnx_engine import EngineError
+from service.server import DrainingServer
+from service.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+def main() -> None:
+    """Serve. Exits with 2 for unusable settings, 1 if a model or a port cannot be had, 0 after a drain."""
+    try:
+        settings = CliApp.run(Settings)
+    except ValidationError as error:
+        _explain(error)
+        sys.exit(2)
+    configure_logging(settings.log_format)
+    metrics = Metrics()
+    try:
+        # A thread of its own, which answers while the event loop is busy.
+        metrics_server, _ = start_http_server(settings.metrics_port, settings.host, metrics.registry)
+    except OSError as error:
+        sys.exit(f"mixer-serve: MIXER_METRICS_PORT {settings.metrics_port}: {error.strerror}")
+    try:
+        listener = _bind(settings.host, settings.port)
+    except OSError as error:
+        sys.exit(f"mixer-serve: MIXER_PORT {settings.port}: {error.strerror}")
+    try:
+        replica = build_replica(settings, metrics)
+    except (BundleError, EngineError, GoldenMismatch, OSError, ValueError) as error:
+        sys.exit(f"mixer-serve: {error}")
+    log.info("listening on port %d, metrics on port %d", listener.getsockname()[1], metrics_server.server_port)
+    config = uvicorn.Config(
+        create_app(replica),
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        ws="none",
+        lifespan="on",
+        timeout_keep_alive=75,  # longer than the 60 s of common load balancers, so that they close first
+    )
+    DrainingServer(config, replica).run(sockets=[listener])
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    """Take the port before the models are loaded; connections are refused until the server listens on it."""
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    listener = socket.socket(family, kind, protocol)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(address)
+    listener.setblocking(False)
+    return listener
+
+
+def _explain(error: ValidationError) -> None:
+    lines = [
+        f"MIXER_{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}"
+        if e["loc"]
+        else e["msg"].removeprefix("Value error, ")
+        for e in error.errors()
+    ]
+    print("\n".join(f"mixer-serve: {line}" for line in lines), file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""How many cores this process may use, and how they are split between decoding and the engine."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+def allowed_cores(root: Path = Path("/")) -> float:
+    """Cores this process may use: its CPU affinity, capped by every cgroup (v1 or v2) quota above it.
+
+    May be fractional (a container limited to half a core). `root` is where /proc and /sys are looked up.
+    """
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min([float(affinity), *_quotas(root)])
+
+
+def _quotas(root: Path) -> list[float]:
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return []
+    quotas = []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":  # the v2 hierarchy
+            base, read = root / "sys/fs/cgroup", _quota_v2
+        elif "cpu" in controllers.split(","):
+            base, read = root / "sys/fs/cgroup/cpu", _quota_v1
+        else:
+            continue
+        # In a container the path may be the host's while the mount shows only our own part: try every ancestor.
+        group = Path(path.lstrip("/"))
+        quotas += [quota for part in (group, *group.parents) if (quota := read(base / part)) is not None]
+    return quotas
+
+
+def _quota_v2(group: Path) -> float | None:
+    try:
+        quota, period = (group / "cpu.max").read_text().split()
+    except (OSError, ValueError):
+        return None
+    return None if quota == "max" else int(quota) / int(period)
+
+
+def _quota_v1(group: Path) -> float | None:
+    try:
+        quota = int((group / "cpu.cfs_quota_us").read_text())
+        period = int((group / "cpu.cfs_period_us").read_text())
+    except (OSError, ValueError):
+        return None
+    return None if quota <= 0 else quota / period
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadBudget:
+    """The one split of the allowed cores: decode + engine threads <= cores, each at least 1."""
+
+    cores: float
+    decode_threads: int
+    engine_threads: int
+
+
+def thread_budget(cores: float, engine_threads: int = 0) -> ThreadBudget:
+    """Split `cores`: the engine gets three quarters unless `engine_threads` says how many; decoding gets the rest.
+
+    Below two cores both still need a thread each; they then take turns on what there is.
+    """
+    whole = max(1, int(cores))
+    engine = engine_threads or max(1, min(whole - 1, round(whole * 0.75)))
+    return ThreadBudget(cores, max(1, whole - engine), engine)

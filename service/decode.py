@@ -1,0 +1,106 @@
+"""Encoded bytes -> RGB image, with every damage found here and nothing decoded that is too large."""
+
+import io
+import warnings
+from dataclasses import dataclass
+
+from PIL import ExifTags, Image
+
+from service.errors import ImageTooLarge, InvalidImage, MalformedRequest, UnsupportedImage
+
+# Leading bytes of the accepted formats. A file is what it starts with, whatever it is called.
+_SIGNATURES = (
+    ("JPEG", b"\xff\xd8\xff"),
+    ("PNG", b"\x89PNG\r\n\x1a\n"),
+    ("GIF", b"GIF87a"),
+    ("GIF", b"GIF89a"),
+    ("BMP", b"BM"),
+    ("TIFF", b"II*\x00"),
+    ("TIFF", b"MM\x00*"),
+)
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+
+# EXIF orientation -> the operation that turns the stored pixels upright.
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+# Our own limit is checked before any pixel is decoded; Pillow's would warn below it and contradict it above.
+Image.MAX_IMAGE_PIXELS = None
+# Odd metadata is nobody's concern if the pixels decode.
+warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
+
+
+@dataclass(frozen=True, slots=True)
+class ImageInfo:
+    """What the client is told about its image; width and height are those of the upright image."""
+
+    width: int
+    height: int
+    format: str
+    orientation_applied: bool
+
+
+def decode(data: bytes, max_pixels: int) -> tuple[Image.Image, ImageInfo]:
+    """Decode the first frame to upright RGB: EXIF orientation applied, transparency flattened on white.
+
+    16-bit gray is scaled to 8 bits; palette, gray and CMYK are converted; ICC profiles are ignored.
+
+    Raises:
+        MalformedRequest: `data` is empty.
+        UnsupportedImage: the bytes do not begin like an accepted format.
+        ImageTooLarge: the header announces more than `max_pixels` pixels.
+        InvalidImage: the bytes are truncated or damaged.
+    """
+    if not data:
+        raise MalformedRequest("the image is empty", reason="empty_image")
+    format_ = _sniff(data)
+    try:
+        with Image.open(io.BytesIO(data), formats=[format_]) as image:
+            if image.width * image.height > max_pixels:
+                raise ImageTooLarge(
+                    f"the image has {image.width}x{image.height} pixels; at most {max_pixels} are accepted"
+                )
+            announced = _orientation(image)
+            image.load()
+            orientation = _orientation(image)  # a PNG's may follow its pixels; a TIFF is turned by Pillow on load
+            rgb = _to_rgb(image)
+    except ImageTooLarge:
+        raise
+    # Pillow's decoders raise whatever the damage provokes: OSError, SyntaxError, struct.error, ValueError, ...
+    except Exception as error:
+        raise InvalidImage(f"the {format_} data is truncated or damaged") from error
+    if orientation in _UPRIGHT:
+        rgb = rgb.transpose(_UPRIGHT[orientation])
+    return rgb, ImageInfo(rgb.width, rgb.height, format_, orientation in _UPRIGHT or announced in _UPRIGHT)
+
+
+def _sniff(data: bytes) -> str:
+    for format_, signature in _SIGNATURES:
+        if data.startswith(signature):
+            return format_
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "WEBP"
+    raise UnsupportedImage(f"not an accepted image format; accepted: {', '.join(FORMATS)}")
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # damaged EXIF beside intact pixels: show them as stored
+        return 1
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):  # 16-bit gray; Pillow's own conversion would clip it to white
+        return image.convert("I").point(lambda value: value * (1 / 257) + 0.5).convert("L").convert("RGB")
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), rgba).convert("RGB")
+    return image.convert("RGB")

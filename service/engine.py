@@ -1,0 +1,20 @@
+"""The engine's interface: one method and a shape."""
+
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+PixelBatch = npt.NDArray[np.uint8]  # [N, H, W, 3] RGB
+LogitBatch = npt.NDArray[np.float32]  # [N, classes]
+
+
+class Engine(Protocol):
+    """Runs passes. Called from one thread at a time."""
+
+    @property
+    def threads(self) -> int:
+        """Cores that a pass occupies."""
+
+    def run(self, pixels: PixelBatch) -> LogitBatch:
+        """One pass over uint8 [N, H, W, 3] -> float32 [N, classes]; row i answers image i alone."""

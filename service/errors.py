@@ -1,0 +1,112 @@
+"""Every way a request can fail, and the only place that knows status codes.
+
+    ServiceError
+    |-- MalformedRequest      400  the request cannot be understood
+    |-- Unauthorized          401  API key missing or unknown
+    |-- UnknownModel          404  no such model or version is loaded
+    |-- PayloadTooLarge       413  body over the limit
+    |   `-- ImageTooLarge     413  pixels over the limit, read from the header before decoding
+    |-- UnsupportedImage      415  not an accepted image format
+    |-- InvalidImage          422  an accepted format that does not decode
+    |-- Overloaded            429  over capacity: retry after the time given
+    |-- ClientGone            499  the client left before its answer (nobody reads this one)
+    |-- EngineFailure         500  a fault of ours
+    |-- NotReady              503  not ready, or shutting down
+    `-- DeadlineExceeded      504  the deadline passed before the answer
+
+Messages are public: they describe the request, never our internals. `outcome` is the label under which the
+image is counted in `mixer_images_total`; None means that no image was admitted.
+"""
+
+from typing import ClassVar
+
+
+class ServiceError(Exception):
+    """Base of all failures that a client may see."""
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal"
+    outcome: ClassVar[str | None] = None
+
+    def __init__(self, message: str, *, reason: str | None = None, retry_after: int | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.reason = reason  # machine-readable detail
+        self.retry_after = retry_after  # seconds
+
+    def body(self) -> dict[str, str]:
+        """The fields of the JSON error object."""
+        fields = {"code": self.code, "message": self.message}
+        return fields | {"reason": self.reason} if self.reason else fields
+
+
+class MalformedRequest(ServiceError):
+    """The request cannot be understood."""
+
+    status, code, outcome = 400, "malformed_request", "invalid"
+
+
+class Unauthorized(ServiceError):
+    """The API key is missing or unknown."""
+
+    status, code = 401, "unauthorized"
+
+
+class UnknownModel(ServiceError):
+    """No such model or version is loaded."""
+
+    status, code = 404, "unknown_model"
+
+
+class PayloadTooLarge(ServiceError):
+    """The body exceeds the limit."""
+
+    status, code, outcome = 413, "payload_too_large", "invalid"
+
+
+class ImageTooLarge(PayloadTooLarge):
+    """The image's header announces more pixels than are accepted."""
+
+    code = "image_too_large"
+
+
+class UnsupportedImage(ServiceError):
+    """The bytes are not in an accepted image format."""
+
+    status, code, outcome = 415, "unsupported_image", "invalid"
+
+
+class InvalidImage(ServiceError):
+    """The bytes announce an accepted format but do not decode."""
+
+    status, code, outcome = 422, "invalid_image", "invalid"
+
+
+class Overloaded(ServiceError):
+    """Accepting the image would exceed capacity."""
+
+    status, code, outcome = 429, "over_capacity", "rejected"
+
+
+class ClientGone(ServiceError):
+    """The client closed its connection before the answer."""
+
+    status, code, outcome = 499, "client_gone", "cancelled"
+
+
+class EngineFailure(ServiceError):
+    """The engine failed on this image, alone in its pass."""
+
+    status, code, outcome = 500, "internal", "error"
+
+
+class NotReady(ServiceError):
+    """The service cannot answer now: starting, failing its self-check, or shutting down."""
+
+    status, code, outcome = 503, "not_ready", "rejected"
+
+
+class DeadlineExceeded(ServiceError):
+    """The deadline passed before the answer was ready."""
+
+    status, code, outcome = 504, "deadline_exceeded", "expired"

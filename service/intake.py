@@ -1,0 +1,84 @@
+"""Request body -> encoded images: raw bytes, multipart/form-data or JSON with base64, never past the size limit."""
+
+import base64
+import binascii
+import json
+from collections.abc import AsyncGenerator
+from email.message import Message
+
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect, Request
+
+from service.errors import ClientGone, MalformedRequest, PayloadTooLarge
+
+MAX_IMAGES_PER_REQUEST = 64
+
+
+class _InMemoryMultiPartParser(MultiPartParser):
+    spool_max_size = 2**63  # the body is bounded already, and the service writes no file
+
+
+async def read_images(request: Request, max_body_bytes: int) -> list[bytes]:
+    """The encoded images of a request, in order, at least one.
+
+    `multipart/form-data` holds them in fields named `image`, `application/json` as `{"image": "<base64>"}`; any
+    other type, or none, means that the body is the image (curl --data-binary announces a form).
+
+    Raises MalformedRequest, PayloadTooLarge, or ClientGone if the client leaves while sending.
+    """
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced) > max_body_bytes:
+        raise _too_large(max_body_bytes)
+    media_type = _media_type(request)
+    try:
+        if media_type == "multipart/form-data":
+            return await _from_multipart(request, max_body_bytes)
+        body = b"".join([chunk async for chunk in _bounded(request, max_body_bytes)])
+    except ClientDisconnect:
+        raise ClientGone("the client left while sending its request") from None
+    if media_type == "application/json":
+        return [_from_json(body)]
+    if not body:
+        raise MalformedRequest("the body is empty; send an image", reason="empty_body")
+    return [body]
+
+
+def _media_type(request: Request) -> str:
+    message = Message()
+    message["content-type"] = request.headers.get("content-type", "")
+    return message.get_content_type()
+
+
+async def _bounded(request: Request, max_body_bytes: int) -> AsyncGenerator[bytes]:
+    received = 0
+    async for chunk in request.stream():
+        received += len(chunk)
+        if received > max_body_bytes:
+            raise _too_large(max_body_bytes)
+        yield chunk
+
+
+def _too_large(max_body_bytes: int) -> PayloadTooLarge:
+    return PayloadTooLarge(f"the body exceeds {max_body_bytes} bytes", reason="body_bytes")
+
+
+async def _from_multipart(request: Request, max_body_bytes: int) -> list[bytes]:
+    parser = _InMemoryMultiPartParser(
+        request.headers, _bounded(request, max_body_bytes), max_files=MAX_IMAGES_PER_REQUEST
+    )
+    try:
+        form = await parser.parse()
+    except MultiPartException as error:
+        raise MalformedRequest(f"the multipart body cannot be parsed: {error.message}", reason="multipart") from None
+    images = [await part.read() for part in form.getlist("image") if isinstance(part, UploadFile)]
+    if not images:
+        raise MalformedRequest("the form has no file field named 'image'", reason="multipart")
+    return images
+
+
+def _from_json(body: bytes) -> bytes:
+    try:
+        return base64.b64decode(json.loads(body)["image"], validate=True)
+    except (ValueError, KeyError, TypeError, RecursionError, binascii.Error):
+        raise MalformedRequest('the JSON body must be {"image": "<base64>"}', reason="json") from None

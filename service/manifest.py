@@ -1,0 +1,125 @@
+"""manifest.json: the contract between export and service, as one validated model."""
+
+from pathlib import PurePosixPath
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+
+SCHEMA_VERSION: Literal[1] = 1
+
+
+def _inside_bundle(path: str) -> str:
+    parts = PurePosixPath(path)
+    if parts.is_absolute() or ".." in parts.parts or "\\" in path:
+        raise ValueError(f"{path!r} points outside the bundle")
+    return path
+
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+BundlePath = Annotated[str, Field(min_length=1), AfterValidator(_inside_bundle)]
+PerChannel = tuple[float, float, float]  # R, G, B
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Preprocessing(_Part):
+    """How an RGB image becomes the model's pixels: short side to `resize_short`, centre crop to `crop`.
+
+    `mean` and `std` (of values in 0..1) are recorded for the reader; the exported model holds them in its stem.
+    """
+
+    resize_short: PositiveInt
+    interpolation: Literal["bilinear", "bicubic", "lanczos"]
+    crop: PositiveInt
+    mean: PerChannel
+    std: PerChannel
+
+    @model_validator(mode="after")
+    def _crop_fits(self) -> "Preprocessing":
+        if self.crop > self.resize_short:
+            raise ValueError(f"crop {self.crop} exceeds resize_short {self.resize_short}")
+        return self
+
+
+class Source(_Part):
+    """The checkpoint that the bundle was made from."""
+
+    kind: str
+    reference: str
+    sha256: Sha256
+
+
+class Gate(_Part):
+    """What parity had to reach."""
+
+    max_abs_error: PositiveFloat
+    top1_agreement: float = Field(ge=0, le=1)
+
+
+class Parity(_Part):
+    """Engine against reference through the whole pipeline, over `images` encoded images."""
+
+    reference: str
+    images: PositiveInt
+    batch_sizes: list[PositiveInt]
+    max_abs_error: float = Field(ge=0)
+    cosine: float
+    top1_agreement: float = Field(ge=0, le=1)
+    gate: Gate
+    passed: bool
+
+
+class Golden(_Part):
+    """Encoded images with the reference's logits (.npy, float32 [images, classes]); readiness reproduces them."""
+
+    images: list[BundlePath] = Field(min_length=1)
+    logits: BundlePath
+    tolerance: PositiveFloat  # largest absolute difference of a logit
+
+
+class Evaluation(_Part):
+    """Accuracy on images that training never saw."""
+
+    dataset: str
+    split: str
+    images: PositiveInt
+    top1: float = Field(ge=0, le=1)
+
+
+class Manifest(_Part):
+    """Everything the service needs to know about a bundle; it holds no constants of its own."""
+
+    schema_version: Literal[1]
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    version: str = Field(pattern=r"^[1-9][0-9]*$")
+    task: Literal["image-classification"]
+    variant: str
+    patch: PositiveInt
+    image_size: PositiveInt
+    classes: PositiveInt
+    parameters: PositiveInt
+    gmacs: PositiveFloat
+    gelu: Literal["erf", "tanh"]
+    layer_norm_eps: PositiveFloat
+    precision: Literal["fp32", "int8", "fp16", "bf16"]
+    preprocessing: Preprocessing
+    labels: BundlePath | None
+    source: Source
+    evaluation: Evaluation | None = None
+    parity: Parity
+    golden: Golden
+    files: dict[BundlePath, Sha256]
+    tools: dict[str, str]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Manifest":
+        if self.preprocessing.crop != self.image_size:
+            raise ValueError(f"crop {self.preprocessing.crop} is not the image size {self.image_size}")
+        if not self.parity.passed:
+            raise ValueError("the parity gate did not pass")
+        named = {"model.onnx", self.golden.logits, *self.golden.images} | ({self.labels} if self.labels else set())
+        if missing := sorted(named - self.files.keys()):
+            raise ValueError(f"files without a sha256: {', '.join(missing)}")
+        return self

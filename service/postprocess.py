@@ -1,0 +1,31 @@
+"""Logits -> predictions: softmax and the top k, with labels."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Logits = npt.NDArray[np.float32]  # [classes], one image
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """One class of the answer."""
+
+    index: int
+    label: str
+    probability: float
+
+
+def softmax(logits: Logits) -> npt.NDArray[np.float64]:
+    """Probabilities of one image, [classes]; shifted by the maximum so that no exponential overflows."""
+    exponentials = np.exp(logits.astype(np.float64) - logits.max())
+    probabilities: npt.NDArray[np.float64] = exponentials / exponentials.sum()
+    return probabilities
+
+
+def top_k(logits: Logits, labels: tuple[str, ...] | None, k: int) -> list[Prediction]:
+    """The k most probable classes, best first, ties by index; a class without a label is named by its index."""
+    probabilities = softmax(logits)
+    best = np.argsort(-probabilities, kind="stable")[:k]
+    return [Prediction(int(i), labels[i] if labels else str(i), round(float(probabilities[i]), 6)) for i in best]

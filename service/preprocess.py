@@ -1,0 +1,41 @@
+"""RGB image -> pixels: the uint8 array that the engine takes."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from service.manifest import Preprocessing
+
+Pixels = npt.NDArray[np.uint8]  # [H, W, 3] RGB, one image
+
+_FILTERS = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocessor:
+    """Short side to `resize_short`, centre crop to `crop`, as the model was evaluated (see its manifest)."""
+
+    spec: Preprocessing
+
+    def __call__(self, image: Image.Image) -> Pixels:
+        """Resample the crop's region straight to uint8 [crop, crop, 3].
+
+        The region is that of torchvision's Resize followed by CenterCrop, rounding included; only it is
+        resampled, so an image of extreme shape never becomes a huge intermediate.
+        """
+        spec = self.spec
+        if image.width <= image.height:
+            width, height = spec.resize_short, max(spec.crop, int(spec.resize_short * image.height / image.width))
+        else:
+            width, height = max(spec.crop, int(spec.resize_short * image.width / image.height)), spec.resize_short
+        left, top = round((width - spec.crop) / 2), round((height - spec.crop) / 2)
+        scale_x, scale_y = image.width / width, image.height / height
+        box = (left * scale_x, top * scale_y, (left + spec.crop) * scale_x, (top + spec.crop) * scale_y)
+        resized = image.resize((spec.crop, spec.crop), _FILTERS[spec.interpolation], box=box)
+        return np.asarray(resized)

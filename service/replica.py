@@ -1,0 +1,88 @@
+"""One running replica: what it serves, and whether it is fit to."""
+
+import asyncio
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+
+from service.admission import Admission, Place
+from service.api_keys import ApiKeys
+from service.classifier import Classifier
+from service.errors import NotReady, ServiceError, UnknownModel
+from service.golden import GoldenMismatch
+from service.metrics import Metrics
+from service.scheduler import EngineRunner
+from service.settings import Settings
+
+
+@dataclass
+class Replica:
+    """Everything a request needs. The first classifier is the default model."""
+
+    settings: Settings
+    metrics: Metrics
+    api_keys: ApiKeys
+    admission: Admission
+    runner: EngineRunner
+    classifiers: list[Classifier]
+    draining: bool = field(default=False, init=False)
+
+    def start(self) -> None:
+        """Begin to serve, on the running event loop."""
+        for classifier in self.classifiers:
+            classifier.scheduler.start()
+        self.metrics.ready.set(1)
+
+    def drain(self) -> None:
+        """Report not ready from now on, while still serving."""
+        self.draining = True
+        self.metrics.draining.set(1)
+        self.metrics.ready.set(0)
+
+    async def close(self) -> None:
+        """Answer every ticket, then stop."""
+        self.drain()
+        await asyncio.gather(*(classifier.scheduler.close() for classifier in self.classifiers))
+        self.runner.close()
+
+    def find(self, name: str | None, version: str | None) -> Classifier:
+        """The classifier of a model, by default the first; raises UnknownModel."""
+        candidates: Iterable[Classifier] = self.classifiers if name else self.classifiers[:1]
+        for classifier in candidates:
+            manifest = classifier.manifest
+            if name in (None, manifest.name) and version in (None, manifest.version):
+                return classifier
+        raise UnknownModel("no such model or version is loaded")
+
+    def admit(self, classifier: Classifier) -> AbstractContextManager[Place]:
+        """Take a place for one image of a classifier's model (see `Admission.admit`)."""
+        return self.admission.admit(classifier.manifest.name, classifier.images_per_second)
+
+    def check_live(self) -> None:
+        """Raise NotReady if a scheduler has stopped: nothing but a restart helps."""
+        if not self.draining and not all(classifier.scheduler.alive for classifier in self.classifiers):
+            raise NotReady("a scheduler has stopped", reason="scheduler_stopped")
+
+    async def check_ready(self) -> None:
+        """Raise NotReady unless every model can answer and no shutdown has begun.
+
+        After a failed pass the engine must reproduce a golden image again before the replica counts as ready.
+        """
+        try:
+            if self.draining:
+                raise NotReady("the service is shutting down", reason="draining")
+            self.check_live()
+            for classifier in self.classifiers:
+                if not classifier.scheduler.engine_works:
+                    await self._prove(classifier)
+        except NotReady:
+            self.metrics.ready.set(0)
+            raise
+        self.metrics.ready.set(1)
+
+    async def _prove(self, classifier: Classifier) -> None:
+        try:
+            async with asyncio.timeout(self.settings.deadline_ms / 1000):
+                await classifier.check_golden()
+        except (ServiceError, GoldenMismatch, TimeoutError):
+            raise NotReady("the engine does not reproduce its golden images", reason="engine_failing") from None

@@ -1,0 +1,76 @@
+"""Response bodies of the HTTP API."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
+
+class ModelReference(_Body):
+    """Which model answered."""
+
+    name: str
+    version: str
+
+
+class PredictionBody(_Body):
+    """One class of the answer."""
+
+    index: int
+    label: str
+    probability: float = Field(ge=0, le=1)
+
+
+class ImageBody(_Body):
+    """The image as it was understood; width and height are those after EXIF orientation."""
+
+    width: int
+    height: int
+    format: str
+    orientation_applied: bool
+
+
+class ClassifyResponse(_Body):
+    """Answer for one image: predictions, best first."""
+
+    model: ModelReference
+    predictions: list[PredictionBody]
+    image: ImageBody
+    timing_ms: dict[str, float]
+
+
+class ErrorBody(_Body):
+    """Why there is no answer; `reason` is machine-readable where there are several."""
+
+    code: str
+    message: str
+    reason: str | None = None
+
+
+class ErrorResponse(_Body):
+    """Body of every status of 400 and above."""
+
+    error: ErrorBody
+
+
+class ImageResult(_Body):
+    """One image of several: predictions and image, or an error."""
+
+    predictions: list[PredictionBody] | None = None
+    image: ImageBody | None = None
+    error: ErrorBody | None = None
+
+
+class ClassifyManyResponse(_Body):
+    """Answer for several images, in the order they were sent."""
+
+    model: ModelReference
+    results: list[ImageResult]
+    timing_ms: dict[str, float]
+
+
+class HealthResponse(_Body):
+    """A probe's good news."""
+
+    status: str

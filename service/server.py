@@ -1,0 +1,90 @@
+"""uvicorn with a drain that loses nothing: serve on for a while, close the door, answer everybody inside."""
+
+import asyncio
+import logging
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import uvicorn
+
+from service.replica import Replica
+
+log = logging.getLogger(__name__)
+
+
+class DrainingServer(uvicorn.Server):
+    """Owns the signals. SIGTERM: not ready, serve new work for `drain_seconds`, then finish what is inside, exit 0.
+
+    A second SIGTERM, or SIGINT, ends the serving of new work at once; one more ends without answering.
+    """
+
+    def __init__(self, config: uvicorn.Config, replica: Replica) -> None:
+        super().__init__(config)
+        self._replica = replica
+        self._hasten = asyncio.Event()
+        self._draining: asyncio.Task[None] | None = None
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Replace uvicorn's handlers, which close the listener at the instant of the signal and re-raise it."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_signal, number)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+
+    def _on_signal(self, number: int) -> None:
+        log.info("received %s", signal.Signals(number).name)
+        if self._hasten.is_set():
+            self.force_exit = True
+        if number == signal.SIGINT or self._draining:
+            self._hasten.set()
+        if not self._draining:
+            self._draining = asyncio.create_task(self._drain())
+
+    async def _drain(self) -> None:
+        self._replica.drain()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._hasten.wait(), self._replica.settings.drain_seconds)
+        self._hasten.set()
+        self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Close the door without resetting anyone who already stands in it, then let uvicorn finish."""
+        waiting = [connection for listener in sockets or [] for connection in _accept_all(listener)]
+        for server in self.servers:
+            server.close()
+        for listener in sockets or []:
+            listener.close()
+        loop = asyncio.get_running_loop()
+        for connection in waiting:
+            await loop.connect_accepted_socket(self._protocol, connection)
+        await self._let_newcomers_speak()
+        await super().shutdown(sockets)
+
+    def _protocol(self) -> asyncio.Protocol:
+        make = self.config.http_protocol_class
+        return make(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)  # type: ignore[call-arg]
+
+    async def _let_newcomers_speak(self, seconds: float = 1.0) -> None:
+        """Give accepted connections time to send their first request, which uvicorn would not wait for."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
+        while loop.time() < end and any(c.cycle is None for c in self.server_state.connections):  # type: ignore[union-attr]
+            await asyncio.sleep(0.02)
+
+
+def _accept_all(listener: socket.socket) -> Iterator[socket.socket]:
+    """Connections that the kernel has completed; closing the listener would reset them."""
+    while True:
+        try:
+            connection, _ = listener.accept()
+        except BlockingIOError:
+            return
+        connection.setblocking(False)
+        yield connection

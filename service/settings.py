@@ -1,0 +1,73 @@
+"""Settings: flags and MIXER_* environment variables of the same names, read once into one frozen object."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+_CommaSeparated = Annotated[list[str], NoDecode]
+
+
+class Settings(BaseSettings):
+    """Everything an operator can choose. `--port 8001` and MIXER_PORT=8001 mean the same; the flag wins."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="MIXER_",
+        frozen=True,
+        cli_prog_name="mixer-serve",
+        cli_kebab_case=True,
+        cli_avoid_json=True,
+        cli_hide_none_type=True,
+    )
+
+    model_repository: Path = Field(
+        default=Path(__file__).parent.parent / "models", description="folder of <name>/<version>/ bundles"
+    )
+    models: _CommaSeparated = Field(
+        default=[], description='comma-separated "name" or "name/version"; empty: all, latest; the first is the default'
+    )
+    host: str = Field(default="0.0.0.0", description="address to listen on")
+    port: int = Field(default=8000, ge=0, le=65535, description="port of the HTTP API; 0 takes a free one")
+    metrics_port: int = Field(default=9000, ge=0, le=65535, description="port of /metrics; 0 takes a free one")
+    providers: _CommaSeparated = Field(
+        default=["CPUExecutionProvider"], description="comma-separated onnxruntime execution providers, in order"
+    )
+    threads: int = Field(
+        default=0, ge=0, description="engine threads; 0: three quarters of the cores allowed by quota and affinity"
+    )
+    max_batch_size: int = Field(default=16, ge=1, le=1024, description="most images in one pass")
+    max_inflight_images: int = Field(
+        default=256, ge=1, description="images accepted and not yet answered; beyond it clients get 429 at once"
+    )
+    deadline_ms: float = Field(
+        default=5000, gt=0, le=600_000, description="time to answer unless the client's X-Deadline-Ms says otherwise"
+    )
+    max_body_bytes: int = Field(default=16 * 2**20, ge=1, description="larger bodies get 413")
+    max_pixels: int = Field(default=50_000_000, ge=1, description="images with more pixels get 413, undecoded")
+    api_keys_file: Path | None = Field(
+        default=None, description="file of sha256 hex digests of accepted keys, one a line; unset: no key needed"
+    )
+    drain_seconds: float = Field(
+        default=5, ge=0, le=3600, description="time after SIGTERM to keep serving new work while not ready"
+    )
+    log_format: Literal["json", "text"] = Field(default="json", description="form of the log lines")
+    root_path: str = Field(default="", description="path prefix that a proxy strips")
+
+    @field_validator("models", "providers", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Settings":
+        if self.port == self.metrics_port != 0:
+            raise ValueError(f"MIXER_PORT and MIXER_METRICS_PORT are both {self.port}")
+        if not self.providers:
+            raise ValueError("MIXER_PROVIDERS names no provider")
+        if self.max_inflight_images < self.max_batch_size:
+            raise ValueError(
+                f"MIXER_MAX_INFLIGHT_IMAGES {self.max_inflight_images} is below "
+                f"MIXER_MAX_BATCH_SIZE {self.max_batch_size}: full batches could never form"
+            )
+        return self
