@@ -2,6 +2,7 @@
 
 import copy
 import logging
+import warnings
 
 import onnx
 import torch
@@ -53,17 +54,19 @@ def export_onnx(checkpoint: Checkpoint) -> bytes:
     # Two images: with one, the tracer would take the batch for a constant.
     example = torch.zeros(2, size, size, 3, dtype=torch.uint8)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    program = torch.onnx.export(
-        served,
-        (example,),
-        input_names=["images"],
-        output_names=["logits"],
-        opset_version=OPSET,
-        dynamic_shapes={"images": {0: torch.export.Dim("N")}},
-        dynamo=True,
-        external_data=False,
-        verbose=False,
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch's own use of what it deprecates
+        program = torch.onnx.export(
+            served,
+            (example,),
+            input_names=["images"],
+            output_names=["logits"],
+            opset_version=OPSET,
+            dynamic_shapes={"images": {0: torch.export.Dim("N")}},
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
     assert program is not None
     model = program.model_proto
     _strip(model)

@@ -3,6 +3,7 @@
 import hashlib
 import importlib.metadata
 import io
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from model_export.parity import check_parity, pipeline, reference_logits, tolera
 from service import __version__
 from service.bundle import load_bundle, sha256_of
 from service.golden import GoldenImages
-from service.manifest import SCHEMA_VERSION, Golden, Manifest, Source
+from service.manifest import NAME_PATTERN, SCHEMA_VERSION, VERSION_PATTERN, Golden, Manifest, Source
 from service.onnx_engine import OnnxEngine
 
 _TOOLS = ("mixer-serving", "torch", "onnx", "onnxscript", "onnxruntime", "numpy", "pillow")
@@ -46,10 +47,14 @@ def publish(
     Without `version` the next free one is taken. Raises PublishError if the version exists (unless `replace`) or
     the labels do not fit, GateError if parity fails; the repository is then as it was.
     """
+    if not re.fullmatch(NAME_PATTERN, name):
+        raise PublishError(f"{name!r} is no model name: letters, digits, '.', '_' and '-' only")
     labels = labels or checkpoint.labels
     if labels and len(labels) != checkpoint.config.classes:
         raise PublishError(f"{len(labels)} labels for {checkpoint.config.classes} classes")
     version = version or _next_version(repository / name)
+    if not re.fullmatch(VERSION_PATTERN, version):
+        raise PublishError(f"{version!r} is no version: a positive number without leading zeros")
     target = repository / name / version
     if target.exists() and not replace:
         raise PublishError(f"{target} exists; choose another --version, or --replace it")

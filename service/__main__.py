@@ -43,7 +43,8 @@ def main() -> None:
         replica = build_replica(settings, metrics)
     except (BundleError, EngineError, GoldenMismatch, OSError, ValueError) as error:
         sys.exit(f"mixer-serve: {error}")
-    log.info("listening on port %d, metrics on port %d", listener.getsockname()[1], metrics_server.server_port)
+    ports = {"port": listener.getsockname()[1], "metrics_port": metrics_server.server_port}
+    log.info("listening on port %(port)d, metrics on port %(metrics_port)d", ports, extra=ports)
     config = uvicorn.Config(
         create_app(replica),
         log_config=None,

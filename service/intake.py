@@ -71,7 +71,10 @@ async def _from_multipart(request: Request, max_body_bytes: int) -> list[bytes]:
         form = await parser.parse()
     except MultiPartException as error:
         raise MalformedRequest(f"the multipart body cannot be parsed: {error.message}", reason="multipart") from None
-    images = [await part.read() for part in form.getlist("image") if isinstance(part, UploadFile)]
+    try:
+        images = [await part.read() for part in form.getlist("image") if isinstance(part, UploadFile)]
+    finally:
+        await form.close()
     if not images:
         raise MalformedRequest("the form has no file field named 'image'", reason="multipart")
     return images

@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
 SCHEMA_VERSION: Literal[1] = 1
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+VERSION_PATTERN = r"^[1-9][0-9]*$"
 
 
 def _inside_bundle(path: str) -> str:
@@ -92,8 +94,8 @@ class Manifest(_Part):
     """Everything the service needs to know about a bundle; it holds no constants of its own."""
 
     schema_version: Literal[1]
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    version: str = Field(pattern=r"^[1-9][0-9]*$")
+    name: str = Field(pattern=NAME_PATTERN)
+    version: str = Field(pattern=VERSION_PATTERN)
     task: Literal["image-classification"]
     variant: str
     patch: PositiveInt

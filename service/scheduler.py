@@ -95,7 +95,7 @@ class Scheduler:
         return await ticket.answer
 
     async def close(self) -> None:
-        """Refuse new tickets, answer the waiting ones, stop. Cancelled meanwhile, it fails what is left."""
+        """Refuse new tickets, answer the waiting ones, stop."""
         self._closing = True
         self._arrived.set()
         if self._task:
@@ -166,8 +166,5 @@ class Scheduler:
         if not task.cancelled() and (error := task.exception()):
             log.error("the scheduler of %s died", self._model, exc_info=error)
         for ticket in (*self._running, *self._tickets):
-            if not ticket.answer.done():
-                self._settle(ticket, NotReady("the scheduler has stopped"))
-                if self._closing:
-                    self._metrics.drain_lost_images.inc()
+            self._settle(ticket, NotReady("the scheduler has stopped"))
         self._tickets.clear()

@@ -66,6 +66,9 @@ class DrainingServer(uvicorn.Server):
             await loop.connect_accepted_socket(self._protocol, connection)
         await self._let_newcomers_speak()
         await super().shutdown(sockets)
+        lost = self._replica.admission.inflight  # only a forced exit leaves any
+        self._replica.metrics.drain_lost_images.inc(lost)
+        log.info("stopped with %d images unanswered", lost, extra={"lost_images": lost})
 
     def _protocol(self) -> asyncio.Protocol:
         make = self.config.http_protocol_class

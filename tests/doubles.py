@@ -1,0 +1,147 @@
+"""Engines with an obvious answer, and what is needed to put a replica around them."""
+
+import hashlib
+import io
+import threading
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from service.app import build_replica
+from service.engine import LogitBatch, PixelBatch
+from service.manifest import Manifest
+from service.metrics import Metrics
+from service.replica import Replica
+from service.settings import Settings
+
+CLASSES = 256
+SIDE = 4
+
+
+class EchoEngine:
+    """The top class of an image is its mean level: any mix-up of answers shows."""
+
+    threads = 1
+
+    def __init__(self) -> None:
+        self.batch_sizes: list[int] = []
+
+    def run(self, pixels: PixelBatch) -> LogitBatch:
+        self.batch_sizes.append(len(pixels))
+        levels = pixels.reshape(len(pixels), -1).mean(axis=1).round().astype(int)
+        return np.eye(CLASSES, dtype=np.float32)[levels] * 20
+
+
+class GatedEngine(EchoEngine):
+    """Echoes, but every pass waits until the test opens the gate."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = threading.Event()
+        self.entered = threading.Semaphore(0)  # released once for every pass that has begun
+
+    def run(self, pixels: PixelBatch) -> LogitBatch:
+        self.entered.release()
+        assert self.gate.wait(timeout=30), "the test never opened the gate"
+        return super().run(pixels)
+
+
+class FailingEngine(EchoEngine):
+    """Echoes, but fails on any pass that holds a poisoned image (level 66)."""
+
+    poison = 66
+    broken = False  # when set, fails on everything
+
+    def run(self, pixels: PixelBatch) -> LogitBatch:
+        if self.broken or (pixels == self.poison).all(axis=(1, 2, 3)).any():
+            raise RuntimeError("poisoned: a secret that no client may read")
+        return super().run(pixels)
+
+
+def level_pixels(level: int) -> np.ndarray:
+    """Pixels of one image whose every value is `level`."""
+    return np.full((SIDE, SIDE, 3), level, np.uint8)
+
+
+def level_png(level: int, size: tuple[int, int] = (SIDE, SIDE)) -> bytes:
+    """A PNG whose every value is `level`."""
+    return encode(Image.new("RGB", size, (level, level, level)), "PNG")
+
+
+def encode(image: Image.Image, format_: str, **options: object) -> bytes:
+    """An image as the bytes of a file."""
+    file = io.BytesIO()
+    image.save(file, format_, **options)
+    return file.getvalue()
+
+
+def write_bundle(repository: Path, name: str = "echo", version: str = "1") -> Path:
+    """A complete bundle whose golden logits are EchoEngine's."""
+    path = repository / name / version
+    (path / "golden").mkdir(parents=True)
+    golden = np.eye(CLASSES, dtype=np.float32)[[10, 200]] * 20
+    file = io.BytesIO()
+    np.save(file, golden)
+    files = {
+        "model.onnx": b"not read by a double",
+        "labels.txt": "".join(f"level {level}\n" for level in range(CLASSES)).encode(),
+        "golden/dark.png": level_png(10),
+        "golden/light.png": level_png(200),
+        "golden/logits.npy": file.getvalue(),
+    }
+    for relative, data in files.items():
+        (path / relative).write_bytes(data)
+    manifest = Manifest(
+        schema_version=1,
+        name=name,
+        version=version,
+        task="image-classification",
+        variant="echo/4",
+        patch=SIDE,
+        image_size=SIDE,
+        classes=CLASSES,
+        parameters=1,
+        gmacs=1e-9,
+        gelu="erf",
+        layer_norm_eps=1e-6,
+        precision="fp32",
+        preprocessing={
+            "resize_short": SIDE,
+            "interpolation": "bicubic",
+            "crop": SIDE,
+            "mean": (0.5, 0.5, 0.5),
+            "std": (0.5, 0.5, 0.5),
+        },
+        labels="labels.txt",
+        source={"kind": "double", "reference": "none", "sha256": "0" * 64},
+        parity={
+            "reference": "itself",
+            "images": 2,
+            "batch_sizes": [1],
+            "max_abs_error": 0,
+            "cosine": 1,
+            "top1_agreement": 1,
+            "gate": {"max_abs_error": 1e-4, "top1_agreement": 1},
+            "passed": True,
+        },
+        golden={"images": ["golden/dark.png", "golden/light.png"], "logits": "golden/logits.npy", "tolerance": 1e-3},
+        files={relative: hashlib.sha256(data).hexdigest() for relative, data in files.items()},
+        tools={},
+    )
+    (path / "manifest.json").write_text(manifest.model_dump_json())
+    return path
+
+
+def replica_around(engine: EchoEngine, repository: Path, **settings: object) -> Replica:
+    """A built replica that runs `engine`; a GatedEngine's gate is open while it is warmed up, then shut."""
+    if not repository.exists():
+        write_bundle(repository)
+    if isinstance(engine, GatedEngine):
+        engine.gate.set()
+    replica = build_replica(Settings(model_repository=repository, **settings), Metrics(), lambda *_: engine)
+    engine.batch_sizes.clear()
+    if isinstance(engine, GatedEngine):
+        engine.gate.clear()
+        engine.entered = threading.Semaphore(0)
+    return replica

@@ -1,0 +1,82 @@
+"""The real service as a process of its own, on ports the kernel chose."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from queue import Queue
+
+import httpx
+
+ROOT = Path(__file__).parent.parent.parent
+GOLDEN = ROOT / "models" / "digits" / "1" / "golden"
+
+
+@dataclass
+class ServiceProcess:
+    process: subprocess.Popen[str]
+    lines: Queue[str]
+    port: int = 0
+    metrics_port: int = 0
+    log: list[dict[str, object]] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def next_line(self) -> dict[str, object]:
+        line = self.lines.get(timeout=60)
+        assert line, f"the service ended with {self.process.wait()}: {self.log}"
+        self.log.append(json.loads(line))
+        return self.log[-1]
+
+    def wait_for(self, message: str) -> dict[str, object]:
+        while not str(self.next_line()["message"]).startswith(message):
+            pass
+        return self.log[-1]
+
+    def metrics(self) -> dict[str, float]:
+        text = httpx.get(f"http://127.0.0.1:{self.metrics_port}/metrics").text
+        samples = (line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+        return {name: float(value) for name, value in samples}
+
+    def terminate(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+
+
+@contextmanager
+def running_service(*flags: str) -> Iterator[ServiceProcess]:
+    """Start `python -m service` on the committed bundle and wait until it listens; kill it if the test leaves it."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "service", "--host", "127.0.0.1", "--port", "0", "--metrics-port", "0", *flags],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={name: value for name, value in os.environ.items() if not name.startswith("MIXER_")},
+    )
+    service = ServiceProcess(process, Queue())
+    assert process.stderr is not None
+    stderr = process.stderr
+
+    def read() -> None:
+        for line in stderr:
+            service.lines.put(line)
+        service.lines.put("")
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        line = service.wait_for("listening")
+        service.port, service.metrics_port = int(str(line["port"])), int(str(line["metrics_port"]))
+        yield service
+    finally:
+        process.kill()
+        process.wait()
+        reader.join()
+        stderr.close()

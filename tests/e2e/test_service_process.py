@@ -1,0 +1,228 @@
+"""The committed bundle served by a real process, asked by real clients."""
+
+import asyncio
+import io
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from model_export import digits
+from model_export.parity import pipeline
+from service.bundle import load_bundle
+from service.onnx_engine import OnnxEngine
+from service.postprocess import softmax
+from tests.doubles import write_bundle
+from tests.e2e.processes import GOLDEN, ROOT, ServiceProcess, running_service
+
+pytestmark = pytest.mark.anyio
+
+# What an image's answer is when it is alone: probability of every class.
+Sent = tuple[bytes, np.ndarray]
+
+
+@pytest.fixture(scope="module")
+def real_digits() -> list[Sent]:
+    """Held-out digits as PNGs and JPEGs of several sizes, each with the answer it gets in a pass of its own."""
+    bundle = load_bundle(GOLDEN.parent)
+    engine = OnnxEngine(bundle.model_path, 1, ["CPUExecutionProvider"])
+    prepare = pipeline(bundle.manifest.preprocessing)
+    _, held_out = digits.load_split()
+    sent = []
+    for i, ink in enumerate(held_out.ink[:128]):
+        side = (32, 64, 100)[i % 3]
+        gray = (digits.render(torch.nn.functional.interpolate(ink[None], size=side), on_white=i % 2 == 0) * 255).byte()
+        file = io.BytesIO()
+        image = Image.fromarray(gray[0, 0].numpy())
+        image.save(file, "JPEG", quality=90) if i % 4 < 2 else image.save(file, "PNG")
+        data = file.getvalue()
+        sent.append((data, softmax(engine.run(prepare(data)[None])[0])))
+    return sent
+
+
+@pytest.fixture(scope="module")
+def service():  # type: ignore[no-untyped-def]
+    with running_service() as service:
+        yield service
+
+
+async def test_each_of_many_concurrent_digits_gets_its_own_answer(
+    service: ServiceProcess, real_digits: list[Sent]
+) -> None:
+    before = service.metrics()
+    limits = httpx.Limits(max_connections=64)
+    async with httpx.AsyncClient(base_url=service.url, limits=limits, timeout=60) as client:
+        responses = await asyncio.gather(
+            *(client.post("/v1/classify?top_k=10", content=data) for data, _ in real_digits * 2)
+        )
+    for response, (_, expected) in zip(responses, real_digits * 2, strict=True):
+        assert response.status_code == 200
+        answered = {p["index"]: p["probability"] for p in response.json()["predictions"]}
+        np.testing.assert_allclose([answered[i] for i in range(10)], expected, atol=1e-4)
+    after = service.metrics()
+    n = len(responses)
+    assert (
+        after['mixer_images_total{model="digits",outcome="ok"}']
+        - before['mixer_images_total{model="digits",outcome="ok"}']
+        == n
+    )
+    assert after['mixer_batch_size_sum{model="digits"}'] - before['mixer_batch_size_sum{model="digits"}'] == n
+    passes = after['mixer_batch_size_count{model="digits"}'] - before['mixer_batch_size_count{model="digits"}']
+    assert passes < n, "no two concurrent images ever shared a pass"
+
+
+@pytest.mark.parametrize("digit", range(10))
+def test_the_sample_digits_are_named(service: ServiceProcess, digit: int) -> None:
+    """Posted as `curl --data-binary` does, which announces a form."""
+    response = httpx.post(
+        f"{service.url}/v1/classify",
+        content=(GOLDEN / f"digit-{digit}.png").read_bytes(),
+        headers={"content-type": "application/x-www-form-urlencoded"},
+    )
+    assert response.json()["predictions"][0]["label"] == str(digit)
+
+
+def test_health_docs_and_metrics(service: ServiceProcess) -> None:
+    for path in ("/healthz/live", "/healthz/ready", "/docs", "/openapi.json"):
+        assert httpx.get(service.url + path).status_code == 200
+    metrics = service.metrics()
+    assert metrics["mixer_ready"] == 1
+    assert metrics["mixer_engine_threads"] + metrics["mixer_decode_threads"] <= max(2, metrics["mixer_cores"])
+    assert metrics['mixer_predicted_capacity_images_per_second{model="digits"}'] > 0
+    assert metrics["process_cpu_seconds_total"] > 0
+
+
+def test_prometheus_accepts_the_metrics(service: ServiceProcess, promtool: str) -> None:
+    httpx.post(f"{service.url}/v1/classify", content=(GOLDEN / "digit-1.png").read_bytes())
+    httpx.get(f"{service.url}/nowhere")
+    text = httpx.get(f"http://127.0.0.1:{service.metrics_port}/metrics").text
+    result = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout + result.stderr) == (0, "")
+
+
+class Load:
+    """Clients that post digits one after another until they are refused, each checking its answers."""
+
+    def __init__(self, service: ServiceProcess, sent: list[Sent], clients: int, keep_alive: bool) -> None:
+        self.counts: Counter[str] = Counter()
+        self._service = service
+        self._sent = sent
+        self._keep_alive = keep_alive
+        self._tasks = [asyncio.create_task(self._client(i)) for i in range(clients)]
+        self._answers = asyncio.Condition()
+
+    async def _client(self, number: int) -> None:
+        headers = {} if self._keep_alive else {"connection": "close"}
+        async with httpx.AsyncClient(base_url=self._service.url, timeout=60, headers=headers) as client:
+            for i in range(number, 100_000):
+                data, expected = self._sent[i % len(self._sent)]
+                try:
+                    response = await client.post("/v1/classify", content=data)
+                except httpx.ConnectError:
+                    self.counts["refused"] += 1
+                    return
+                except httpx.TransportError as error:
+                    self.counts[repr(error)] += 1
+                    return
+                right = response.status_code == 200 and response.json()["predictions"][0]["index"] == expected.argmax()
+                self.counts["ok" if right else response.text] += 1
+                async with self._answers:
+                    self._answers.notify_all()
+
+    async def answered(self, count: int) -> None:
+        async with asyncio.timeout(60), self._answers:
+            await self._answers.wait_for(lambda: self.counts["ok"] >= count)
+
+    async def ended(self) -> Counter[str]:
+        async with asyncio.timeout(60):
+            await asyncio.gather(*self._tasks)
+        return self.counts
+
+
+@pytest.mark.parametrize("keep_alive", [True, False], ids=["keep-alive", "a connection a request"])
+async def test_sigterm_under_load_loses_nothing(real_digits: list[Sent], keep_alive: bool) -> None:
+    """Every request that got a connection is answered rightly, before, during and after SIGTERM; then exit 0."""
+    with running_service("--drain-seconds", "1") as service:
+        load = Load(service, real_digits, clients=32, keep_alive=keep_alive)
+        await load.answered(200)
+        service.terminate()
+        while service.metrics()["mixer_draining"] == 0:
+            await asyncio.sleep(0.01)
+        during = load.counts["ok"]
+        async with httpx.AsyncClient(base_url=service.url) as client:
+            ready = await client.get("/healthz/ready")
+            served = await client.post("/v1/classify", content=real_digits[0][0])
+        assert (ready.status_code, served.status_code) == (503, 200)
+        assert served.headers["connection"] == "close"
+        await load.answered(during + 100)
+        counts = await load.ended()
+        assert counts.keys() == {"ok", "refused"}
+        assert counts["refused"] == 32
+        assert service.wait_for("stopped")["lost_images"] == 0
+        assert service.process.wait(timeout=30) == 0
+
+
+async def test_a_second_sigterm_hastens_the_drain(real_digits: list[Sent]) -> None:
+    with running_service("--drain-seconds", "3000") as service:
+        load = Load(service, real_digits, clients=8, keep_alive=True)
+        await load.answered(50)
+        service.terminate()
+        service.wait_for("received SIGTERM")
+        await load.answered(load.counts["ok"] + 50)
+        service.terminate()
+        counts = await load.ended()
+        assert counts.keys() == {"ok", "refused"}
+        assert service.process.wait(timeout=30) == 0
+
+
+async def test_metrics_answer_while_the_service_is_saturated(real_digits: list[Sent]) -> None:
+    with running_service("--max-inflight-images", "16", "--max-batch-size", "8") as service:
+        limits = httpx.Limits(max_connections=128)
+        async with httpx.AsyncClient(base_url=service.url, limits=limits, timeout=60) as client:
+            posts = asyncio.gather(*(client.post("/v1/classify", content=data) for data, _ in real_digits * 4))
+            scraped = await asyncio.to_thread(service.metrics)
+            assert scraped["mixer_ready"] == 1
+            codes = Counter(response.status_code for response in await posts)
+        assert codes.keys() == {200, 429}
+        after = service.metrics()
+        assert after['mixer_images_total{model="digits",outcome="ok"}'] == codes[200]
+        assert after['mixer_images_total{model="digits",outcome="rejected"}'] == codes[429]
+        assert after["mixer_inflight_images"] == 0
+
+
+def refused_start(*flags: str) -> tuple[int, str]:
+    result = subprocess.run(
+        [sys.executable, "-m", "service", "--port", "0", "--metrics-port", "0", *flags],
+        cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert "Traceback" not in result.stderr
+    return result.returncode, result.stderr.splitlines()[-1]
+
+
+def test_a_start_that_cannot_succeed_says_why_and_exits(service: ServiceProcess, tmp_path: Path) -> None:
+    assert refused_start("--max-batch-size", "0") == (
+        2, "mixer-serve: MIXER_MAX_BATCH_SIZE: Input should be greater than or equal to 1"
+    )  # fmt: skip
+    assert refused_start("--models", "nope") == (
+        1,
+        f"mixer-serve: {ROOT / 'models'}: has no model 'nope'; it has digits",
+    )
+    status, message = refused_start("--port", str(service.port))
+    assert (status, message) == (1, f"mixer-serve: MIXER_PORT {service.port}: Address already in use")
+    status, message = refused_start("--providers", "NoSuchProvider")
+    assert status == 1
+    assert "NoSuchProvider" in message
+    broken = write_bundle(tmp_path)
+    status, message = refused_start("--model-repository", str(tmp_path))
+    assert status == 1
+    assert f"{broken}/model.onnx" in message
+    (broken / "labels.txt").write_text("tampered")
+    status, message = refused_start("--model-repository", str(tmp_path))
+    assert status == 1
+    assert "sha256" in message

@@ -1,0 +1,100 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from service.bundle import BundleError, find_bundles, load_bundle
+from tests.doubles import write_bundle
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    return write_bundle(tmp_path)
+
+
+def edit(bundle: Path, **changes: object) -> None:
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    (bundle / "manifest.json").write_text(json.dumps(manifest | changes))
+
+
+def test_a_good_bundle_loads_with_its_labels_and_golden_images(bundle: Path) -> None:
+    loaded = load_bundle(bundle)
+    assert loaded.labels is not None
+    assert loaded.labels[7] == "level 7"
+    images, logits = loaded.golden()
+    assert len(images) == len(logits) == 2
+
+
+@pytest.mark.parametrize("file", ["model.onnx", "labels.txt", "golden/dark.png", "golden/logits.npy"])
+def test_a_changed_byte_is_refused(bundle: Path, file: str) -> None:
+    data = bytearray((bundle / file).read_bytes())
+    data[-1] ^= 1
+    (bundle / file).write_bytes(data)
+    with pytest.raises(BundleError, match=rf"{file}: sha256"):
+        load_bundle(bundle)
+
+
+def test_a_missing_file_is_refused(bundle: Path) -> None:
+    (bundle / "model.onnx").unlink()
+    with pytest.raises(BundleError, match=r"model\.onnx: No such file"):
+        load_bundle(bundle)
+
+
+@pytest.mark.parametrize(
+    ("changes", "cause"),
+    [
+        ({"schema_version": 2}, "schema_version"),
+        ({"surprise": 1}, "surprise"),
+        ({"version": "latest"}, "version"),
+        ({"name": "../evil"}, "name"),
+        ({"image_size": 8}, "crop 4 is not the image size 8"),
+        ({"files": {}}, "files without a sha256: golden/dark.png"),
+        ({"files": {"../../etc/passwd": "0" * 64}}, "outside the bundle"),
+        ({"files": {"/etc/passwd": "0" * 64}}, "outside the bundle"),
+    ],
+)
+def test_an_invalid_manifest_is_refused_with_its_cause(bundle: Path, changes: dict[str, object], cause: str) -> None:
+    edit(bundle, **changes)
+    with pytest.raises(BundleError, match=cause):
+        load_bundle(bundle)
+
+
+def test_a_failed_parity_gate_is_refused(bundle: Path) -> None:
+    parity = json.loads((bundle / "manifest.json").read_text())["parity"]
+    edit(bundle, parity=parity | {"passed": False})
+    with pytest.raises(BundleError, match="parity"):
+        load_bundle(bundle)
+
+
+def test_labels_must_match_the_classes(bundle: Path) -> None:
+    edit(bundle, classes=3)
+    with pytest.raises(BundleError, match="256 labels for 3 classes"):
+        load_bundle(bundle)
+
+
+def test_no_manifest(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match=r"manifest\.json: No such file"):
+        load_bundle(tmp_path)
+
+
+def test_the_latest_version_is_the_highest_number(tmp_path: Path) -> None:
+    for name, version in (("b", "2"), ("b", "10"), ("a", "1")):
+        write_bundle(tmp_path, name, version)
+    (tmp_path / "b" / ".staging").mkdir()
+    (tmp_path / "not a model").mkdir()
+    assert find_bundles(tmp_path, []) == [tmp_path / "a" / "1", tmp_path / "b" / "10"]
+    assert find_bundles(tmp_path, ["b/2", "a"]) == [tmp_path / "b" / "2", tmp_path / "a" / "1"]
+
+
+@pytest.mark.parametrize("model", ["c", "a/2", "a/../a", "../a"])
+def test_a_model_that_is_not_there(tmp_path: Path, model: str) -> None:
+    write_bundle(tmp_path, "a")
+    with pytest.raises(BundleError, match=r"it has a$"):
+        find_bundles(tmp_path, [model])
+
+
+def test_an_empty_or_missing_repository(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="holds no bundle"):
+        find_bundles(tmp_path, [])
+    with pytest.raises(BundleError, match="no such model repository"):
+        find_bundles(tmp_path / "nowhere", [])

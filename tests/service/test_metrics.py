@@ -1,0 +1,89 @@
+import time
+
+import pytest
+from prometheus_client import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from service.bundle import load_bundle
+from service.metrics import Metrics, Rate
+from tests.doubles import write_bundle
+
+# The contract: name -> labels.
+CONTRACT = {
+    "mixer_requests": {"route", "code"},
+    "mixer_images": {"model", "outcome"},
+    "mixer_request_duration_seconds": {"route"},
+    "mixer_stage_duration_seconds": {"stage"},
+    "mixer_batch_size": {"model"},
+    "mixer_passes": {"model", "reason"},
+    "mixer_queue_depth": {"model"},
+    "mixer_inflight_images": set(),
+    "mixer_ready": set(),
+    "mixer_draining": set(),
+    "mixer_drain_lost_images": set(),
+    "mixer_cores": set(),
+    "mixer_engine_threads": set(),
+    "mixer_decode_threads": set(),
+    "mixer_engine_core_seconds": {"model"},
+    "mixer_images_per_second": {"model"},
+    "mixer_images_per_second_per_core": {"model"},
+    "mixer_predicted_capacity_images_per_second": {"model"},
+    "mixer_model_info": {"model", "version", "variant", "precision", "provider", "sha256"},
+    "mixer_build_info": {"version", "onnxruntime", "python"},
+}
+
+
+class Clock:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        monkeypatch.setattr(time, "monotonic", lambda: self.now)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+def test_every_metric_of_the_contract_is_exposed_with_its_labels(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    metrics = Metrics()
+    metrics.add_model(load_bundle(write_bundle(tmp_path)).manifest, "CPUExecutionProvider", 2, 100)
+    metrics.requests.labels("/v1/classify", 200)
+    metrics.request_duration.labels("/v1/classify")
+    metrics.build_info.labels("1", "2", "3").set(1)
+    families = {f.name: f for f in text_string_to_metric_families(generate_latest(metrics.registry).decode())}
+    ours = {name: family for name, family in families.items() if name.startswith("mixer_")}
+    assert {name: set().union(*(s.labels for s in f.samples)) - {"le"} for name, f in ours.items()} == CONTRACT
+    assert all(family.documentation for family in ours.values())
+    assert "process_cpu_seconds" in families
+
+
+def test_rate_is_the_mean_of_the_last_ten_whole_seconds(clock: Clock) -> None:
+    rate = Rate()
+    for _ in range(10):
+        rate.add(30)
+        rate.add(20)
+        clock.now += 1
+    assert rate.per_second() == 50
+    clock.now += 5
+    assert rate.per_second() == 25
+    clock.now += 5
+    assert rate.per_second() == 0
+
+
+def test_the_running_second_does_not_count_yet(clock: Clock) -> None:
+    rate = Rate()
+    rate.add(10)
+    assert rate.per_second() == 0
+    clock.now += 1
+    assert rate.per_second() == 1
+
+
+def test_per_core_divides_by_the_cores_allowed(tmp_path, clock: Clock) -> None:  # type: ignore[no-untyped-def]
+    metrics = Metrics()
+    metrics.add_model(load_bundle(write_bundle(tmp_path)).manifest, "CPUExecutionProvider", 0.5, 100)
+    for _ in range(40):
+        metrics.count_image("echo", "ok")
+    metrics.count_image("echo", "invalid")
+    clock.now += 1
+    assert metrics.registry.get_sample_value("mixer_images_per_second", {"model": "echo"}) == 4
+    assert metrics.registry.get_sample_value("mixer_images_per_second_per_core", {"model": "echo"}) == 8

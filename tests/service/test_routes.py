@@ -1,0 +1,336 @@
+import asyncio
+import base64
+import hashlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from service.app import create_app
+from service.replica import Replica
+from tests.doubles import EchoEngine, FailingEngine, GatedEngine, level_png, replica_around, write_bundle
+
+pytestmark = pytest.mark.anyio
+
+
+@asynccontextmanager
+async def client_of(replica: Replica) -> AsyncIterator[httpx.AsyncClient]:
+    app = create_app(replica)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://mixer") as client,
+    ):
+        yield client
+
+
+@pytest.fixture
+async def replica(tmp_path: Path) -> Replica:
+    return replica_around(EchoEngine(), tmp_path / "models", max_body_bytes=10_000, max_pixels=1000)
+
+
+@pytest.fixture
+async def client(replica: Replica) -> AsyncIterator[httpx.AsyncClient]:
+    async with client_of(replica) as client:
+        yield client
+
+
+def outcomes(replica: Replica) -> dict[str, float]:
+    """Images by outcome, those that are not zero."""
+    return {
+        sample.labels["outcome"]: sample.value
+        for metric in replica.metrics.registry.collect()
+        for sample in metric.samples
+        if sample.name == "mixer_images_total" and sample.value
+    }
+
+
+@pytest.mark.parametrize(
+    "content_type", ["image/png", "", "application/octet-stream", "application/x-www-form-urlencoded"]
+)
+async def test_a_raw_body_whatever_type_it_announces(client: httpx.AsyncClient, content_type: str) -> None:
+    response = await client.post("/v1/classify", content=level_png(123, (6, 4)), headers={"content-type": content_type})
+    assert response.status_code == 200
+    body = response.json()
+    assert body["model"] == {"name": "echo", "version": "1"}
+    assert body["predictions"][0]["index"] == 123
+    assert body["predictions"][0]["label"] == "level 123"
+    assert body["predictions"][0]["probability"] > 0.99
+    assert len(body["predictions"]) == 5
+    assert body["image"] == {"width": 6, "height": 4, "format": "PNG", "orientation_applied": False}
+    assert body["timing_ms"].keys() == {"receive", "decode", "queue", "infer", "post", "total"}
+
+
+async def test_top_k(client: httpx.AsyncClient) -> None:
+    response = await client.post("/v1/classify?top_k=2", content=level_png(1))
+    assert len(response.json()["predictions"]) == 2
+
+
+async def test_json_with_base64(client: httpx.AsyncClient) -> None:
+    response = await client.post("/v1/classify", json={"image": base64.b64encode(level_png(50)).decode()})
+    assert response.json()["predictions"][0]["index"] == 50
+
+
+async def test_a_form_with_one_image_is_answered_like_a_raw_body(client: httpx.AsyncClient) -> None:
+    response = await client.post("/v1/classify", files={"image": level_png(51)})
+    assert response.json()["predictions"][0]["index"] == 51
+
+
+async def test_a_form_with_several_images_gives_each_its_own_result(
+    client: httpx.AsyncClient, replica: Replica
+) -> None:
+    files = [("image", level_png(1)), ("image", b"not an image"), ("image", level_png(3)), ("other", b"ignored")]
+    response = await client.post("/v1/classify", files=files)
+    assert response.status_code == 200
+    first, second, third = response.json()["results"]
+    assert (first["predictions"][0]["index"], third["predictions"][0]["index"]) == (1, 3)
+    assert second == {"error": second["error"]}
+    assert second["error"]["code"] == "unsupported_image"
+    assert outcomes(replica) == {"ok": 2, "invalid": 1}
+
+
+@pytest.mark.parametrize(
+    ("request_", "status", "code"),
+    [
+        pytest.param({"content": b""}, 400, "malformed_request", id="empty body"),
+        pytest.param({"json": {"picture": ""}}, 400, "malformed_request", id="json without image"),
+        pytest.param({"json": {"image": "%%%"}}, 400, "malformed_request", id="json with bad base64"),
+        pytest.param({"json": {"image": ""}}, 400, "malformed_request", id="json with empty image"),
+        pytest.param(
+            {"content": b"[" * 9000, "headers": {"content-type": "application/json"}},
+            400,
+            "malformed_request",
+            id="deep json",
+        ),
+        pytest.param({"files": {"photo": b"x"}}, 400, "malformed_request", id="form without image"),
+        pytest.param(
+            {"content": b"x", "headers": {"content-type": "multipart/form-data"}},
+            400,
+            "malformed_request",
+            id="no boundary",
+        ),
+        pytest.param({"content": level_png(1), "params": {"top_k": 0}}, 400, "malformed_request", id="top_k 0"),
+        pytest.param({"content": level_png(1), "params": {"top_k": "x"}}, 400, "malformed_request", id="top_k text"),
+        pytest.param(
+            {"content": level_png(1), "headers": {"x-deadline-ms": "-1"}},
+            400,
+            "malformed_request",
+            id="negative deadline",
+        ),
+        pytest.param(
+            {"content": level_png(1), "headers": {"x-deadline-ms": "nan"}}, 400, "malformed_request", id="deadline nan"
+        ),
+        pytest.param({"content": level_png(1), "params": {"model": "nope"}}, 404, "unknown_model", id="unknown model"),
+        pytest.param({"content": level_png(1), "params": {"version": "2"}}, 404, "unknown_model", id="unknown version"),
+        pytest.param({"content": b"x" * 10_001}, 413, "payload_too_large", id="body over the limit"),
+        pytest.param({"content": level_png(1, (40, 30))}, 413, "image_too_large", id="pixels over the limit"),
+        pytest.param({"content": b"hello"}, 415, "unsupported_image", id="text"),
+        pytest.param({"content": level_png(1)[:40]}, 422, "invalid_image", id="truncated"),
+    ],
+)
+async def test_bad_requests_get_their_status(
+    client: httpx.AsyncClient, request_: dict[str, object], status: int, code: str
+) -> None:
+    response = await client.post("/v1/classify", **request_)
+    assert (response.status_code, response.json()["error"]["code"]) == (status, code)
+    assert response.json()["error"]["message"]
+    assert response.headers["x-request-id"]
+    assert "total;dur=" in response.headers["server-timing"]
+
+
+async def test_a_chunked_body_is_bounded_without_a_content_length(client: httpx.AsyncClient) -> None:
+    sent = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal sent
+        for _ in range(100):
+            sent += 1000
+            yield b"x" * 1000
+
+    response = await client.post("/v1/classify", content=endless())
+    assert response.status_code == 413
+    assert sent <= 12_000
+
+
+@pytest.mark.parametrize(("method", "path", "status"), [("GET", "/v1/classify", 405), ("GET", "/nowhere", 404)])
+async def test_the_frameworks_refusals_look_like_ours(
+    client: httpx.AsyncClient, method: str, path: str, status: int
+) -> None:
+    response = await client.request(method, path)
+    assert response.status_code == status
+    assert response.json()["error"].keys() == {"code", "message"}
+
+
+async def test_one_image_more_than_there_is_room_for_is_refused_at_once(tmp_path: Path) -> None:
+    engine = GatedEngine()
+    replica = replica_around(engine, tmp_path / "models", max_batch_size=2, max_inflight_images=2)
+    async with client_of(replica) as client:
+        inside = [asyncio.create_task(client.post("/v1/classify", content=level_png(level))) for level in (1, 2)]
+        while replica.admission.inflight < 2:
+            await asyncio.sleep(0)
+        refused = await client.post("/v1/classify", content=level_png(3))
+        assert refused.status_code == 429
+        assert refused.json()["error"]["reason"] == "inflight_images"
+        assert int(refused.headers["retry-after"]) >= 1
+        engine.gate.set()
+        assert [(await task).json()["predictions"][0]["index"] for task in inside] == [1, 2]
+        assert (await client.post("/v1/classify", content=level_png(3))).status_code == 200
+    assert outcomes(replica) == {"ok": 3, "rejected": 1}
+
+
+async def test_a_passed_deadline_is_504_and_its_ticket_is_dropped(tmp_path: Path) -> None:
+    engine = GatedEngine()
+    replica = replica_around(engine, tmp_path / "models")
+    async with client_of(replica) as client:
+        first = asyncio.create_task(client.post("/v1/classify", content=level_png(1)))
+        assert await asyncio.to_thread(engine.entered.acquire, timeout=10)
+        late = await client.post("/v1/classify", content=level_png(2), headers={"x-deadline-ms": "20"})
+        assert (late.status_code, late.json()["error"]["code"]) == (504, "deadline_exceeded")
+        engine.gate.set()
+        assert (await first).status_code == 200
+    assert engine.batch_sizes == [1]
+    assert outcomes(replica) == {"ok": 1, "expired": 1}
+
+
+async def test_a_client_that_leaves_frees_its_place(tmp_path: Path) -> None:
+    engine = GatedEngine()
+    replica = replica_around(engine, tmp_path / "models")
+    app = create_app(replica)
+    async with app.router.lifespan_context(app):
+        messages: asyncio.Queue[dict[str, object]] = asyncio.Queue()
+        scope = {
+            "type": "http", "method": "POST", "path": "/v1/classify", "raw_path": b"/v1/classify", "query_string": b"",
+            "headers": [], "http_version": "1.1", "scheme": "http", "root_path": "",
+        }  # fmt: skip
+        sent: list[dict[str, object]] = []
+
+        async def send(message: dict[str, object]) -> None:
+            sent.append(message)
+
+        serving = asyncio.create_task(app(scope, messages.get, send))
+        messages.put_nowait({"type": "http.request", "body": level_png(1), "more_body": False})
+        assert await asyncio.to_thread(engine.entered.acquire, timeout=10)
+        messages.put_nowait({"type": "http.disconnect"})
+        await serving
+        assert replica.admission.inflight == 0
+        assert sent[0]["status"] == 499
+        engine.gate.set()
+    assert outcomes(replica) == {"cancelled": 1}
+
+
+async def test_a_fault_of_ours_is_500_without_its_text(tmp_path: Path) -> None:
+    replica = replica_around(FailingEngine(), tmp_path / "models")
+    async with client_of(replica) as client:
+        response = await client.post("/v1/classify", content=level_png(66))
+        assert response.status_code == 500
+        assert response.json()["error"]["code"] == "internal"
+        assert "secret" not in response.text
+    assert outcomes(replica) == {"error": 1}
+
+
+async def test_an_unforeseen_exception_is_500_with_the_request_id(
+    replica: Replica, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def explode(*_: object) -> None:
+        raise ZeroDivisionError("secret")
+
+    monkeypatch.setattr(replica, "find", explode)
+    response = await client.post("/v1/classify", content=level_png(1), headers={"x-request-id": "abc-1"})
+    assert response.status_code == 500
+    assert "abc-1" in response.json()["error"]["message"]
+    assert "secret" not in response.text
+    assert response.headers["x-request-id"] == "abc-1"
+
+
+@pytest.mark.parametrize("given", ["a" * 65, "new\tline", "{}", ""])
+async def test_a_doubtful_request_id_is_replaced(client: httpx.AsyncClient, given: str) -> None:
+    response = await client.get("/healthz/live", headers={"x-request-id": given})
+    assert response.headers["x-request-id"] != given
+    assert len(response.headers["x-request-id"]) == 32
+
+
+async def test_server_timing_names_the_stages(client: httpx.AsyncClient) -> None:
+    response = await client.post("/v1/classify", content=level_png(1))
+    names = [part.split(";dur=")[0].strip() for part in response.headers["server-timing"].split(",")]
+    assert names == ["receive", "decode", "queue", "infer", "post", "total"]
+
+
+async def test_live_and_ready(client: httpx.AsyncClient, replica: Replica) -> None:
+    assert (await client.get("/healthz/live")).status_code == 200
+    assert (await client.get("/healthz/ready")).status_code == 200
+    replica.drain()
+    refused = await client.get("/healthz/ready")
+    assert (refused.status_code, refused.json()["error"]["reason"]) == (503, "draining")
+    assert refused.headers["connection"] == "close"
+    assert (await client.get("/healthz/live")).status_code == 200
+    assert (await client.post("/v1/classify", content=level_png(1))).status_code == 200
+
+
+async def test_ready_falls_with_the_engine_and_returns_with_it(tmp_path: Path) -> None:
+    engine = FailingEngine()
+    replica = replica_around(engine, tmp_path / "models")
+    async with client_of(replica) as client:
+        engine.broken = True
+        assert (await client.post("/v1/classify", content=level_png(1))).status_code == 500
+        refused = await client.get("/healthz/ready")
+        assert (refused.status_code, refused.json()["error"]["reason"]) == (503, "engine_failing")
+        assert replica.metrics.registry.get_sample_value("mixer_ready") == 0
+        engine.broken = False
+        assert (await client.get("/healthz/ready")).status_code == 200
+        assert replica.metrics.registry.get_sample_value("mixer_ready") == 1
+
+
+async def test_a_dead_scheduler_is_neither_ready_nor_live(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    replica = replica_around(EchoEngine(), tmp_path / "models")
+    async with client_of(replica) as client:
+        monkeypatch.setattr(replica.classifiers[0].scheduler, "_freeze", None)
+        assert (await client.post("/v1/classify", content=level_png(1))).status_code == 503
+        assert (await client.get("/healthz/ready")).json()["error"]["reason"] == "scheduler_stopped"
+        assert (await client.get("/healthz/live")).status_code == 503
+
+
+async def test_several_models(tmp_path: Path) -> None:
+    write_bundle(tmp_path, "first", "3")
+    write_bundle(tmp_path, "second", "1")
+    async with client_of(replica_around(EchoEngine(), tmp_path)) as client:
+        for query, name, version in (
+            ("", "first", "3"),
+            ("?model=second", "second", "1"),
+            ("?version=3", "first", "3"),
+        ):
+            response = await client.post(f"/v1/classify{query}", content=level_png(1))
+            assert response.json()["model"] == {"name": name, "version": version}
+        assert (await client.post("/v1/classify?model=second&version=3", content=level_png(1))).status_code == 404
+
+
+async def test_api_keys(tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text(f"# clients\n\n{hashlib.sha256(b'open sesame').hexdigest()}\n")
+    replica = replica_around(EchoEngine(), tmp_path / "models", api_keys_file=keys)
+    async with client_of(replica) as client:
+        for headers in ({}, {"x-api-key": "wrong"}, {"authorization": "Basic open sesame"}):
+            response = await client.post("/v1/classify", content=level_png(1), headers=headers)
+            assert (response.status_code, response.json()["error"]["code"]) == (401, "unauthorized")
+        for headers in ({"x-api-key": "open sesame"}, {"authorization": "Bearer open sesame"}):
+            assert (await client.post("/v1/classify", content=level_png(1), headers=headers)).status_code == 200
+        assert (await client.get("/healthz/ready")).status_code == 200
+    assert outcomes(replica) == {"ok": 2}
+
+
+async def test_openapi_describes_every_status_of_classify(client: httpx.AsyncClient) -> None:
+    operation = (await client.get("/openapi.json")).json()["paths"]["/v1/classify"]["post"]
+    assert operation["responses"].keys() >= {
+        "200",
+        "400",
+        "401",
+        "404",
+        "413",
+        "415",
+        "422",
+        "429",
+        "500",
+        "503",
+        "504",
+    }
+    assert operation["requestBody"]["content"].keys() >= {"image/*", "multipart/form-data", "application/json"}

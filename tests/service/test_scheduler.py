@@ -1,0 +1,182 @@
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from service.errors import EngineFailure, NotReady
+from service.metrics import Metrics
+from service.scheduler import EngineRunner, Scheduler
+from tests.doubles import EchoEngine, FailingEngine, GatedEngine, level_pixels
+
+pytestmark = pytest.mark.anyio
+
+
+@asynccontextmanager
+async def running(
+    engine: EchoEngine, max_batch_size: int = 4, metrics: Metrics | None = None
+) -> AsyncIterator[Scheduler]:
+    scheduler = Scheduler("echo", engine, EngineRunner(), max_batch_size, metrics or Metrics())
+    scheduler.start()
+    try:
+        yield scheduler
+    finally:
+        if isinstance(engine, GatedEngine):
+            engine.gate.set()
+        await scheduler.close()
+
+
+def submit(scheduler: Scheduler, *levels: int) -> list[asyncio.Task[int]]:
+    """Submit one image a level; each task's result is the level that came back."""
+
+    async def one(level: int) -> int:
+        return int((await scheduler.submit(level_pixels(level))).logits.argmax())
+
+    return [asyncio.create_task(one(level)) for level in levels]
+
+
+async def pass_begun(engine: GatedEngine) -> None:
+    assert await asyncio.to_thread(engine.entered.acquire, timeout=10)
+
+
+async def queued(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0)
+
+
+async def test_every_image_gets_its_own_answer() -> None:
+    async with running(EchoEngine()) as scheduler:
+        assert await asyncio.gather(*submit(scheduler, *range(256))) == list(range(256))
+
+
+async def test_an_idle_engine_takes_a_lone_image_at_once() -> None:
+    engine = EchoEngine()
+    async with running(engine) as scheduler:
+        await asyncio.gather(*submit(scheduler, 5))
+    assert engine.batch_sizes == [1]
+
+
+async def test_what_waits_while_the_engine_runs_becomes_the_next_batches() -> None:
+    engine, metrics = GatedEngine(), Metrics()
+    async with running(engine, max_batch_size=4, metrics=metrics) as scheduler:
+        first = submit(scheduler, 1)
+        await pass_begun(engine)
+        waiting = submit(scheduler, 2, 3, 4, 5, 6)
+        await queued(lambda: metrics.registry.get_sample_value("mixer_queue_depth", {"model": "echo"}) == 5)
+        engine.gate.set()
+        assert await asyncio.gather(*first, *waiting) == [1, 2, 3, 4, 5, 6]
+    assert engine.batch_sizes == [1, 4, 1]
+    passes = {
+        reason: metrics.registry.get_sample_value("mixer_passes_total", {"model": "echo", "reason": reason})
+        for reason in ("idle", "full")
+    }
+    assert passes == {"idle": 2, "full": 1}
+    assert metrics.registry.get_sample_value("mixer_batch_size_sum", {"model": "echo"}) == 6
+    assert metrics.registry.get_sample_value("mixer_engine_core_seconds_total", {"model": "echo"}) > 0
+
+
+async def test_a_cancelled_ticket_is_dropped_when_the_batch_freezes() -> None:
+    engine = GatedEngine()
+    async with running(engine) as scheduler:
+        first = submit(scheduler, 1)
+        await pass_begun(engine)
+        gone, stays = submit(scheduler, 2, 3)
+        await asyncio.sleep(0)
+        gone.cancel()
+        engine.gate.set()
+        assert await asyncio.gather(*first, stays) == [1, 3]
+    assert engine.batch_sizes == [1, 1]
+
+
+async def test_cancelling_one_ticket_of_a_running_pass_leaves_the_others() -> None:
+    engine = GatedEngine()
+    async with running(engine) as scheduler:
+        tasks = submit(scheduler, 1, 2, 3)
+        await pass_begun(engine)
+        tasks[1].cancel()
+        engine.gate.set()
+        assert await asyncio.gather(tasks[0], tasks[2]) == [1, 3]
+    assert engine.batch_sizes == [3]
+
+
+async def test_only_the_culprit_of_a_failed_pass_fails() -> None:
+    engine = FailingEngine()
+    async with running(engine, max_batch_size=8) as scheduler:
+        results = await asyncio.gather(*submit(scheduler, 1, 66, 3, 4), return_exceptions=True)
+        assert [results[0], *results[2:]] == [1, 3, 4]
+        assert isinstance(results[1], EngineFailure)
+        assert "secret" not in str(results[1])
+        assert scheduler.engine_works
+        assert await asyncio.gather(*submit(scheduler, 7)) == [7]
+
+
+async def test_an_engine_that_fails_on_everything_is_noticed_and_so_is_its_recovery() -> None:
+    engine = FailingEngine()
+    async with running(engine) as scheduler:
+        engine.broken = True
+        with pytest.raises(EngineFailure):
+            await scheduler.submit(level_pixels(1))
+        assert not scheduler.engine_works
+        engine.broken = False
+        await scheduler.submit(level_pixels(1))
+        assert scheduler.engine_works
+
+
+async def test_a_wrong_number_of_rows_is_an_engine_failure() -> None:
+    class ShortEngine(EchoEngine):
+        def run(self, pixels):  # type: ignore[no-untyped-def]
+            return super().run(pixels)[:-1]
+
+    async with running(ShortEngine()) as scheduler:
+        with pytest.raises(EngineFailure):
+            await scheduler.submit(level_pixels(1))
+
+
+async def test_closing_answers_what_waits_and_refuses_what_comes() -> None:
+    engine, metrics = GatedEngine(), Metrics()
+    async with running(engine, max_batch_size=2, metrics=metrics) as scheduler:
+        tasks = submit(scheduler, 1, 2, 3, 4, 5)
+        await pass_begun(engine)
+        closing = asyncio.create_task(scheduler.close())
+        await asyncio.sleep(0)
+        with pytest.raises(NotReady):
+            await scheduler.submit(level_pixels(9))
+        engine.gate.set()
+        await closing
+        assert [task.result() for task in tasks] == [1, 2, 3, 4, 5]
+        assert not scheduler.alive
+    assert metrics.registry.get_sample_value("mixer_drain_lost_images_total") == 0
+
+
+async def test_a_dead_scheduler_leaves_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = EchoEngine()
+    async with running(engine) as scheduler:
+
+        def broken() -> None:
+            raise AssertionError("a bug in the scheduler")
+
+        monkeypatch.setattr(scheduler, "_freeze", broken)
+        async with asyncio.timeout(10):
+            with pytest.raises(NotReady):
+                await scheduler.submit(level_pixels(1))
+            assert not scheduler.alive
+            with pytest.raises(NotReady):
+                await scheduler.submit(level_pixels(1))
+
+
+async def test_two_models_take_turns_on_the_one_engine_thread() -> None:
+    runner, engines = EngineRunner(), [GatedEngine(), GatedEngine()]
+    schedulers = [Scheduler(f"m{i}", engine, runner, 4, Metrics()) for i, engine in enumerate(engines)]
+    for scheduler in schedulers:
+        scheduler.start()
+    tasks = submit(schedulers[0], 1)
+    await pass_begun(engines[0])
+    tasks += submit(schedulers[1], 2)
+    await asyncio.sleep(0)
+    assert not engines[1].entered.acquire(blocking=False)
+    engines[1].gate.set()
+    engines[0].gate.set()
+    assert await asyncio.gather(*tasks) == [1, 2]
+    for scheduler in schedulers:
+        await scheduler.close()

@@ -1,0 +1,43 @@
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+from pydantic_settings import CliApp
+
+from service.settings import Settings
+
+
+def test_the_defaults_serve_the_embedded_bundle() -> None:
+    settings = Settings()
+    assert (settings.port, settings.metrics_port) == (8000, 9000)
+    assert (settings.model_repository / "digits" / "1" / "manifest.json").is_file()
+
+
+def test_environment_and_flag_mean_the_same_and_the_flag_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MIXER_MAX_BATCH_SIZE", "4")
+    monkeypatch.setenv("MIXER_MODELS", "digits, other/2")
+    assert Settings().max_batch_size == 4
+    assert Settings().models == ["digits", "other/2"]
+    settings = CliApp.run(Settings, cli_args=["--max-batch-size", "8", "--model-repository", "/srv", "--models", "a,b"])
+    assert (settings.max_batch_size, settings.model_repository, settings.models) == (8, Path("/srv"), ["a", "b"])
+
+
+def test_settings_cannot_change() -> None:
+    with pytest.raises(ValidationError):
+        Settings().port = 1
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"port": 9000}, "MIXER_METRICS_PORT"),
+        ({"providers": ""}, "MIXER_PROVIDERS"),
+        ({"max_batch_size": 64, "max_inflight_images": 32}, "MIXER_MAX_INFLIGHT_IMAGES"),
+        ({"port": 70_000}, "port"),
+        ({"deadline_ms": 0}, "deadline_ms"),
+        ({"log_format": "xml"}, "log_format"),
+    ],
+)
+def test_bad_values_and_combinations_are_refused_by_name(values: dict[str, object], named: str) -> None:
+    with pytest.raises(ValidationError, match=named):
+        Settings(**values)

@@ -1,0 +1,77 @@
+"""The architecture's promises about who knows what, read from the source."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+LEAVES = ("errors", "settings", "manifest", "engine", "cores", "timings", "logs", "postprocess")
+
+
+def imports(path: Path) -> set[str]:
+    modules = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            modules |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            modules.add(node.module or "")
+    return modules
+
+
+def sources(package: str) -> list[Path]:
+    found = sorted((ROOT / package).glob("*.py"))
+    assert found
+    return found
+
+
+def test_the_service_never_loads_torch_or_the_export_stage() -> None:
+    program = (
+        "import service.__main__, service.app, sys\n"
+        "print([m for m in sys.modules if m.split('.')[0] in ('torch', 'model_export', 'onnx', 'sklearn')])"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert result.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("package", ["service", "model_export"])
+def test_importing_a_package_opts_out_of_telemetry(package: str) -> None:
+    program = f"import {package}, os; print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT, env={"PATH": ""}
+    )
+    assert result.stdout.strip() == "1"
+
+
+def test_no_source_of_the_service_names_torch_or_the_export_stage() -> None:
+    for path in sources("service"):
+        assert not {module.split(".")[0] for module in imports(path)} & {"torch", "model_export", "benchmarks"}, path
+
+
+@pytest.mark.parametrize("leaf", LEAVES)
+def test_leaves_import_nothing_of_ours(leaf: str) -> None:
+    assert not [module for module in imports(ROOT / "service" / f"{leaf}.py") if module.startswith("service")]
+
+
+def test_only_settings_reads_the_environment() -> None:
+    for path in sources("service"):
+        if path.name not in ("settings.py", "__init__.py"):  # the latter sets, and reads nothing
+            assert "environ" not in path.read_text(), path
+            assert "getenv" not in path.read_text(), path
+
+
+def test_only_metrics_names_metrics_and_only_errors_knows_status_codes() -> None:
+    for path in sources("service"):
+        if path.name != "metrics.py":
+            assert '"mixer_' not in path.read_text(), path
+        if path.name not in ("errors.py", "routes.py"):  # routes lists them for the OpenAPI document
+            assert not {"status_code=4", "status_code=5"} & set(path.read_text().split()), path
+
+
+def test_only_app_and_main_construct_the_pipeline() -> None:
+    for path in sources("service"):
+        if path.name not in ("app.py", "__main__.py"):
+            for construction in (" Scheduler(", " Classifier(", " Replica(", "OnnxEngine(m", " Metrics(", " Settings("):
+                assert construction not in path.read_text().replace("class ", "class"), (path, construction)
