@@ -75,9 +75,15 @@ def augment(ink: Tensor, generator: Generator) -> Tensor:
         dim=1,
     )
     grid = functional.affine_grid(affine, [n, 1, IMAGE_SIZE, IMAGE_SIZE], align_corners=False)
-    bend = 0.08 * torch.randn(n, 2, 4, 4, generator=generator)
+    bend = 0.06 * torch.randn(n, 2, 4, 4, generator=generator)
     grid = grid + functional.interpolate(bend, size=IMAGE_SIZE, mode="bicubic").permute(0, 2, 3, 1)
     ink = functional.grid_sample(ink, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+    # Most sevens here are crossed, most eights tightly closed: what a square hides must not be needed.
+    rows, columns = torch.arange(IMAGE_SIZE).view(1, 1, -1, 1), torch.arange(IMAGE_SIZE).view(1, 1, 1, -1)
+    top, left, side = uniform(4, 22, 1, 1, 1), uniform(0, 22, 1, 1, 1), uniform(5, 12, 1, 1, 1)
+    hidden = (rows >= top) & (rows < top + side) & (columns >= left) & (columns < left + side)
+    ink = torch.where(hidden & (uniform(0, 1, 1, 1, 1) < 0.4), 0.0, ink)
 
     # The scans were made small by averaging, which fills loops and joints: sharpen by as much as brings them back.
     blurred = functional.avg_pool2d(ink, kernel_size=7, stride=1, padding=3)

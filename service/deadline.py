@@ -25,10 +25,10 @@ async def deadline(at: float) -> AsyncIterator[None]:
 async def unless_client_leaves(receive: Receive, work: Coroutine[None, None, _T]) -> _T:
     """Run `work`; cancel it and raise ClientGone if the client closes its connection first.
 
-    `receive` must have delivered the whole body: the next message it has is the disconnect.
+    `receive` is the request's ASGI channel, its body already read.
     """
     answering = asyncio.ensure_future(work)
-    leaving = asyncio.ensure_future(receive())
+    leaving = asyncio.ensure_future(_disconnect(receive))
     try:
         await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)
         if answering.done():
@@ -39,3 +39,8 @@ async def unless_client_leaves(receive: Receive, work: Coroutine[None, None, _T]
         if not answering.done():
             answering.cancel()
             await asyncio.gather(answering, return_exceptions=True)
+
+
+async def _disconnect(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

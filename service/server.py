@@ -17,12 +17,13 @@ log = logging.getLogger(__name__)
 class DrainingServer(uvicorn.Server):
     """Owns the signals. SIGTERM: not ready, serve new work for `drain_seconds`, then finish what is inside, exit 0.
 
-    A second SIGTERM, or SIGINT, ends the serving of new work at once; one more ends without answering.
+    A second SIGTERM, or a SIGINT, ends the serving of new work at once; a third signal ends without answering.
     """
 
     def __init__(self, config: uvicorn.Config, replica: Replica) -> None:
         super().__init__(config)
         self._replica = replica
+        self._signals = 0
         self._hasten = asyncio.Event()
         self._draining: asyncio.Task[None] | None = None
 
@@ -40,7 +41,8 @@ class DrainingServer(uvicorn.Server):
 
     def _on_signal(self, number: int) -> None:
         log.info("received %s", signal.Signals(number).name)
-        if self._hasten.is_set():
+        self._signals += 1
+        if self._signals > 2:
             self.force_exit = True
         if number == signal.SIGINT or self._draining:
             self._hasten.set()
@@ -51,7 +53,6 @@ class DrainingServer(uvicorn.Server):
         self._replica.drain()
         with suppress(TimeoutError):
             await asyncio.wait_for(self._hasten.wait(), self._replica.settings.drain_seconds)
-        self._hasten.set()
         self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

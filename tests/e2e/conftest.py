@@ -17,7 +17,8 @@ def promtool() -> str:
         if not shutil.which("apt-get"):
             pytest.skip("promtool is missing, and there is no apt-get to fetch Debian's prometheus package with")
         CACHE.mkdir(exist_ok=True)
-        script = "apt-get download prometheus || { apt-get update && apt-get download prometheus; } && dpkg -x prometheus_*.deb ."
+        fetch = "apt-get download prometheus || { apt-get update && apt-get download prometheus; }"
+        script = f"{{ {fetch}; }} && dpkg -x prometheus_*.deb ."
         result = subprocess.run(["bash", "-c", script], cwd=CACHE, capture_output=True, text=True, check=False)
         if result.returncode:
             pytest.skip(f"promtool is missing, and Debian's prometheus package could not be fetched: {result.stderr}")

@@ -78,7 +78,7 @@ def test_a_failed_gate_exits_non_zero_and_leaves_nothing_behind(
 ) -> None:
     export = model_export.publish.export_onnx
     monkeypatch.setattr(model_export.publish, "export_onnx", lambda checkpoint: spoil(export(checkpoint)))
-    with pytest.raises(SystemExit, match="parity gate failed: max abs error 0.01") as caught:
+    with pytest.raises(SystemExit, match=r"parity gate failed: max abs error 0\.01") as caught:
         main(["export", str(tiny_checkpoint), "--name", "tiny", "--repository", str(tmp_path / "a" / "models")])
     assert caught.value.code not in (0, None)
     assert list(tmp_path.iterdir()) == []
@@ -89,7 +89,7 @@ def test_the_gate_sees_a_single_wrong_answer(bundle: Path, tiny_checkpoint: Path
     pixels = np.stack([pipeline(checkpoint.preprocessing)(png) for png in sample_pngs().values()])
     reference = reference_logits(checkpoint, pixels)
     reference[5] += 1e-3
-    with pytest.raises(GateError, match="max abs error 0.001"):
+    with pytest.raises(GateError, match=r"max abs error 0\.001"):
         check_parity(bundle / "model.onnx", pixels, reference)
 
 
@@ -135,5 +135,5 @@ def test_verify_refuses_changed_files_and_changed_answers(tiny_checkpoint: Path,
     manifest = json.loads((bundle / "manifest.json").read_text())
     manifest["files"]["model.onnx"] = sha256_of(bundle / "model.onnx")
     (bundle / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(SystemExit, match="golden logits differ by 0.01"):
+    with pytest.raises(SystemExit, match=r"golden logits differ by 0\.01"):
         main(["verify", str(bundle)])

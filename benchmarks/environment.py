@@ -1,0 +1,41 @@
+"""Where a figure was measured: machine, versions, commit."""
+
+import importlib.metadata
+import platform
+import subprocess
+from pathlib import Path
+
+from service.cores import allowed_cores
+
+_PACKAGES = ("onnxruntime", "numpy", "pillow", "fastapi", "uvicorn", "aiohttp")
+
+
+def describe_environment() -> dict[str, object]:
+    """CPU, cores allowed, versions and commit ("+changes" if the tree differs from it)."""
+    return {
+        "cpu": _cpu_model(),
+        "cores_allowed": allowed_cores(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
+        "commit": _commit(),
+    }
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
+
+
+def _commit() -> str:
+    def git(*arguments: str) -> str:
+        result = subprocess.run(
+            ["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+        )
+        return result.stdout.strip()
+
+    commit = git("rev-parse", "--short=10", "HEAD") or "unknown"
+    return commit + ("+changes" if git("status", "--porcelain", "--untracked-files=no") else "")
