@@ -67,7 +67,16 @@ def build_replica(settings: Settings, metrics: Metrics, make_engine: EngineFacto
             metrics=metrics,
         )
         error = classifier.golden.check(engine.run(classifier.golden.pixels))
-        metrics.add_model(manifest, settings.providers[0], budget.cores, capacity)
+        metrics.add_model(
+            manifest.name,
+            budget.cores,
+            capacity,
+            version=manifest.version,
+            variant=manifest.variant,
+            precision=manifest.precision,
+            provider=settings.providers[0],
+            sha256=manifest.files["model.onnx"],
+        )
         log.info(
             "serving %s/%s",
             manifest.name,

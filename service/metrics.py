@@ -13,8 +13,6 @@ from prometheus_client import (
     disable_created_metrics,
 )
 
-from service.manifest import Manifest
-
 # Roughly geometric from 0.1 ms to 10 s; round thresholds that objectives are written in are exact edges.
 _SECONDS = (
     *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.0075),
@@ -100,12 +98,11 @@ class Metrics:
         self.build_info = gauge("build_info", "Versions of the running service.", "version", "onnxruntime", "python")
         self._rates: dict[str, Rate] = {}
 
-    def add_model(self, manifest: Manifest, provider: str, cores: float, capacity: float) -> None:
+    def add_model(self, model: str, cores: float, capacity: float, **info: str) -> None:
         """Create a model's series, at zero, so that rate() and alerts work from the first scrape.
 
-        `capacity` is in images/s, `cores` those allowed.
+        `cores` are those allowed, `capacity` is in images/s, `info` are the labels of mixer_model_info.
         """
-        model = manifest.name
         for outcome in OUTCOMES:
             self.images.labels(model, outcome)
         for reason in PASS_REASONS:
@@ -119,8 +116,7 @@ class Metrics:
         self.images_per_second.labels(model).set_function(rate.per_second)
         self.images_per_second_per_core.labels(model).set_function(lambda: rate.per_second() / cores)
         self.predicted_capacity.labels(model).set(capacity)
-        sha256 = manifest.files["model.onnx"]
-        self.model_info.labels(model, manifest.version, manifest.variant, manifest.precision, provider, sha256).set(1)
+        self.model_info.labels(model=model, **info).set(1)
 
     def count_image(self, model: str, outcome: str) -> None:
         """Count how an image ended."""

@@ -35,4 +35,4 @@ def test_the_settings_table_names_every_setting() -> None:
 
 def test_every_make_target_it_names_exists() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    assert {name for name in re.findall(r"make ([a-z-]+)", README)} <= targets
+    assert set(re.findall(r"make ([a-z-]+)", README)) <= targets

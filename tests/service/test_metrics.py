@@ -4,9 +4,7 @@ import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.bundle import load_bundle
 from service.metrics import Metrics, Rate
-from tests.doubles import write_bundle
 
 # The contract: name -> labels.
 CONTRACT = {
@@ -32,6 +30,8 @@ CONTRACT = {
     "mixer_build_info": {"version", "onnxruntime", "python"},
 }
 
+INFO = {"version": "1", "variant": "S/32", "precision": "fp32", "provider": "CPUExecutionProvider", "sha256": "0"}
+
 
 class Clock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,9 +44,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return Clock(monkeypatch)
 
 
-def test_every_metric_of_the_contract_is_exposed_with_its_labels(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_every_metric_of_the_contract_is_exposed_with_its_labels() -> None:
     metrics = Metrics()
-    metrics.add_model(load_bundle(write_bundle(tmp_path)).manifest, "CPUExecutionProvider", 2, 100)
+    metrics.add_model("echo", cores=2, capacity=100, **INFO)
     metrics.requests.labels("/v1/classify", 200)
     metrics.request_duration.labels("/v1/classify")
     metrics.build_info.labels("1", "2", "3").set(1)
@@ -78,9 +78,9 @@ def test_the_running_second_does_not_count_yet(clock: Clock) -> None:
     assert rate.per_second() == 1
 
 
-def test_per_core_divides_by_the_cores_allowed(tmp_path, clock: Clock) -> None:  # type: ignore[no-untyped-def]
+def test_per_core_divides_by_the_cores_allowed(clock: Clock) -> None:
     metrics = Metrics()
-    metrics.add_model(load_bundle(write_bundle(tmp_path)).manifest, "CPUExecutionProvider", 0.5, 100)
+    metrics.add_model("echo", cores=0.5, capacity=100, **INFO)
     for _ in range(40):
         metrics.count_image("echo", "ok")
     metrics.count_image("echo", "invalid")
