@@ -83,7 +83,7 @@ def augment(ink: Tensor, generator: Generator) -> Tensor:
     rows, columns = torch.arange(IMAGE_SIZE).view(1, 1, -1, 1), torch.arange(IMAGE_SIZE).view(1, 1, 1, -1)
     top, left, side = uniform(4, 22, 1, 1, 1), uniform(0, 22, 1, 1, 1), uniform(5, 12, 1, 1, 1)
     hidden = (rows >= top) & (rows < top + side) & (columns >= left) & (columns < left + side)
-    ink = torch.where(hidden & (uniform(0, 1, 1, 1, 1) < 0.6), 0.0, ink)
+    ink = torch.where(hidden & (uniform(0, 1, 1, 1, 1) < 0.4), 0.0, ink)
 
     # The scans were made small by averaging, which fills loops and joints: sharpen by as much as brings them back.
     blurred = functional.avg_pool2d(ink, kernel_size=7, stride=1, padding=3)
