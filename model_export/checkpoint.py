@@ -41,6 +41,14 @@ class Checkpoint:
         model.load_state_dict(self.state)
         return model.eval()
 
+    def with_new_head(self, classes: int, labels: tuple[str, ...] | None = None) -> "Checkpoint":
+        """The same body with a head for `classes` that starts at zero, as the paper fine-tunes; 0 removes the head."""
+        state = {name: tensor for name, tensor in self.state.items() if not name.startswith("head.")}
+        if classes:
+            state |= {"head.weight": torch.zeros(classes, self.config.hidden), "head.bias": torch.zeros(classes)}
+        config = replace(self.config, classes=classes)
+        return replace(self, config=config, state=state, labels=labels, evaluation=None)
+
 
 # timm's names (timm/models/mlp_mixer.py) -> ours; ours follow the paper's and Flax's.
 _FROM_TIMM = [

@@ -60,6 +60,8 @@ class MixerBlock(nn.Module):
 class MlpMixer(nn.Module):
     """Normalised images [N, 3, H, W] -> logits [N, classes]; H and W are fixed by the configuration.
 
+    Without classes there is no head, and the answer is the pooled features [N, C].
+
     `dropout` and `stochastic_depth` act only while training; the latter grows linearly from 0 in the first block
     to its full value in the last (appendix B of the paper).
     """
@@ -71,7 +73,7 @@ class MlpMixer(nn.Module):
         rates = [stochastic_depth * i / max(1, config.layers - 1) for i in range(config.layers)]
         self.blocks = nn.ModuleList(MixerBlock(config, dropout, rate) for rate in rates)
         self.pre_head_layer_norm = nn.LayerNorm(config.hidden, eps=config.layer_norm_eps)
-        self.head = nn.Linear(config.hidden, config.classes)
+        self.head = nn.Linear(config.hidden, config.classes) if config.classes else nn.Identity()
 
     def forward(self, images: Tensor) -> Tensor:
         """Per-patch embedding, the Mixer blocks, global average pooling, linear head."""

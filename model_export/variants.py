@@ -16,7 +16,7 @@ class MixerConfig:
     channels_hidden: int  # D_C: width of the channel-mixing MLP
     layers: int  # number of MixerBlocks
     image_size: int  # side of the square input, pixels
-    classes: int
+    classes: int  # 0: headless, the answer is the pooled features
     # The two numerics that differ between frameworks for the same weights.
     gelu: Gelu = "erf"  # "erf" (exact; torch, timm) or "tanh" (Flax's default)
     layer_norm_eps: float = 1e-6  # 1e-6 in Flax and timm, 1e-5 in mmpretrain
@@ -39,7 +39,7 @@ class MixerConfig:
         token_mixing = 2 * self.tokens * self.tokens_hidden + self.tokens_hidden + self.tokens
         channel_mixing = 2 * self.hidden * self.channels_hidden + self.channels_hidden + self.hidden
         layer_norm = 2 * self.hidden
-        head = self.hidden * self.classes + self.classes
+        head = self.hidden * self.classes + self.classes  # none without classes
         return stem + self.layers * (2 * layer_norm + token_mixing + channel_mixing) + layer_norm + head
 
     @property

@@ -129,3 +129,14 @@ def test_half_precision_weights_become_float32(tmp_path: Path) -> None:
     state = read_checkpoint(tmp_path / "m.safetensors").state
     assert {tensor.dtype for tensor in state.values()} == {torch.float32}
     assert state.keys() == MlpMixer(config_of("tiny/4", 7)).state_dict().keys()
+
+
+def test_a_new_head_starts_at_zero_on_the_same_body(tmp_path: Path, pixels: np.ndarray) -> None:
+    save_file(oracle.random_timm_weights(), tmp_path / "m.safetensors")
+    checkpoint = read_checkpoint(tmp_path / "m.safetensors")
+    renewed = checkpoint.with_new_head(3, labels=("a", "b", "c"))
+    assert (renewed.config.classes, renewed.labels) == (3, ("a", "b", "c"))
+    assert np.array_equal(reference_logits(renewed, pixels), np.zeros((3, 3)))
+    features = reference_logits(checkpoint.with_new_head(0), pixels)
+    logits = features @ checkpoint.state["head.weight"].numpy().T + checkpoint.state["head.bias"].numpy()
+    np.testing.assert_allclose(logits, reference_logits(checkpoint, pixels), atol=1e-5)

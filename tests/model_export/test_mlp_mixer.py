@@ -59,3 +59,10 @@ def test_stochastic_depth_drops_whole_images_and_keeps_the_expectation() -> None
     assert torch.equal(branch, per_image.view(-1, 1, 1).expand_as(branch))
     torch.testing.assert_close(per_image.unique(), torch.tensor([0.0, 4 / 3]))
     assert per_image.mean() == pytest.approx(1, abs=0.03)
+
+
+def test_without_classes_the_answer_is_the_pooled_features() -> None:
+    config = config_of("tiny/4", classes=0)
+    model = MlpMixer(config)
+    assert model(torch.zeros(5, 3, 16, 16)).shape == (5, 16)
+    assert sum(parameter.numel() for parameter in model.parameters()) == config.parameters
