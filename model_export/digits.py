@@ -5,6 +5,7 @@ need no download.
 """
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -40,6 +41,38 @@ def load_split() -> tuple[Digits, Digits]:
     train, held_out = train_test_split(range(len(classes)), test_size=0.2, stratify=classes, random_state=0)
     classes = torch.tensor(classes)
     return Digits(ink[train], classes[train]), Digits(ink[held_out], classes[held_out])
+
+
+@dataclass(frozen=True)
+class DigitImages:
+    """One part of the digits as images for `model_export.data`, white on black as scanned."""
+
+    part: str
+    digits: Digits
+    classes: tuple[str, ...] = LABELS
+
+    @property
+    def labels(self) -> Sequence[int]:
+        """The class of every image."""
+        labels: list[int] = self.digits.classes.tolist()
+        return labels
+
+    def __len__(self) -> int:
+        return len(self.digits.classes)
+
+    def load(self, index: int) -> Image.Image:
+        """The digit, 32x32 RGB."""
+        return Image.fromarray((self.digits.ink[index, 0] * 255).round().to(torch.uint8).numpy()).convert("RGB")
+
+    def name(self, index: int) -> str:
+        """Its part and number: "val/12"."""
+        return f"{self.part}/{index}"
+
+
+def open_digits() -> dict[str, DigitImages]:
+    """{"train", "val"}: the fixed split, where val is the held-out fifth."""
+    train, held_out = load_split()
+    return {"train": DigitImages("train", train), "val": DigitImages("val", held_out)}
 
 
 def render(ink: Tensor, on_white: bool) -> Tensor:
