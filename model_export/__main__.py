@@ -4,16 +4,38 @@ import argparse
 import sys
 
 from model_export.checkpoint import CheckpointError
-from model_export.commands import export, finetune, verify
+from model_export.commands import evaluate, export, fewshot, finetune, verify, visualize
+from model_export.data import DataError
+from model_export.evaluate import EvaluationError
 from model_export.parity import GateError
 from model_export.publish import PublishError
+from model_export.real_labels import RealLabelsError
 from service.bundle import BundleError
 from service.errors import ServiceError
 from service.golden import GoldenMismatch
 from service.onnx_engine import EngineError
 
-_COMMANDS = {"export": export, "verify": verify, "finetune": finetune}
-_FAILURES = (CheckpointError, GateError, PublishError, BundleError, EngineError, GoldenMismatch, ServiceError, OSError)
+_COMMANDS = {
+    "export": export,
+    "verify": verify,
+    "evaluate": evaluate,
+    "fewshot": fewshot,
+    "finetune": finetune,
+    "visualize": visualize,
+}
+_FAILURES = (
+    CheckpointError,
+    DataError,
+    EvaluationError,
+    RealLabelsError,
+    GateError,
+    PublishError,
+    BundleError,
+    EngineError,
+    GoldenMismatch,
+    ServiceError,
+    OSError,
+)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -1,0 +1,75 @@
+"""Measure accuracy, calibration and speed of a bundle or a checkpoint on labelled images."""
+
+import argparse
+import json
+import math
+from pathlib import Path
+
+from model_export.data import open_data
+from model_export.evaluate import Answers, answer_all, true_classes
+from model_export.pictures import draw_confusion
+from model_export.real_labels import read_real_labels
+from model_export.scores import (
+    Classes,
+    confusion_matrix,
+    expected_calibration_error,
+    per_class_accuracy,
+    real_accuracy,
+    top_k_accuracy,
+)
+from model_export.subject import Subject, open_subject
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
+    parser.add_argument("source", help="bundle (<repository>/<name>/<version>) or checkpoint")
+    parser.add_argument("--data", required=True, help='folder of <class>/<image>, CIFAR archive, or "digits"')
+    parser.add_argument("--batch-size", type=int, default=32, help="default: %(default)s")
+    parser.add_argument("--per-class", action="store_true", help="print every class's accuracy")
+    parser.add_argument("--confusion", type=Path, metavar="PNG", help="draw the confusion matrix")
+    parser.add_argument("--real", type=Path, metavar="JSON", help="ReaL multi-label file")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as JSON")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Evaluate on the validation part, or on all there is, and print the figures."""
+    subject = open_subject(options.source)
+    parts = open_data(options.data)
+    dataset = parts.get("val") or parts["all"]
+    truth = true_classes(dataset, subject.labels, subject.classes)
+    answers = answer_all(dataset, subject.preprocessing, subject.run, options.batch_size)
+    figures = _figures(subject, answers, truth)
+    if options.real:
+        names = [dataset.name(i) for i in range(len(dataset))]
+        figures["real"], figures["real_images"] = real_accuracy(answers.logits, read_real_labels(options.real, names))
+    for name, value in figures.items():
+        print(f"{name:28}{value:.4f}" if isinstance(value, float) else f"{name:28}{value}")
+    per_class = dict(zip(_class_names(subject), per_class_accuracy(answers.logits, truth).tolist(), strict=True))
+    per_class = {name: accuracy for name, accuracy in per_class.items() if not math.isnan(accuracy)}  # no images
+    if options.per_class:
+        for name, accuracy in per_class.items():
+            print(f"  {name:26}{accuracy:.4f}")
+    if options.confusion:
+        draw_confusion(options.confusion, confusion_matrix(answers.logits, truth), _class_names(subject))
+    if options.json:
+        options.json.write_text(json.dumps(figures | {"per_class": per_class}, indent=2) + "\n")
+
+
+def _figures(subject: Subject, answers: Answers, truth: Classes) -> dict[str, object]:
+    images = len(truth)
+    rate = images / answers.run_seconds
+    return {
+        "model": subject.name,
+        "images": images,
+        "top1": top_k_accuracy(answers.logits, truth, 1),
+        "top5": top_k_accuracy(answers.logits, truth, 5),
+        "calibration_error": expected_calibration_error(answers.logits, truth),
+        "threads": subject.threads,
+        "img_per_s": round(rate, 1),
+        "img_per_s_per_core": round(rate / subject.threads, 1),
+        "img_per_s_with_decoding": round(images / answers.seconds, 1),
+    }
+
+
+def _class_names(subject: Subject) -> list[str]:
+    return list(subject.labels or map(str, range(subject.classes)))
