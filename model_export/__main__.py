@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from model_export.checkpoint import CheckpointError
-from model_export.commands import export, finetune, verify
+from model_export.commands import export, finetune, inspect, verify
 from model_export.parity import GateError
 from model_export.publish import PublishError
 from service.bundle import BundleError
@@ -12,7 +12,7 @@ from service.errors import ServiceError
 from service.golden import GoldenMismatch
 from service.onnx_engine import EngineError
 
-_COMMANDS = {"export": export, "verify": verify, "finetune": finetune}
+_COMMANDS = {"inspect": inspect, "export": export, "verify": verify, "finetune": finetune}
 _FAILURES = (CheckpointError, GateError, PublishError, BundleError, EngineError, GoldenMismatch, ServiceError, OSError)
 
 
