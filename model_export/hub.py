@@ -47,9 +47,7 @@ def _snapshot(repository: str, revision: str | None, patterns: list[str]) -> Pat
         raise CheckpointError("the repository has no such revision") from None
     except Exception as error:  # proxies, name resolution, time-outs, full disks: a library's worth of classes
         try:
-            return Path(
-                snapshot_download(repository, revision=revision, allow_patterns=patterns, local_files_only=True)
-            )
+            return snapshot(cached=True)
         except Exception:
             raise CheckpointError(
                 f"not in the local cache, and the Hub cannot be reached ({type(error.__cause__ or error).__name__})"

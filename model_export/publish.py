@@ -47,8 +47,10 @@ def publish(
     labels do not fit, or the checkpoint has no head or comes from no file; GateError if parity fails. The repository
     is then as it was.
     """
-    if not checkpoint.config.classes or not checkpoint.source:
-        raise PublishError("the checkpoint has no head, so there are no classes to serve")
+    if not checkpoint.source:
+        raise PublishError("the checkpoint was read from no file, so the bundle could not say what it was made of")
+    if not checkpoint.config.classes:
+        raise PublishError(f"{checkpoint.source.reference} has no head, so there are no classes to serve")
     if not re.fullmatch(NAME_PATTERN, name):
         raise PublishError(f"{name!r} is no model name: letters, digits, '.', '_' and '-' only")
     labels = labels or checkpoint.labels
