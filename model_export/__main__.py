@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from model_export.checkpoint import CheckpointError
-from model_export.commands import evaluate, export, fewshot, finetune, verify, visualize
+from model_export.commands import evaluate, export, fewshot, finetune, inspect, verify, visualize
 from model_export.data import DataError
 from model_export.evaluate import EvaluationError
 from model_export.parity import GateError
@@ -16,6 +16,7 @@ from service.golden import GoldenMismatch
 from service.onnx_engine import EngineError
 
 _COMMANDS = {
+    "inspect": inspect,
     "export": export,
     "verify": verify,
     "evaluate": evaluate,

@@ -10,8 +10,8 @@ from tqdm import tqdm
 
 from model_export.data import Dataset
 from model_export.scores import Classes, Logits
-from model_export.subject import PixelBatch
 from service.cores import allowed_cores
+from service.engine import PixelBatch
 from service.manifest import Preprocessing
 from service.preprocess import Pixels, Preprocessor
 

@@ -16,12 +16,16 @@ OPSET = 20  # the first with a Gelu operator, which onnxruntime fuses; the decom
 
 
 class ServedMixer(nn.Module):
-    """The network as it is served: uint8 RGB [N, H, W, 3] -> logits [N, classes]."""
+    """The network as it is served: uint8 RGB [N, H, W, 3] -> logits [N, classes].
+
+    It takes `mixer` over and gives it a stem of its own; no other weight is copied or changed.
+    """
 
     def __init__(self, mixer: MlpMixer, preprocessing: Preprocessing) -> None:
         super().__init__()
-        self.mixer = copy.deepcopy(mixer)
-        fold_normalisation(self.mixer.stem, preprocessing)
+        mixer.stem = copy.deepcopy(mixer.stem)
+        fold_normalisation(mixer.stem, preprocessing)
+        self.mixer = mixer
 
     def forward(self, images: Tensor) -> Tensor:
         """No arithmetic on pixels is left but the stem's."""

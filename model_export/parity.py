@@ -7,7 +7,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from model_export.checkpoint import Checkpoint
 from service.decode import decode
 from service.manifest import Gate, Parity, Preprocessing
 from service.onnx_engine import OnnxEngine
@@ -27,17 +26,6 @@ def pipeline(preprocessing: Preprocessing) -> Callable[[bytes], Pixels]:
     """Encoded image -> pixels [H, W, 3] by the service's own decode and preprocess steps."""
     preprocess = Preprocessor(preprocessing)
     return lambda data: preprocess(decode(data, _MAX_PIXELS)[0])
-
-
-@torch.no_grad()
-def reference_logits(checkpoint: Checkpoint, pixels: npt.NDArray[np.uint8]) -> Logits:
-    """What the checkpoint itself answers: torch, normalisation as a step of its own, one image at a time."""
-    mean = torch.tensor(checkpoint.preprocessing.mean).view(1, 3, 1, 1)
-    std = torch.tensor(checkpoint.preprocessing.std).view(1, 3, 1, 1)
-    images = (torch.tensor(pixels).permute(0, 3, 1, 2) / 255 - mean) / std
-    model = checkpoint.model()
-    logits: Logits = torch.cat([model(image[None]) for image in images]).numpy()
-    return logits
 
 
 def tolerance_of(logits: Logits) -> float:

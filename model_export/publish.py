@@ -15,11 +15,12 @@ from tqdm import tqdm
 
 from model_export.checkpoint import Checkpoint
 from model_export.onnx_export import export_onnx
-from model_export.parity import check_parity, pipeline, reference_logits, tolerance_of
+from model_export.parity import check_parity, pipeline, tolerance_of
+from model_export.reference import reference_logits
 from service import __version__
-from service.bundle import load_bundle, sha256_of
+from service.bundle import load_bundle
 from service.golden import GoldenImages
-from service.manifest import NAME_PATTERN, SCHEMA_VERSION, VERSION_PATTERN, Golden, Manifest, Source
+from service.manifest import NAME_PATTERN, SCHEMA_VERSION, VERSION_PATTERN, Golden, Manifest
 from service.onnx_engine import OnnxEngine
 
 _TOOLS = ("mixer-serving", "torch", "onnx", "onnxscript", "onnxruntime", "numpy", "pillow")
@@ -33,7 +34,6 @@ class PublishError(Exception):
 
 def publish(
     checkpoint: Checkpoint,
-    source: Path,
     *,
     repository: Path,
     name: str,
@@ -44,9 +44,14 @@ def publish(
 ) -> Path:
     """Write <repository>/<name>/<version>/ and return it. `golden` are encoded images by file name.
 
-    Without `version` the next free one is taken. Raises PublishError if the version exists (unless `replace`) or
-    the labels do not fit, GateError if parity fails; the repository is then as it was.
+    Without `version` the next free one is taken. Raises PublishError if the version exists (unless `replace`), the
+    labels do not fit, or the checkpoint has no head or comes from no file; GateError if parity fails. The repository
+    is then as it was.
     """
+    if not checkpoint.source:
+        raise PublishError("the checkpoint was read from no file, so the bundle could not say what it was made of")
+    if not checkpoint.config.classes:
+        raise PublishError(f"{checkpoint.source.reference} has no head, so there are no classes to serve")
     if not re.fullmatch(NAME_PATTERN, name):
         raise PublishError(f"{name!r} is no model name: letters, digits, '.', '_' and '-' only")
     labels = labels or checkpoint.labels
@@ -60,8 +65,7 @@ def publish(
         raise PublishError(f"{target} exists; choose another --version, or --replace it")
     with tqdm(total=4, desc="export", unit="step") as progress, _staged(target) as bundle:
         progress.set_postfix_str("trace")
-        files = {"model.onnx": export_onnx(checkpoint)}
-        (bundle / "model.onnx").write_bytes(files["model.onnx"])
+        files = _write(bundle, {"model.onnx": export_onnx(checkpoint)})
         progress.update()
 
         progress.set_postfix_str("parity")
@@ -72,10 +76,10 @@ def publish(
         progress.update()
 
         progress.set_postfix_str("describe")
-        files |= {f"golden/{file}": data for file, data in golden.items()}
-        files["golden/logits.npy"] = _npy(logits)
+        files |= _write(bundle, {f"golden/{file}": data for file, data in golden.items()})
+        files |= _write(bundle, {"golden/logits.npy": _npy(logits)})
         if labels:
-            files["labels.txt"] = "".join(f"{label}\n" for label in labels).encode()
+            files |= _write(bundle, {"labels.txt": "".join(f"{label}\n" for label in labels).encode()})
         config = checkpoint.config
         manifest = Manifest(
             schema_version=SCHEMA_VERSION,
@@ -93,7 +97,7 @@ def publish(
             precision="fp32",
             preprocessing=checkpoint.preprocessing,
             labels="labels.txt" if labels else None,
-            source=Source(kind=checkpoint.layout, reference=source.name, sha256=sha256_of(source)),
+            source=checkpoint.source,
             evaluation=checkpoint.evaluation,
             parity=parity,
             golden=Golden(
@@ -101,10 +105,10 @@ def publish(
                 logits="golden/logits.npy",
                 tolerance=_GOLDEN_SLACK * tolerance_of(logits),
             ),
-            files={file: hashlib.sha256(data).hexdigest() for file, data in files.items()},
+            files=files,
             tools={tool: _version_of(tool) for tool in _TOOLS},
         )
-        _write(bundle, files | {"manifest.json": manifest.model_dump_json(indent=2).encode() + b"\n"})
+        _write(bundle, {"manifest.json": manifest.model_dump_json(indent=2).encode() + b"\n"})
         progress.update()
 
         progress.set_postfix_str("verify")
@@ -145,11 +149,13 @@ def _staged(target: Path) -> Iterator[Path]:
                 parent.rmdir()
 
 
-def _write(bundle: Path, files: dict[str, bytes]) -> None:
+def _write(bundle: Path, files: dict[str, bytes]) -> dict[str, str]:
+    """Write files by path; returns their sha256, so that nobody has to keep the data."""
     for name, data in files.items():
         path = bundle / name
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(data)
+    return {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
 
 
 def _npy(array: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> bytes:

@@ -68,6 +68,8 @@ VARIANTS = {
     "L/32": (32, 1024, 512, 4096, 24, 224),
     "L/16": (16, 1024, 512, 4096, 24, 224),
     "H/14": (14, 1280, 640, 5120, 32, 224),
+    # Not in the paper, but published by Google with the others' GSAM weights.
+    "S/8": (8, 512, 256, 2048, 8, 224),
     # Ours: XS/4 is the embedded digits model, tiny/4 lets a test run in milliseconds.
     "XS/4": (4, 128, 64, 256, 4, 32),
     "tiny/4": (4, 16, 8, 32, 2, 16),

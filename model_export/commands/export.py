@@ -1,16 +1,20 @@
 """Checkpoint -> verified bundle in a model repository."""
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 from model_export import digits, samples
-from model_export.checkpoint import read_checkpoint
+from model_export.checkpoint import Checkpoint, CheckpointError, read_checkpoint
+from model_export.preprocessing import CROP_PCT, evaluated_with
 from model_export.publish import PublishError, publish
+from model_export.variants import Gelu
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
-    parser.add_argument("source", type=Path, help="checkpoint: .safetensors or .pth, our own layout or timm's")
+    parser.add_argument("source", help="checkpoint: file, Hub folder or hf:OWNER/REPO[@REVISION]")
     parser.add_argument("--name", required=True, help="model name in the repository")
     parser.add_argument("--version", help="model version (default: the next free one)")
     parser.add_argument("--repository", type=Path, default=Path("models"), help="default: %(default)s")
@@ -19,13 +23,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--golden", help='folder of images for the gate and for readiness, or "digits" (default: generated images)'
     )
     parser.add_argument("--replace", action="store_true", help="replace the version if it exists")
+    told = parser.add_argument_group("what weights cannot tell (default: their layout's, see `inspect`)")
+    told.add_argument("--gelu", choices=get_args(Gelu))
+    told.add_argument("--layer-norm-eps", type=float, metavar="EPS")
+    told.add_argument("--interpolation", choices=["bilinear", "bicubic", "lanczos"])
+    told.add_argument("--crop-pct", type=float, metavar="FRACTION", help="crop / resized short side")
+    told.add_argument("--mean", type=float, nargs=3, metavar=("R", "G", "B"), help="of values in 0..1")
+    told.add_argument("--std", type=float, nargs=3, metavar=("R", "G", "B"))
 
 
 def run(options: argparse.Namespace) -> None:
     """Publish the bundle and print its path."""
     bundle = publish(
-        read_checkpoint(options.source),
-        options.source,
+        _as_told(read_checkpoint(options.source), options),
         repository=options.repository,
         name=options.name,
         version=options.version,
@@ -34,6 +44,24 @@ def run(options: argparse.Namespace) -> None:
         replace=options.replace,
     )
     print(bundle)
+
+
+def _as_told(checkpoint: Checkpoint, options: argparse.Namespace) -> Checkpoint:
+    config, spec = checkpoint.config, checkpoint.preprocessing
+    if options.layer_norm_eps is not None and not 0 < options.layer_norm_eps < 1:
+        raise CheckpointError(f"--layer-norm-eps is {options.layer_norm_eps:g}, it must be above 0 and below 1")
+    told = evaluated_with(
+        config.image_size,
+        options.interpolation or spec.interpolation,
+        CROP_PCT if options.crop_pct is None else options.crop_pct,
+        options.mean or spec.mean,
+        options.std or spec.std,
+    )
+    if options.crop_pct is None:
+        told = told.model_copy(update={"resize_short": spec.resize_short})
+    numerics = {"gelu": options.gelu, "layer_norm_eps": options.layer_norm_eps}
+    config = replace(config, **{name: value for name, value in numerics.items() if value is not None})
+    return replace(checkpoint, config=config, preprocessing=told)
 
 
 def _golden_images(choice: str | None) -> dict[str, bytes]:

@@ -1,7 +1,6 @@
 """Measure the paper's few-shot accuracy: least squares on a checkpoint's frozen features."""
 
 import argparse
-from pathlib import Path
 
 import numpy as np
 
@@ -9,7 +8,7 @@ from model_export.checkpoint import read_checkpoint
 from model_export.data import open_data
 from model_export.evaluate import EvaluationError, answer_all
 from model_export.fewshot import choose_shots, linear_probe_accuracy
-from model_export.subject import torch_runner
+from model_export.reference import torch_runner
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +26,7 @@ def run(options: argparse.Namespace) -> None:
     parts = open_data(options.data)
     if not parts.keys() >= {"train", "val"}:
         raise EvaluationError(f"{options.data}: few-shot accuracy needs a train and a val part")
-    checkpoint = read_checkpoint(Path(options.source)).with_new_head(0)
+    checkpoint = read_checkpoint(options.source).with_new_head(0)
     extract = torch_runner(checkpoint)
     features, truth = {}, {}
     for part in ("train", "val"):

@@ -37,7 +37,7 @@ def _starting_model(start: str, recipe: Recipe) -> MlpMixer:
     if start in VARIANTS:
         config, state = config_of(start, classes=len(digits.LABELS)), None
     else:
-        checkpoint = read_checkpoint(Path(start))
+        checkpoint = read_checkpoint(start)
         config, state = checkpoint.config, checkpoint.state
     if (config.image_size, config.classes) != (digits.IMAGE_SIZE, len(digits.LABELS)):
         raise CheckpointError(

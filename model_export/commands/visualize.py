@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Draw the picture and print its path."""
-    checkpoint = read_checkpoint(Path(options.source))
+    checkpoint = read_checkpoint(options.source)
     blocks = options.blocks or list(range(min(3, checkpoint.config.layers)))
     panels = {"patch embeddings": patch_embedding_units(checkpoint)}
     try:

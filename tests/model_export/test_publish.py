@@ -9,11 +9,13 @@ from onnx import numpy_helper
 import model_export.publish
 from model_export.__main__ import main
 from model_export.checkpoint import read_checkpoint
-from model_export.parity import GateError, check_parity, pipeline, reference_logits
+from model_export.parity import GateError, check_parity, pipeline
 from model_export.publish import verify
+from model_export.reference import reference_logits
 from model_export.samples import sample_pngs
 from service.bundle import BundleError, load_bundle, sha256_of
 from service.onnx_engine import OnnxEngine
+from tests.model_export import oracle
 
 
 @pytest.fixture(scope="module")
@@ -137,3 +139,24 @@ def test_verify_refuses_changed_files_and_changed_answers(tiny_checkpoint: Path,
     (bundle / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(SystemExit, match=r"golden logits differ by 0\.01"):
         main(["verify", str(bundle)])
+
+
+def test_what_weights_cannot_tell_can_be_told(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    command = ["export", str(tiny_checkpoint), "--name", "tiny", "--repository", str(tmp_path)]
+    main([*command, "--gelu", "tanh", "--layer-norm-eps", "1e-3", "--interpolation", "bilinear"])
+    manifest = load_bundle(tmp_path / "tiny" / "1").manifest
+    assert (manifest.gelu, manifest.layer_norm_eps, manifest.preprocessing.interpolation) == ("tanh", 1e-3, "bilinear")
+    main([*command, "--crop-pct", "0.5", "--mean", "0", "0", "0", "--std", "1", "1", "1"])
+    preprocessing = load_bundle(tmp_path / "tiny" / "2").manifest.preprocessing
+    assert (preprocessing.resize_short, preprocessing.mean, preprocessing.std) == (32, (0, 0, 0), (1, 1, 1))
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
+    weights = oracle.random_timm_weights()
+    for version, expected in (
+        ("1", oracle.forward(weights, pixels, 0.5, 0.5, "tanh", 1e-3)),
+        ("2", oracle.forward(weights, pixels, 0, 1)),
+    ):
+        engine = OnnxEngine(tmp_path / "tiny" / version / "model.onnx", 1, ["CPUExecutionProvider"])
+        np.testing.assert_allclose(engine.run(pixels[None])[0], expected, atol=1e-4)
+    for nonsense in (["--std", "0", "1", "1"], ["--crop-pct", "0"], ["--layer-norm-eps", "0"]):
+        with pytest.raises(SystemExit, match="must be"):
+            main([*command, *nonsense])
