@@ -55,7 +55,8 @@ $(VENV)/export.stamp: requirements/export.txt requirements/torch.txt | $(VENV)/b
 	$(PIP) -r requirements/torch.txt
 	touch $@
 
-$(VENV)/dev.stamp: requirements/dev.txt requirements/torch.txt | $(VENV)/bin/python
+$(VENV)/dev.stamp: requirements/dev.txt requirements/torch.txt requirements/oracles.txt | $(VENV)/bin/python
 	$(PIP) --require-hashes -r requirements/dev.txt
 	$(PIP) -r requirements/torch.txt
+	$(PIP) --require-hashes --no-deps -r requirements/oracles.txt
 	touch $@

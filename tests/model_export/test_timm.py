@@ -1,6 +1,7 @@
-"""Against timm itself, where it is installed. It is no test requirement: it pulls in torchvision and, with it, CUDA.
+"""Against timm itself.
 
-`pip install --no-deps timm` is enough: what timm imports from torchvision is replaced, as a Mixer uses none of it.
+It is installed without its dependencies: what it imports from torchvision, which would pull in CUDA, is replaced, as a
+Mixer uses none of it.
 """
 
 import sys
@@ -48,7 +49,7 @@ class NoTorchvision(MetaPathFinder, Loader):
 @pytest.fixture(scope="module")
 def timm() -> Iterator[Any]:
     if find_spec("timm") is None:
-        pytest.skip("timm is not installed (pip install --no-deps timm)")
+        pytest.skip("timm is not installed (make setup installs it)")
     finder = NoTorchvision()
     sys.meta_path.insert(0, finder)
     try:
