@@ -5,15 +5,28 @@ import sys
 
 from model_export.checkpoint import CheckpointError
 from model_export.commands import export, finetune, verify
+from model_export.dataset import DataError
 from model_export.parity import GateError
 from model_export.publish import PublishError
+from model_export.snapshot import TrainingError
 from service.bundle import BundleError
 from service.errors import ServiceError
 from service.golden import GoldenMismatch
 from service.onnx_engine import EngineError
 
 _COMMANDS = {"export": export, "verify": verify, "finetune": finetune}
-_FAILURES = (CheckpointError, GateError, PublishError, BundleError, EngineError, GoldenMismatch, ServiceError, OSError)
+_FAILURES = (
+    CheckpointError,
+    DataError,
+    TrainingError,
+    GateError,
+    PublishError,
+    BundleError,
+    EngineError,
+    GoldenMismatch,
+    ServiceError,
+    OSError,
+)
 
 
 def main(arguments: list[str] | None = None) -> None:
