@@ -15,6 +15,7 @@ from tqdm import tqdm
 from model_export.batches import Batches
 from model_export.gradient import accumulate_gradient
 from model_export.mlp_mixer import MlpMixer
+from model_export.optimizer import optimizer_for, update_average
 from model_export.recipes import Recipe
 from model_export.run_log import append_line, keep_lines, log_of
 from model_export.schedule import learning_rate
@@ -47,7 +48,7 @@ class Training:
         self.recipe, self.batches, self.run = recipe, batches, run
         self.model = model.to(run.device).train()
         self.average = copy.deepcopy(model).eval() if recipe.average_decay is not None else None
-        self.optimizer = _optimizer(model, recipe)
+        self.optimizer = optimizer_for(model, recipe)
         self.loss_of = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
         self.epoch, self.step = 0, 0  # the next ones
         self.loss = 0.0  # of this epoch's steps so far, summed over images
@@ -79,10 +80,9 @@ class Training:
                 }
                 append_line(log_of(self.run.out), line)
                 left = progress.format_interval((self.recipe.epochs - self.epoch) * line["seconds"])
-                progress.write(
-                    f"epoch {self.epoch}/{self.recipe.epochs}: loss {line['loss']:.4f}, "
-                    f"val top-1 {evaluation.top1:.2%}, {line['seconds']:.1f} s, {line['images_per_second']:.0f} img/s, {left} left"
-                )
+                told = f"loss {line['loss']:.4f}, val top-1 {evaluation.top1:.2%}, {line['seconds']:.1f} s"
+                speed = f"{line['images_per_second']:.0f} img/s, {left} left"
+                progress.write(f"epoch {self.epoch}/{self.recipe.epochs}: {told}, {speed}")
                 self.loss = 0.0
                 self._snapshot()
         path_of(self.run.out).unlink(missing_ok=True)
@@ -99,7 +99,7 @@ class Training:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip)
             self.optimizer.step()
             if self.average is not None:
-                _update_average(self.average, self.model, self.recipe.average_decay or 0.0)
+                update_average(self.average, self.model, self.recipe.average_decay or 0.0)
             self.loss += loss * len(batch)
             self.step += 1
             progress.set_postfix(epoch=self.epoch + 1, loss=f"{loss:.3f}", refresh=False)
@@ -152,21 +152,3 @@ class Training:
             if self.run.device.type == "cuda":
                 torch.cuda.set_rng_state(state["random_cuda"], self.run.device)
         keep_lines(log_of(self.run.out), self.epoch)
-
-
-def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """Matrices decay; biases and LayerNorm parameters do not."""
-    parameters = list(model.parameters())
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    if recipe.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=0.9)
-    return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.999))
-
-
-@torch.no_grad()
-def _update_average(average: nn.Module, model: nn.Module, decay: float) -> None:
-    for kept, new in zip(average.parameters(), model.parameters(), strict=True):
-        kept.lerp_(new, 1 - decay)
