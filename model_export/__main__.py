@@ -10,6 +10,7 @@ from model_export.evaluate import EvaluationError
 from model_export.parity import GateError
 from model_export.publish import PublishError
 from model_export.real_labels import RealLabelsError
+from model_export.snapshot import TrainingError
 from service.bundle import BundleError
 from service.errors import ServiceError
 from service.golden import GoldenMismatch
@@ -29,6 +30,7 @@ _FAILURES = (
     DataError,
     EvaluationError,
     RealLabelsError,
+    TrainingError,
     GateError,
     PublishError,
     BundleError,

@@ -1,106 +1,144 @@
-"""Training: from a variant or a checkpoint to a checkpoint of our own, reproducibly from a seed."""
+"""Fine-tuning: data, a start and a recipe -> a checkpoint of our own, the same one every time."""
 
-import copy
-import math
-from dataclasses import dataclass
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Literal
 
 import torch
-from torch import Generator, Tensor, nn
-from tqdm import tqdm
+from torch import nn
 
 from model_export import digits
-from model_export.checkpoint import Checkpoint
+from model_export.atomic import replacing
+from model_export.augment import Augmentation
+from model_export.batches import AugmentedBatches, Batches
+from model_export.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from model_export.data import Dataset, open_data
+from model_export.digit_batches import DigitBatches, evaluate_digits
+from model_export.gradient import micro_batch_for
 from model_export.mlp_mixer import MlpMixer
+from model_export.normalisation import with_measured_normalisation
+from model_export.recipes import Recipe
+from model_export.snapshot import TrainingError
+from model_export.split import hold_out
+from model_export.tensor_file import Tensors
+from model_export.training import Run, Training, Validate
+from model_export.validation import top1
 from service.manifest import Evaluation
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """How to train; the defaults are for the digits."""
+class Plan:
+    """One fine-tuning, beside its start."""
 
-    epochs: int = 80
-    batch_size: int = 128
-    learning_rate: float = 2e-3  # peak, after a linear warm-up; then a cosine to zero
-    warmup_epochs: int = 5
-    weight_decay: float = 0.05
-    label_smoothing: float = 0.1
-    dropout: float = 0.1
-    stochastic_depth: float = 0.1
-    average_decay: float = 0.995  # of the exponential moving average of the weights, which is what is kept
+    recipe: Recipe
+    data: str  # as `model_export.data.open_data` takes it
+    out: Path  # .safetensors; beside it OUT.jsonl, and OUT.resume while it runs
     seed: int = 0
+    normalise: Literal["dataset", "keep"] = "keep"  # measure the data's mean and std, or keep the start's
+    validation_share: float = 0.1  # of data that has no division of its own
+    device: torch.device = torch.device("cpu")  # noqa: RUF009 - immutable
+    bf16: bool = False
+    micro_batch: int | None = None  # images; None: as many as fit, at most a batch
+    save_steps: int = 500
 
 
-def finetune_digits(model: MlpMixer, recipe: Recipe) -> Checkpoint:
-    """Train `model` in place on the digits' training part; the checkpoint carries its held-out accuracy.
+def finetune(start: Checkpoint, plan: Plan) -> Evaluation:
+    """Train from `start`'s weights and write `plan.out`; its evaluation is that of the epoch that was kept.
 
-    The held-out part is looked at once, after the last step: nothing is selected on it.
+    A head for other classes than the data's is replaced by one that starts at zero. Where `plan.out` has a snapshot
+    of the same run beside it, that run goes on. Raises DataError or TrainingError.
     """
-    torch.use_deterministic_algorithms(True)
-    torch.manual_seed(recipe.seed)
-    generator = Generator().manual_seed(recipe.seed)
+    if plan.device.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what makes cuBLAS repeatable
+    if plan.out.suffix != ".safetensors":
+        raise TrainingError(f"{plan.out}: the checkpoint is a .safetensors file; name it so")
+    task = (_digits if plan.recipe.name == "digits" else _images)(start, plan)
+    start = task.start
+    micro_batch = plan.micro_batch or min(plan.recipe.batch, micro_batch_for(start.config, plan.device))
+    settings = asdict(plan.recipe) | {
+        "data": task.data,
+        "start": _fingerprint_of_weights(start.state),
+        "config": asdict(start.config),
+        "preprocessing": start.preprocessing.model_dump(mode="json"),
+        "seed": plan.seed,
+        "micro_batch": micro_batch,
+        "device": plan.device.type,
+        "bf16": plan.bf16,
+    }
+    model = MlpMixer(start.config, plan.recipe.dropout, plan.recipe.stochastic_depth)
+    model.load_state_dict(start.state)
+
+    def keep(model: nn.Module, evaluation: Evaluation) -> None:
+        state = {name: tensor.cpu() for name, tensor in model.state_dict().items()}
+        with replacing(plan.out) as partial:
+            write_checkpoint(partial, replace(start, state=state, layout="mixer", evaluation=evaluation))
+
+    run = Run(plan.out, plan.seed, plan.device, micro_batch, plan.bf16, plan.save_steps, settings)
+    Training(model, plan.recipe, task.batches, run).train(task.validate, keep)
+    evaluation = read_checkpoint(plan.out).evaluation
+    assert evaluation is not None
+    return evaluation
+
+
+@dataclass(frozen=True)
+class _Task:
+    start: Checkpoint  # with the data's head, labels and preprocessing
+    batches: Batches
+    validate: Validate
+    data: str  # fingerprint
+
+
+def _images(start: Checkpoint, plan: Plan) -> _Task:
+    train, val, split = _parts(plan)
+    if start.labels != train.classes:
+        start = start.with_new_head(len(train.classes), train.classes)
+    if plan.normalise == "dataset":
+        start = replace(start, preprocessing=with_measured_normalisation(start.preprocessing, train))
+    recipe = plan.recipe
+    augmentation = Augmentation(start.preprocessing, recipe.crop, recipe.flip, recipe.magnitude)
+    batches = AugmentedBatches(train, augmentation, recipe.batch, recipe.mixup, plan.seed)
+    if recipe.keep == "best":
+        split = f"{split}; best of {recipe.epochs} epochs"
+
+    def validate(model: nn.Module) -> Evaluation:
+        batch = min(256, micro_batch_for(start.config, plan.device))
+        accuracy = top1(model, val, start.preprocessing, batch, plan.device)
+        return Evaluation(dataset=Path(plan.data).name, split=split, images=len(val), top1=round(accuracy, 6))
+
+    return _Task(start, batches, validate, _fingerprint(train, val))
+
+
+def _parts(plan: Plan) -> tuple[Dataset, Dataset, str]:
+    parts = open_data(plan.data)
+    if "all" not in parts:
+        return parts["train"], parts["val"], "val"
+    train, val = hold_out(parts["all"], plan.validation_share, plan.seed)
+    return train, val, f"{plan.validation_share:.0%} of each class, seed {plan.seed}"
+
+
+def _digits(start: Checkpoint, plan: Plan) -> _Task:
+    config = start.config
+    if plan.data != "digits" or (config.image_size, config.classes) != (digits.IMAGE_SIZE, len(digits.LABELS)):
+        raise TrainingError(
+            f"the digits recipe takes the digits, {digits.IMAGE_SIZE} pixels and {len(digits.LABELS)} classes, not "
+            f"{plan.data}, {config.image_size} and {config.classes}; choose another --recipe"
+        )
     train, held_out = digits.load_split()
-    steps_per_epoch = math.ceil(len(train.classes) / recipe.batch_size)
-    steps = recipe.epochs * steps_per_epoch
-    warmup = recipe.warmup_epochs * steps_per_epoch
-
-    optimizer = torch.optim.AdamW(_parameter_groups(model, recipe.weight_decay), lr=recipe.learning_rate)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer,
-        lambda step: min((step + 1) / warmup, 0.5 * (1 + math.cos(math.pi * max(0, step - warmup) / (steps - warmup)))),
-    )
-    loss_of = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
-    average = copy.deepcopy(model).eval()
-    model.train()
-    with tqdm(total=steps, desc="finetune", unit="step") as progress:
-        for _ in range(recipe.epochs):
-            order = torch.randperm(len(train.classes), generator=generator)
-            for start in range(0, len(order), recipe.batch_size):
-                batch = order[start : start + recipe.batch_size]
-                images = digits.normalise(digits.augment(train.ink[batch], generator))
-                loss = loss_of(model(images), train.classes[batch])
-                optimizer.zero_grad()
-                loss.backward()
-                nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-                optimizer.step()
-                schedule.step()
-                _update_average(average, model, recipe.average_decay)
-                progress.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
-                progress.update()
-    return Checkpoint(
-        config=model.config,
-        state=average.state_dict(),
-        preprocessing=digits.PREPROCESSING,
-        layout="mixer",
-        labels=digits.LABELS,
-        evaluation=evaluate_digits(average, held_out),
-    )
+    start = replace(start, preprocessing=digits.PREPROCESSING, labels=digits.LABELS)
+    batches = DigitBatches(train, plan.recipe.batch, plan.seed)
+    return _Task(start, batches, lambda model: evaluate_digits(model, held_out, plan.device), "digits")
 
 
-@torch.no_grad()
-def evaluate_digits(model: nn.Module, held_out: digits.Digits) -> Evaluation:
-    """Top-1 accuracy over the held-out digits in both polarities: white on black as scanned, and black on white."""
-    correct: list[Tensor] = []
-    for on_white in (False, True):
-        logits = model(digits.normalise(digits.render(held_out.ink, on_white)))
-        correct.append(logits.argmax(dim=1) == held_out.classes)
-    return Evaluation(
-        dataset="scikit-learn digits, both polarities",
-        split=digits.HELD_OUT_SPLIT,
-        images=sum(len(part) for part in correct),
-        top1=round(torch.cat(correct).float().mean().item(), 6),
-    )
+def _fingerprint(*parts: Dataset) -> str:
+    told = [[part.classes, list(part.labels), [part.name(index) for index in range(len(part))]] for part in parts]
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
 
-def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """Matrices decay; biases and LayerNorm parameters do not."""
-    parameters = list(model.parameters())
-    return [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-
-
-@torch.no_grad()
-def _update_average(average: nn.Module, model: nn.Module, decay: float) -> None:
-    for kept, new in zip(average.parameters(), model.parameters(), strict=True):
-        kept.lerp_(new, 1 - decay)
+def _fingerprint_of_weights(state: Tensors) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(state.items()):
+        digest.update(name.encode() + tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,15 +1,29 @@
-"""Train a Mixer -> checkpoint."""
+"""Train a Mixer -> checkpoint: the paper's fine-tuning, its training from scratch, or the digits'."""
 
 import argparse
+from dataclasses import fields, replace
 from pathlib import Path
 
 import torch
 
 from model_export import digits
-from model_export.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
-from model_export.finetune import Recipe, finetune_digits
-from model_export.mlp_mixer import MlpMixer
-from model_export.variants import VARIANTS, config_of
+from model_export.finetune import Plan, finetune
+from model_export.recipes import DIGITS, PAPER, RECIPES, SCRATCH, Recipe
+from model_export.start import starting_checkpoint
+from model_export.variants import VARIANTS
+
+_RECIPE_FLAGS = (  # flag, type, what it sets
+    ("epochs", int, "passes over the training images"),
+    ("batch", int, "images a step"),
+    ("learning-rate", float, "peak of the schedule"),
+    ("warmup-steps", int, "steps of linear warm-up, at most a fifth of the run"),
+    ("weight-decay", float, "of matrices"),
+    ("label-smoothing", float, "share of a target that all classes divide"),
+    ("dropout", float, "rate in the MLPs"),
+    ("stochastic-depth", float, "rate in the last block"),
+    ("mixup", float, "p of Beta(p, p); 0: none"),
+    ("magnitude", float, "of RandAugment, full scale at 10; 0: none"),
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,34 +31,64 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--from", dest="start", default="XS/4", help=f"checkpoint, or variant ({', '.join(VARIANTS)}); default: XS/4"
     )
-    parser.add_argument("--data", choices=["digits"], default="digits", help="scikit-learn's handwritten digits")
+    parser.add_argument(
+        "--data",
+        default="digits",
+        help="folder of images, a folder a class; CIFAR-10 or CIFAR-100 python archive; or digits (the default)",
+    )
     parser.add_argument("--out", type=Path, required=True, help="checkpoint to write, .safetensors")
-    parser.add_argument("--epochs", type=int, default=Recipe.epochs, help="default: %(default)s")
-    parser.add_argument("--seed", type=int, default=Recipe.seed, help="default: %(default)s")
+    parser.add_argument(
+        "--recipe", choices=RECIPES, help="default: paper from a checkpoint, scratch from a variant, digits for digits"
+    )
+    for flag, type_, text in _RECIPE_FLAGS:
+        parser.add_argument(f"--{flag}", type=type_, help=f"{text} (default: the recipe's)")
+    parser.add_argument("--crop", choices=["resmall", "inception"], help="of training images (default: the recipe's)")
+    parser.add_argument("--no-flip", dest="flip", action="store_false", default=None, help="for text, digits, hands")
+    parser.add_argument("--image-size", type=int, help="train at this size; a checkpoint's K-fold size grows it")
+    parser.add_argument("--resize-short", type=int, help="small side before the crop (default: the start's)")
+    parser.add_argument(
+        "--normalise",
+        choices=["dataset", "keep"],
+        help="mean and std: the data's own (default from a variant), or the start's",
+    )
+    parser.add_argument("--validation-share", type=float, default=Plan.validation_share, help="default: %(default)s")
+    parser.add_argument("--seed", type=int, default=Plan.seed, help="default: %(default)s")
+    parser.add_argument("--device", choices=["cpu", "cuda"], help="default: cuda where there is one")
+    parser.add_argument("--precision", choices=["fp32", "bf16"], help="default: bf16 on cuda, fp32 on cpu")
+    parser.add_argument("--micro-batch", type=int, help="images at a time (default: as many as fit)")
+    parser.add_argument("--save-steps", type=int, default=Plan.save_steps, help="default: %(default)s; 0: per epoch")
 
 
 def run(options: argparse.Namespace) -> None:
     """Train, write the checkpoint, print its held-out accuracy."""
-    recipe = Recipe(epochs=options.epochs, seed=options.seed)
-    checkpoint = finetune_digits(_starting_model(options.start, recipe), recipe)
-    write_checkpoint(options.out, checkpoint)
-    assert checkpoint.evaluation is not None
-    print(f"{options.out}: held-out top-1 {checkpoint.evaluation.top1:.2%} of {checkpoint.evaluation.images} images")
+    recipe = chosen_recipe(options)
+    device = torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    plan = Plan(
+        recipe=recipe,
+        data=options.data,
+        out=options.out,
+        seed=options.seed,
+        normalise=options.normalise or ("dataset" if options.start in VARIANTS else "keep"),
+        validation_share=options.validation_share,
+        device=device,
+        bf16=(options.precision or ("bf16" if device.type == "cuda" else "fp32")) == "bf16",
+        micro_batch=options.micro_batch,
+        save_steps=options.save_steps,
+    )
+    start = starting_checkpoint(
+        options.start, len(digits.LABELS), options.seed, options.image_size, options.resize_short
+    )
+    evaluation = finetune(start, plan)
+    print(f"{options.out}: held-out top-1 {evaluation.top1:.2%} of {evaluation.images} images")
 
 
-def _starting_model(start: str, recipe: Recipe) -> MlpMixer:
-    torch.manual_seed(recipe.seed)
-    if start in VARIANTS:
-        config, state = config_of(start, classes=len(digits.LABELS)), None
+def chosen_recipe(options: argparse.Namespace) -> Recipe:
+    """The recipe that was asked for, or that the start and the data call for, with the flags that change it."""
+    if options.recipe is not None:
+        recipe = RECIPES[options.recipe]
+    elif options.start not in VARIANTS:
+        recipe = PAPER
     else:
-        checkpoint = read_checkpoint(start)
-        config, state = checkpoint.config, checkpoint.state
-    if (config.image_size, config.classes) != (digits.IMAGE_SIZE, len(digits.LABELS)):
-        raise CheckpointError(
-            f"{start}: takes {config.image_size} pixels and has {config.classes} classes; "
-            f"the digits need {digits.IMAGE_SIZE} and {len(digits.LABELS)}"
-        )
-    model = MlpMixer(config, recipe.dropout, recipe.stochastic_depth)
-    if state is not None:
-        model.load_state_dict(state)
-    return model
+        recipe = DIGITS if options.data == "digits" else SCRATCH
+    given = {field.name: getattr(options, field.name, None) for field in fields(Recipe)}
+    return replace(recipe, **{name: value for name, value in given.items() if value is not None and name != "name"})
