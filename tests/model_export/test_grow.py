@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from model_export import digits
-from model_export.checkpoint import Checkpoint, CheckpointError, State, read_checkpoint, write_checkpoint
+from model_export.checkpoint import Checkpoint, CheckpointError, read_checkpoint, write_checkpoint
 from model_export.grow import grow
 from model_export.start import starting_checkpoint
 
@@ -26,7 +26,7 @@ def committed_default() -> Checkpoint:
     """Its weights, read back from the exported graph: a matrix is named by the bias that is added to its product."""
     graph = onnx.load(DEFAULT).graph
     stored = {tensor.name: torch.tensor(onnx.numpy_helper.to_array(tensor)) for tensor in graph.initializer}
-    state: State = {name.removeprefix("mixer."): t for name, t in stored.items() if name.startswith("mixer.")}
+    state: Tensors = {name.removeprefix("mixer."): t for name, t in stored.items() if name.startswith("mixer.")}
     added = {node.input[0]: node.input[1] for node in graph.node if node.op_type == "Add"}
     for node in graph.node:
         if node.op_type == "MatMul":
