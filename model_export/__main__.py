@@ -3,14 +3,14 @@
 import argparse
 import sys
 
-from model_export.checkpoint import CheckpointError
+from model_export.bundles.parity import GateError
+from model_export.bundles.publish import PublishError
+from model_export.checkpoints.checkpoint import CheckpointError
 from model_export.commands import evaluate, export, fewshot, finetune, inspect, verify, visualize
-from model_export.data import DataError
-from model_export.evaluate import EvaluationError
-from model_export.parity import GateError
-from model_export.publish import PublishError
-from model_export.real_labels import RealLabelsError
-from model_export.snapshot import TrainingError
+from model_export.datasets.data import DataError
+from model_export.evaluation.evaluate import EvaluationError
+from model_export.evaluation.real_labels import RealLabelsError
+from model_export.training.snapshot import TrainingError
 from service.bundle import BundleError
 from service.errors import ServiceError
 from service.golden import GoldenMismatch

@@ -5,11 +5,11 @@ import json
 import math
 from pathlib import Path
 
-from model_export.data import open_data
-from model_export.evaluate import Answers, answer_all, true_classes
-from model_export.pictures import draw_confusion
-from model_export.real_labels import read_real_labels
-from model_export.scores import (
+from model_export.datasets.data import open_data
+from model_export.evaluation.evaluate import Answers, answer_all, true_classes
+from model_export.evaluation.pictures import draw_confusion
+from model_export.evaluation.real_labels import read_real_labels
+from model_export.evaluation.scores import (
     Classes,
     confusion_matrix,
     expected_calibration_error,
@@ -17,7 +17,7 @@ from model_export.scores import (
     real_accuracy,
     top_k_accuracy,
 )
-from model_export.subject import Subject, open_subject
+from model_export.evaluation.subject import Subject, open_subject
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

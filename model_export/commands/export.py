@@ -5,10 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
-from model_export import digits, samples
-from model_export.checkpoint import Checkpoint, CheckpointError, read_checkpoint
-from model_export.preprocessing import CROP_PCT, evaluated_with
-from model_export.publish import PublishError, publish
+from model_export.bundles import samples
+from model_export.bundles.publish import PublishError, publish
+from model_export.checkpoints.checkpoint import Checkpoint, CheckpointError, read_checkpoint
+from model_export.checkpoints.preprocessing import CROP_PCT, evaluated_with
+from model_export.datasets import digits
 from model_export.variants import Gelu
 
 

@@ -4,11 +4,11 @@ import argparse
 
 import numpy as np
 
-from model_export.checkpoint import read_checkpoint
-from model_export.data import open_data
-from model_export.evaluate import EvaluationError, answer_all
-from model_export.fewshot import choose_shots, linear_probe_accuracy
-from model_export.reference import torch_runner
+from model_export.bundles.reference import torch_runner
+from model_export.checkpoints.checkpoint import read_checkpoint
+from model_export.datasets.data import open_data
+from model_export.evaluation.evaluate import EvaluationError, answer_all
+from model_export.evaluation.fewshot import choose_shots, linear_probe_accuracy
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import torch
 
-from model_export import digits
-from model_export.finetune import Plan, finetune
-from model_export.recipes import DIGITS, PAPER, RECIPES, SCRATCH, Recipe
-from model_export.start import starting_checkpoint
+from model_export.datasets import digits
+from model_export.training.finetune import Plan, finetune
+from model_export.training.recipes import DIGITS, PAPER, RECIPES, SCRATCH, Recipe
+from model_export.training.start import starting_checkpoint
 from model_export.variants import VARIANTS
 
 _RECIPE_FLAGS = (  # flag, type, what it sets

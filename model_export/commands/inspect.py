@@ -3,8 +3,8 @@
 import argparse
 import json
 
-from model_export.checkpoint import Checkpoint, read_checkpoint
-from model_export.description import describe, layers_of
+from model_export.checkpoints.checkpoint import Checkpoint, read_checkpoint
+from model_export.checkpoints.description import describe, layers_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

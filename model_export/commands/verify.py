@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from model_export.publish import verify
+from model_export.bundles.publish import verify
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

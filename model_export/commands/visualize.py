@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
-from model_export.checkpoint import CheckpointError, read_checkpoint
-from model_export.pictures import draw_units
-from model_export.units import patch_embedding_units, token_mixing_units
+from model_export.checkpoints.checkpoint import CheckpointError, read_checkpoint
+from model_export.evaluation.pictures import draw_units
+from model_export.evaluation.units import patch_embedding_units, token_mixing_units
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

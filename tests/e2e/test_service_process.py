@@ -13,8 +13,8 @@ import pytest
 import torch
 from PIL import Image
 
-from model_export import digits
-from model_export.parity import pipeline
+from model_export.bundles.parity import pipeline
+from model_export.datasets import digits
 from service.bundle import load_bundle
 from service.onnx_engine import OnnxEngine
 from service.postprocess import softmax

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from model_export.__main__ import main
-from model_export.description import layers_of
-from model_export.layouts import LAYOUTS
+from model_export.checkpoints.description import layers_of
+from model_export.checkpoints.layouts import LAYOUTS
 from model_export.variants import config_of
 
 PAGE = (Path(__file__).parent.parent.parent / "docs" / "checkpoints.md").read_text()

@@ -1,0 +1,1 @@
+"""A checkpoint -> a verified bundle that the service takes."""

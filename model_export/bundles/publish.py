@@ -1,0 +1,173 @@
+"""Checkpoint -> bundle: trace, prove, describe, and only then let it appear in the repository."""
+
+import hashlib
+import importlib.metadata
+import io
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from model_export.bundles.onnx_export import export_onnx
+from model_export.bundles.parity import check_parity, pipeline, tolerance_of
+from model_export.bundles.reference import reference_logits
+from model_export.checkpoints.checkpoint import Checkpoint
+from service import __version__
+from service.bundle import load_bundle
+from service.golden import GoldenImages
+from service.manifest import NAME_PATTERN, SCHEMA_VERSION, VERSION_PATTERN, Golden, Manifest
+from service.onnx_engine import OnnxEngine
+
+_TOOLS = ("mixer-serving", "torch", "onnx", "onnxscript", "onnxruntime", "numpy", "pillow")
+# Other hosts round otherwise and other Pillow releases resample otherwise; a wrong pipeline is off by far more.
+_GOLDEN_SLACK = 10
+
+
+class PublishError(Exception):
+    """A bundle that cannot be put where it was asked for; the message says why."""
+
+
+def publish(
+    checkpoint: Checkpoint,
+    *,
+    repository: Path,
+    name: str,
+    version: str | None,
+    labels: tuple[str, ...] | None,
+    golden: dict[str, bytes],
+    replace: bool = False,
+) -> Path:
+    """Write <repository>/<name>/<version>/ and return it. `golden` are encoded images by file name.
+
+    Without `version` the next free one is taken. Raises PublishError if the version exists (unless `replace`), the
+    labels do not fit, or the checkpoint has no head or comes from no file; GateError if parity fails. The repository
+    is then as it was.
+    """
+    if not checkpoint.source:
+        raise PublishError("the checkpoint was read from no file, so the bundle could not say what it was made of")
+    if not checkpoint.config.classes:
+        raise PublishError(f"{checkpoint.source.reference} has no head, so there are no classes to serve")
+    if not re.fullmatch(NAME_PATTERN, name):
+        raise PublishError(f"{name!r} is no model name: letters, digits, '.', '_' and '-' only")
+    labels = labels or checkpoint.labels
+    if labels and len(labels) != checkpoint.config.classes:
+        raise PublishError(f"{len(labels)} labels for {checkpoint.config.classes} classes")
+    version = version or _next_version(repository / name)
+    if not re.fullmatch(VERSION_PATTERN, version):
+        raise PublishError(f"{version!r} is no version: a positive number without leading zeros")
+    target = repository / name / version
+    if target.exists() and not replace:
+        raise PublishError(f"{target} exists; choose another --version, or --replace it")
+    with tqdm(total=4, desc="export", unit="step") as progress, _staged(target) as bundle:
+        progress.set_postfix_str("trace")
+        files = _write(bundle, {"model.onnx": export_onnx(checkpoint)})
+        progress.update()
+
+        progress.set_postfix_str("parity")
+        prepare = pipeline(checkpoint.preprocessing)
+        pixels = np.stack([prepare(image) for image in golden.values()])
+        logits = reference_logits(checkpoint, pixels)
+        parity = check_parity(bundle / "model.onnx", pixels, logits)
+        progress.update()
+
+        progress.set_postfix_str("describe")
+        files |= _write(bundle, {f"golden/{file}": data for file, data in golden.items()})
+        files |= _write(bundle, {"golden/logits.npy": _npy(logits)})
+        if labels:
+            files |= _write(bundle, {"labels.txt": "".join(f"{label}\n" for label in labels).encode()})
+        config = checkpoint.config
+        manifest = Manifest(
+            schema_version=SCHEMA_VERSION,
+            name=name,
+            version=version,
+            task="image-classification",
+            variant=config.variant,
+            patch=config.patch,
+            image_size=config.image_size,
+            classes=config.classes,
+            parameters=config.parameters,
+            gmacs=config.macs / 1e9,
+            gelu=config.gelu,
+            layer_norm_eps=config.layer_norm_eps,
+            precision="fp32",
+            preprocessing=checkpoint.preprocessing,
+            labels="labels.txt" if labels else None,
+            source=checkpoint.source,
+            evaluation=checkpoint.evaluation,
+            parity=parity,
+            golden=Golden(
+                images=[f"golden/{file}" for file in golden],
+                logits="golden/logits.npy",
+                tolerance=_GOLDEN_SLACK * tolerance_of(logits),
+            ),
+            files=files,
+            tools={tool: _version_of(tool) for tool in _TOOLS},
+        )
+        _write(bundle, {"manifest.json": manifest.model_dump_json(indent=2).encode() + b"\n"})
+        progress.update()
+
+        progress.set_postfix_str("verify")
+        verify(bundle)
+        progress.update()
+    return target
+
+
+def verify(path: Path) -> float:
+    """Check a bundle as the service does at start: sha256, and the golden images through the whole pipeline.
+
+    The golden logits are the reference's, so this is parity, on this machine. Returns the largest absolute error;
+    raises BundleError, EngineError or GoldenMismatch.
+    """
+    bundle = load_bundle(path)
+    golden = GoldenImages(bundle, pipeline(bundle.manifest.preprocessing))
+    engine = OnnxEngine(bundle.model_path, threads=1, providers=["CPUExecutionProvider"])
+    return golden.check(engine.run(golden.pixels))
+
+
+@contextmanager
+def _staged(target: Path) -> Iterator[Path]:
+    """A folder beside `target` that takes its place if the block succeeds and vanishes if it does not."""
+    made = [parent for parent in (target.parent, *target.parent.parents) if not parent.exists()]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        bundle = staging / "new"
+        bundle.mkdir()
+        yield bundle
+        if target.exists():
+            target.rename(staging / "old")
+        bundle.rename(target)
+    finally:
+        shutil.rmtree(staging)
+        for parent in made:  # innermost first; those that now hold something stay
+            if not any(parent.iterdir()):
+                parent.rmdir()
+
+
+def _write(bundle: Path, files: dict[str, bytes]) -> dict[str, str]:
+    """Write files by path; returns their sha256, so that nobody has to keep the data."""
+    for name, data in files.items():
+        path = bundle / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(data)
+    return {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+
+
+def _npy(array: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array, allow_pickle=False)
+    return file.getvalue()
+
+
+def _next_version(model: Path) -> str:
+    versions = [int(path.name) for path in model.glob("*") if path.name.isdecimal()]
+    return str(max(versions, default=0) + 1)
+
+
+def _version_of(tool: str) -> str:
+    return __version__ if tool == "mixer-serving" else importlib.metadata.version(tool).partition("+")[0]

@@ -1,0 +1,29 @@
+"""The reference that engines are held to: the checkpoint itself in torch, normalisation as a step of its own."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from model_export.checkpoints.checkpoint import Checkpoint
+from service.engine import LogitBatch, PixelBatch
+
+
+def torch_runner(checkpoint: Checkpoint) -> Callable[[PixelBatch], LogitBatch]:
+    """Pixels -> the checkpoint's answer (without a head: its pooled features, [N, C]) in torch float32."""
+    mean = torch.tensor(checkpoint.preprocessing.mean).view(1, 3, 1, 1)
+    std = torch.tensor(checkpoint.preprocessing.std).view(1, 3, 1, 1)
+    model = checkpoint.model()
+
+    @torch.no_grad()
+    def run(pixels: PixelBatch) -> LogitBatch:
+        answer: LogitBatch = model((torch.tensor(pixels).permute(0, 3, 1, 2) / 255 - mean) / std).numpy()
+        return answer
+
+    return run
+
+
+def reference_logits(checkpoint: Checkpoint, pixels: PixelBatch) -> LogitBatch:
+    """What the checkpoint answers to each image when it is alone, float32 [N, classes]."""
+    run = torch_runner(checkpoint)
+    return np.concatenate([run(image[None]) for image in pixels])

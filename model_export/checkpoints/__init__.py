@@ -1,0 +1,1 @@
+"""A checkpoint of any public layout -> a Mixer's weights under our names."""

@@ -1,0 +1,1 @@
+"""How well a checkpoint or a bundle classifies, and what is inside it."""

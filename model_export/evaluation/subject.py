@@ -1,0 +1,47 @@
+"""What can be evaluated: a bundle, run by onnxruntime as it is served, or a checkpoint, run by torch."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from model_export.bundles.reference import torch_runner
+from model_export.checkpoints.checkpoint import CheckpointError, read_checkpoint
+from service.bundle import load_bundle
+from service.cores import allowed_cores
+from service.engine import LogitBatch, PixelBatch
+from service.manifest import Preprocessing
+from service.onnx_engine import OnnxEngine
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A classifier of pixels."""
+
+    name: str
+    preprocessing: Preprocessing
+    labels: tuple[str, ...] | None
+    classes: int
+    threads: int  # cores that `run` occupies
+    run: Callable[[PixelBatch], LogitBatch]
+
+
+def open_subject(source: str) -> Subject:
+    """A bundle's folder or anything that `read_checkpoint` takes.
+
+    Raises BundleError, EngineError or CheckpointError.
+    """
+    threads = max(1, int(allowed_cores()))
+    if (Path(source) / "manifest.json").is_file():
+        bundle = load_bundle(Path(source))
+        manifest = bundle.manifest
+        engine = OnnxEngine(bundle.model_path, threads, ["CPUExecutionProvider"])
+        name = f"{manifest.name}/{manifest.version}"
+        return Subject(name, manifest.preprocessing, bundle.labels, manifest.classes, threads, engine.run)
+    checkpoint = read_checkpoint(source)
+    if not checkpoint.config.classes:
+        raise CheckpointError(f"{source}: has no head, so it names no class; fewshot takes it")
+    torch.set_num_threads(threads)
+    run = torch_runner(checkpoint)
+    return Subject(source, checkpoint.preprocessing, checkpoint.labels, checkpoint.config.classes, threads, run)

@@ -1,0 +1,1 @@
+"""A start, a recipe and data -> a checkpoint of our own."""

@@ -1,0 +1,28 @@
+"""A training run's log: one JSON object a line, one line an epoch."""
+
+import json
+from pathlib import Path
+
+from model_export.training.atomic import replacing
+
+Line = dict[str, float]
+
+
+def log_of(out: Path) -> Path:
+    """Beside the output: OUT.jsonl."""
+    return out.with_name(f"{out.name}.jsonl")
+
+
+def append_line(path: Path, line: Line) -> None:
+    """Add an epoch."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def keep_lines(path: Path, epochs: int) -> None:
+    """Drop all but the first `epochs` lines: a killed run may have logged an epoch that it has to repeat."""
+    if path.exists():
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        with replacing(path) as partial:
+            partial.write_text("".join(lines[:epochs]), encoding="utf-8")

@@ -1,0 +1,162 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+import model_export.bundles.publish
+from model_export.__main__ import main
+from model_export.bundles.parity import GateError, check_parity, pipeline
+from model_export.bundles.publish import verify
+from model_export.bundles.reference import reference_logits
+from model_export.bundles.samples import sample_pngs
+from model_export.checkpoints.checkpoint import read_checkpoint
+from service.bundle import BundleError, load_bundle, sha256_of
+from service.onnx_engine import OnnxEngine
+from tests.model_export import oracle
+
+
+@pytest.fixture(scope="module")
+def bundle(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    repository = tmp_path_factory.mktemp("models")
+    main(["export", str(tiny_checkpoint), "--name", "tiny", "--repository", str(repository)])
+    return repository / "tiny" / "1"
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_the_bundle_says_what_it_is(bundle: Path, tiny_checkpoint: Path) -> None:
+    manifest = load_bundle(bundle).manifest
+    assert (manifest.name, manifest.version, manifest.variant, manifest.classes) == ("tiny", "1", "tiny/4", 7)
+    assert (manifest.parameters, manifest.source.kind, manifest.source.reference) == (3767, "timm", "tiny.safetensors")
+    assert manifest.source.sha256 == sha256_of(tiny_checkpoint)
+    assert manifest.parity.batch_sizes == [1, 3, 8]
+    assert manifest.parity.max_abs_error <= manifest.parity.gate.max_abs_error
+    assert {"torch", "onnx", "onnxruntime"} <= manifest.tools.keys()
+    assert contents(bundle).keys() == manifest.files.keys() | {"manifest.json"}
+
+
+def test_the_engine_answers_like_the_reference_through_the_whole_pipeline(bundle: Path, tiny_checkpoint: Path) -> None:
+    checkpoint = read_checkpoint(tiny_checkpoint)
+    images = [pipeline(checkpoint.preprocessing)(png) for png in sample_pngs().values()]
+    logits = OnnxEngine(bundle / "model.onnx", 1, ["CPUExecutionProvider"]).run(np.stack(images))
+    np.testing.assert_allclose(logits, reference_logits(checkpoint, np.stack(images)), atol=1e-4)
+
+
+def test_the_same_source_gives_the_same_bytes(bundle: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    main(["export", str(tiny_checkpoint), "--name", "tiny", "--repository", str(tmp_path)])
+    assert contents(tmp_path / "tiny" / "1") == contents(bundle)
+
+
+def test_an_existing_version_is_kept_unless_replaced(
+    bundle: Path, tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["export", str(tiny_checkpoint), "--name", "tiny", "--repository", str(bundle.parent.parent)]
+    before = contents(bundle)
+    with pytest.raises(SystemExit, match=r"tiny/1 exists"):
+        main([*command, "--version", "1"])
+    assert contents(bundle) == before
+    main([*command, "--version", "1", "--replace"])
+    assert contents(bundle) == before
+    assert capsys.readouterr().out.strip() == str(bundle)
+    assert [path.name for path in bundle.parent.iterdir()] == ["1"]
+
+
+def spoil(model: bytes) -> bytes:
+    """The model with one bias off by 0.01."""
+    proto = onnx.load_from_string(model)
+    bias = next(tensor for tensor in proto.graph.initializer if tensor.name.endswith("head.bias"))
+    bias.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(bias) + np.float32(0.01), bias.name))
+    spoiled: bytes = proto.SerializeToString()
+    return spoiled
+
+
+def test_a_failed_gate_exits_non_zero_and_leaves_nothing_behind(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export = model_export.bundles.publish.export_onnx
+    monkeypatch.setattr(model_export.bundles.publish, "export_onnx", lambda checkpoint: spoil(export(checkpoint)))
+    with pytest.raises(SystemExit, match=r"parity gate failed: max abs error 0\.01") as caught:
+        main(["export", str(tiny_checkpoint), "--name", "tiny", "--repository", str(tmp_path / "a" / "models")])
+    assert caught.value.code not in (0, None)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_gate_sees_a_single_wrong_answer(bundle: Path, tiny_checkpoint: Path) -> None:
+    checkpoint = read_checkpoint(tiny_checkpoint)
+    pixels = np.stack([pipeline(checkpoint.preprocessing)(png) for png in sample_pngs().values()])
+    reference = reference_logits(checkpoint, pixels)
+    reference[5] += 1e-3
+    with pytest.raises(GateError, match=r"max abs error 0\.001"):
+        check_parity(bundle / "model.onnx", pixels, reference)
+
+
+def test_labels_from_a_file(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text("a\nb\nc\nd\ne\nf\nü\n", encoding="utf-8")
+    command = ["export", str(tiny_checkpoint), "--name", "tiny", "--repository", str(tmp_path / "models")]
+    main([*command, "--labels", str(tmp_path / "names.txt")])
+    assert load_bundle(tmp_path / "models" / "tiny" / "1").labels == ("a", "b", "c", "d", "e", "f", "ü")
+    (tmp_path / "names.txt").write_text("a\nb\n")
+    with pytest.raises(SystemExit, match="2 labels for 7 classes"):
+        main([*command, "--labels", str(tmp_path / "names.txt")])
+
+
+def test_golden_images_of_ones_own(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "mine.png").write_bytes(sample_pngs()["sample-0.png"])
+    command = ["export", str(tiny_checkpoint), "--name", "tiny", "--repository", str(tmp_path / "models")]
+    main([*command, "--golden", str(tmp_path / "images")])
+    assert load_bundle(tmp_path / "models" / "tiny" / "1").manifest.golden.images == ["golden/mine.png"]
+    (tmp_path / "images" / "note.txt").write_text("not an image")
+    with pytest.raises(SystemExit, match="not an accepted image format"):
+        main([*command, "--golden", str(tmp_path / "images")])
+
+
+@pytest.mark.parametrize("name", ["../evil", "", "a/b", ".hidden"])
+def test_a_name_stays_inside_the_repository(tiny_checkpoint: Path, tmp_path: Path, name: str) -> None:
+    with pytest.raises(SystemExit):
+        main(["export", str(tiny_checkpoint), "--name", name, "--repository", str(tmp_path / "models")])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_verify(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["verify", str(bundle)])
+    assert "verified" in capsys.readouterr().out
+
+
+def test_verify_refuses_changed_files_and_changed_answers(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    main(["export", str(tiny_checkpoint), "--name", "tiny", "--repository", str(tmp_path)])
+    bundle = tmp_path / "tiny" / "1"
+    (bundle / "model.onnx").write_bytes(spoil((bundle / "model.onnx").read_bytes()))
+    with pytest.raises(BundleError, match="sha256"):
+        verify(bundle)
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    manifest["files"]["model.onnx"] = sha256_of(bundle / "model.onnx")
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(SystemExit, match=r"golden logits differ by 0\.01"):
+        main(["verify", str(bundle)])
+
+
+def test_what_weights_cannot_tell_can_be_told(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    command = ["export", str(tiny_checkpoint), "--name", "tiny", "--repository", str(tmp_path)]
+    main([*command, "--gelu", "tanh", "--layer-norm-eps", "1e-3", "--interpolation", "bilinear"])
+    manifest = load_bundle(tmp_path / "tiny" / "1").manifest
+    assert (manifest.gelu, manifest.layer_norm_eps, manifest.preprocessing.interpolation) == ("tanh", 1e-3, "bilinear")
+    main([*command, "--crop-pct", "0.5", "--mean", "0", "0", "0", "--std", "1", "1", "1"])
+    preprocessing = load_bundle(tmp_path / "tiny" / "2").manifest.preprocessing
+    assert (preprocessing.resize_short, preprocessing.mean, preprocessing.std) == (32, (0, 0, 0), (1, 1, 1))
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
+    weights = oracle.random_timm_weights()
+    for version, expected in (
+        ("1", oracle.forward(weights, pixels, 0.5, 0.5, "tanh", 1e-3)),
+        ("2", oracle.forward(weights, pixels, 0, 1)),
+    ):
+        engine = OnnxEngine(tmp_path / "tiny" / version / "model.onnx", 1, ["CPUExecutionProvider"])
+        np.testing.assert_allclose(engine.run(pixels[None])[0], expected, atol=1e-4)
+    for nonsense in (["--std", "0", "1", "1"], ["--crop-pct", "0"], ["--layer-norm-eps", "0"]):
+        with pytest.raises(SystemExit, match="must be"):
+            main([*command, *nonsense])
