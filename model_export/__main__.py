@@ -3,14 +3,8 @@
 import argparse
 import sys
 
-from model_export.bundles.parity import GateError
-from model_export.bundles.publish import PublishError
-from model_export.checkpoints.checkpoint import CheckpointError
 from model_export.commands import evaluate, export, fewshot, finetune, inspect, verify, visualize
-from model_export.datasets.data import DataError
-from model_export.evaluation.evaluate import EvaluationError
-from model_export.evaluation.real_labels import RealLabelsError
-from model_export.training.snapshot import TrainingError
+from model_export.errors import ExportError
 from service.bundle import BundleError
 from service.errors import ServiceError
 from service.golden import GoldenMismatch
@@ -25,20 +19,7 @@ _COMMANDS = {
     "finetune": finetune,
     "visualize": visualize,
 }
-_FAILURES = (
-    CheckpointError,
-    DataError,
-    EvaluationError,
-    RealLabelsError,
-    TrainingError,
-    GateError,
-    PublishError,
-    BundleError,
-    EngineError,
-    GoldenMismatch,
-    ServiceError,
-    OSError,
-)
+_FAILURES = (ExportError, BundleError, EngineError, GoldenMismatch, ServiceError, OSError)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from model_export.errors import ExportError
 from service.decode import decode
 from service.manifest import Gate, Parity, Preprocessing
 from service.onnx_engine import OnnxEngine
@@ -18,7 +19,7 @@ _MAX_PIXELS = 100_000_000
 Logits = npt.NDArray[np.float32]  # [images, classes]
 
 
-class GateError(Exception):
+class GateError(ExportError):
     """The exported model does not answer as its reference does; the message has the figures."""
 
 

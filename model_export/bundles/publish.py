@@ -17,6 +17,7 @@ from model_export.bundles.onnx_export import export_onnx
 from model_export.bundles.parity import check_parity, pipeline, tolerance_of
 from model_export.bundles.reference import reference_logits
 from model_export.checkpoints.checkpoint import Checkpoint
+from model_export.errors import ExportError
 from service import __version__
 from service.bundle import load_bundle
 from service.golden import GoldenImages
@@ -28,7 +29,7 @@ _TOOLS = ("mixer-serving", "torch", "onnx", "onnxscript", "onnxruntime", "numpy"
 _GOLDEN_SLACK = 10
 
 
-class PublishError(Exception):
+class PublishError(ExportError):
     """A bundle that cannot be put where it was asked for; the message says why."""
 
 

@@ -13,6 +13,8 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from model_export.errors import ExportError
+
 Tensors = dict[str, Tensor]
 
 # Weights hardly compress. This leaves room for a head of zeros and stops a small file from filling the memory.
@@ -22,7 +24,7 @@ _SMALL = 2**30
 _HARMLESS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [Namespace]
 
 
-class CheckpointError(Exception):
+class CheckpointError(ExportError):
     """A source that is no usable Mixer checkpoint; the message is one sentence on what is missing or unexpected."""
 
 

@@ -5,8 +5,10 @@ from typing import Protocol
 
 from PIL import Image
 
+from model_export.errors import ExportError
 
-class DataError(Exception):
+
+class DataError(ExportError):
     """Data that cannot be used; the message is one sentence with its path."""
 
 

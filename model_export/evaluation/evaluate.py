@@ -9,6 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from model_export.datasets.data import Dataset
+from model_export.errors import ExportError
 from model_export.evaluation.scores import Classes, Logits
 from service.cores import allowed_cores
 from service.engine import PixelBatch
@@ -16,7 +17,7 @@ from service.manifest import Preprocessing
 from service.preprocess import Pixels, Preprocessor
 
 
-class EvaluationError(Exception):
+class EvaluationError(ExportError):
     """A dataset that does not fit the model; the message says why."""
 
 

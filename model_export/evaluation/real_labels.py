@@ -5,8 +5,10 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from model_export.errors import ExportError
 
-class RealLabelsError(Exception):
+
+class RealLabelsError(ExportError):
     """A file that holds no ReaL labels for the images; the message says why."""
 
 

@@ -6,13 +6,14 @@ from typing import Any
 
 import torch
 
+from model_export.errors import ExportError
 from model_export.training.atomic import replacing
 
 Settings = dict[str, Any]  # what decides a run's weights, in JSON's types
 _KEYS = {"settings", "epoch", "step", "loss", "best", "model", "optimizer", "average", "batches", "random"}
 
 
-class TrainingError(Exception):
+class TrainingError(ExportError):
     """A run that cannot start, go on or be taken up again; the message says what to do."""
 
 
