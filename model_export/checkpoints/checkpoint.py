@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from model_export.checkpoints.dimensions import to_ours
 from model_export.checkpoints.hub import HUB, download
@@ -101,7 +101,7 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     state = {name: tensor.contiguous() for name, tensor in sorted(checkpoint.state.items())}
-    save_file(state, path, {_METADATA_KEY: json.dumps(metadata, sort_keys=True)})
+    path.write_bytes(save(state, {_METADATA_KEY: json.dumps(metadata, sort_keys=True)}))
 
 
 def _with_metadata(checkpoint: Checkpoint, metadata: str) -> Checkpoint:

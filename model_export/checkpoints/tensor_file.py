@@ -1,6 +1,7 @@
 """Containers: a file's bytes -> named tensors, recognised by content and never by file name, executing nothing."""
 
 import re
+import warnings
 import zipfile
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping
@@ -53,10 +54,12 @@ def read_tensors(path: Path) -> tuple[Tensors, dict[str, str]]:
     except FileNotFoundError:
         raise CheckpointError("no such file") from None
     except Exception as error:  # damaged and hostile files provoke nearly every class there is
-        if foreign := re.search(r"Unsupported (?:global: GLOBAL|class) ([\w.]+)", str(error)):
+        if foreign := re.search(r"(?i)unsupported (?:global: )?(?:global|class) ([\w.]+)", str(error)):
             raise CheckpointError(
                 f"needs the Python object {foreign[1]}, and pickled code is never run; save only the state_dict"
             ) from None
+        if "Weights only load failed" in str(error):  # torch goes on to advise loading it all the same
+            raise CheckpointError("cannot be read as a checkpoint: its pickle holds more than tensors") from None
         first_line = (str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(f"cannot be read as a checkpoint: {first_line}") from None
     return tensors, {}
@@ -91,7 +94,8 @@ def _to_tensor(array: npt.NDArray[np.generic]) -> Tensor:
 
 
 def _read_torch(path: Path) -> Tensors:
-    with torch.serialization.safe_globals(_HARMLESS):
+    with torch.serialization.safe_globals(_HARMLESS), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of old protocols and containers; what matters is said below
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     if not isinstance(loaded, Mapping):
         raise CheckpointError(f"holds a {type(loaded).__name__}, not a mapping of names to tensors")

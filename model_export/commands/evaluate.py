@@ -5,8 +5,9 @@ import json
 import math
 from pathlib import Path
 
+from model_export.commands.numbers import positive_int
 from model_export.datasets.data import open_data
-from model_export.evaluation.evaluate import Answers, answer_all, true_classes
+from model_export.evaluation.evaluate import Answers, EvaluationError, answer_all, true_classes
 from model_export.evaluation.pictures import draw_confusion
 from model_export.evaluation.real_labels import read_real_labels
 from model_export.evaluation.scores import (
@@ -24,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     parser.add_argument("source", help="bundle (<repository>/<name>/<version>) or checkpoint")
     parser.add_argument("--data", required=True, help='folder of <class>/<image>, CIFAR archive, or "digits"')
-    parser.add_argument("--batch-size", type=int, default=32, help="default: %(default)s")
+    parser.add_argument("--batch-size", type=positive_int, default=32, help="default: %(default)s")
     parser.add_argument("--per-class", action="store_true", help="print every class's accuracy")
     parser.add_argument("--confusion", type=Path, metavar="PNG", help="draw the confusion matrix")
     parser.add_argument("--real", type=Path, metavar="JSON", help="ReaL multi-label file")
@@ -33,6 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Evaluate on the validation part, or on all there is, and print the figures."""
+    for path in (options.json, options.confusion):
+        if path and not path.parent.is_dir():
+            raise EvaluationError(f"{path.parent}: no such folder to write to")
     subject = open_subject(options.source)
     parts = open_data(options.data)
     dataset = parts.get("val") or parts["all"]

@@ -40,7 +40,7 @@ def run(options: argparse.Namespace) -> None:
         repository=options.repository,
         name=options.name,
         version=options.version,
-        labels=tuple(options.labels.read_text(encoding="utf-8").splitlines()) if options.labels else None,
+        labels=_read_labels(options.labels) if options.labels else None,
         golden=_golden_images(options.golden),
         replace=options.replace,
     )
@@ -63,6 +63,13 @@ def _as_told(checkpoint: Checkpoint, options: argparse.Namespace) -> Checkpoint:
     numerics = {"gelu": options.gelu, "layer_norm_eps": options.layer_norm_eps}
     config = replace(config, **{name: value for name, value in numerics.items() if value is not None})
     return replace(checkpoint, config=config, preprocessing=told)
+
+
+def _read_labels(path: Path) -> tuple[str, ...]:
+    try:
+        return tuple(path.read_text(encoding="utf-8").splitlines())
+    except UnicodeDecodeError:
+        raise PublishError(f"{path}: is not UTF-8 text") from None
 
 
 def _golden_images(choice: str | None) -> dict[str, bytes]:

@@ -6,6 +6,7 @@ import numpy as np
 
 from model_export.bundles.reference import torch_runner
 from model_export.checkpoints.checkpoint import read_checkpoint
+from model_export.commands.numbers import non_negative, positive_int
 from model_export.datasets.data import open_data
 from model_export.evaluation.evaluate import EvaluationError, answer_all
 from model_export.evaluation.fewshot import choose_shots, linear_probe_accuracy
@@ -15,10 +16,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     parser.add_argument("source", help="checkpoint")
     parser.add_argument("--data", required=True, help="folder with train/ and val/, CIFAR archive, or digits")
-    parser.add_argument("--shots", type=int, default=5, help="training images a class, default: %(default)s")
-    parser.add_argument("--seeds", type=int, default=3, help="draws to average over, default: %(default)s")
-    parser.add_argument("--l2", type=float, default=2.0**10, help="regularisation, default: %(default)s")
-    parser.add_argument("--batch-size", type=int, default=32, help="default: %(default)s")
+    parser.add_argument("--shots", type=positive_int, default=5, help="training images a class, default: %(default)s")
+    parser.add_argument("--seeds", type=positive_int, default=3, help="draws to average over, default: %(default)s")
+    parser.add_argument("--l2", type=non_negative, default=2.0**10, help="regularisation, default: %(default)s")
+    parser.add_argument("--batch-size", type=positive_int, default=32, help="default: %(default)s")
 
 
 def run(options: argparse.Namespace) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from model_export.commands.numbers import non_negative, positive_int, share, whole_number
 from model_export.datasets import digits
 from model_export.training.finetune import Plan, finetune
 from model_export.training.recipes import DIGITS, PAPER, RECIPES, SCRATCH, Recipe
@@ -13,16 +14,16 @@ from model_export.training.start import starting_checkpoint
 from model_export.variants import VARIANTS
 
 _RECIPE_FLAGS = (  # flag, type, what it sets
-    ("epochs", int, "passes over the training images"),
-    ("batch", int, "images a step"),
-    ("learning-rate", float, "peak of the schedule"),
-    ("warmup-steps", int, "steps of linear warm-up, at most a fifth of the run"),
-    ("weight-decay", float, "of matrices"),
-    ("label-smoothing", float, "share of a target that all classes divide"),
-    ("dropout", float, "rate in the MLPs"),
-    ("stochastic-depth", float, "rate in the last block"),
-    ("mixup", float, "p of Beta(p, p); 0: none"),
-    ("magnitude", float, "of RandAugment, full scale at 10; 0: none"),
+    ("epochs", positive_int, "passes over the training images"),
+    ("batch", positive_int, "images a step"),
+    ("learning-rate", non_negative, "peak of the schedule"),
+    ("warmup-steps", whole_number, "steps of linear warm-up, at most a fifth of the run"),
+    ("weight-decay", non_negative, "of matrices"),
+    ("label-smoothing", share, "share of a target that all classes divide"),
+    ("dropout", share, "rate in the MLPs"),
+    ("stochastic-depth", share, "rate in the last block"),
+    ("mixup", non_negative, "p of Beta(p, p); 0: none"),
+    ("magnitude", non_negative, "of RandAugment, full scale at 10; 0: none"),
 )
 
 
@@ -44,19 +45,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(f"--{flag}", type=type_, help=f"{text} (default: the recipe's)")
     parser.add_argument("--crop", choices=["resmall", "inception"], help="of training images (default: the recipe's)")
     parser.add_argument("--no-flip", dest="flip", action="store_false", default=None, help="for text, digits, hands")
-    parser.add_argument("--image-size", type=int, help="train at this size; a checkpoint's K-fold size grows it")
-    parser.add_argument("--resize-short", type=int, help="small side before the crop (default: the start's)")
+    parser.add_argument("--image-size", type=positive_int, help="train at this size; K times a checkpoint's grows it")
+    parser.add_argument("--resize-short", type=positive_int, help="small side before the crop (default: the start's)")
     parser.add_argument(
         "--normalise",
         choices=["dataset", "keep"],
         help="mean and std: the data's own (default from a variant), or the start's",
     )
-    parser.add_argument("--validation-share", type=float, default=Plan.validation_share, help="default: %(default)s")
-    parser.add_argument("--seed", type=int, default=Plan.seed, help="default: %(default)s")
+    parser.add_argument("--validation-share", type=share, default=Plan.validation_share, help="default: %(default)s")
+    parser.add_argument("--seed", type=whole_number, default=Plan.seed, help="default: %(default)s")
     parser.add_argument("--device", choices=["cpu", "cuda"], help="default: cuda where there is one")
     parser.add_argument("--precision", choices=["fp32", "bf16"], help="default: bf16 on cuda, fp32 on cpu")
-    parser.add_argument("--micro-batch", type=int, help="images at a time (default: as many as fit)")
-    parser.add_argument("--save-steps", type=int, default=Plan.save_steps, help="default: %(default)s; 0: per epoch")
+    parser.add_argument("--micro-batch", type=positive_int, help="images at a time (default: as many as fit)")
+    parser.add_argument(
+        "--save-steps", type=whole_number, default=Plan.save_steps, help="default: %(default)s; 0: per epoch"
+    )
 
 
 def run(options: argparse.Namespace) -> None:

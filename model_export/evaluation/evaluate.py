@@ -73,7 +73,7 @@ def true_classes(dataset: Dataset, labels: tuple[str, ...] | None, classes: int)
         index_of = [labels.index(name) for name in names]
     elif all(name.isdecimal() and int(name) < classes for name in names):
         index_of = [int(name) for name in names]
-    elif len(names) == classes:
+    elif len(names) == classes and not set(names) & set(labels or ()):
         index_of = list(range(classes))
     else:
         unknown = [name for name in names if not labels or name not in labels]

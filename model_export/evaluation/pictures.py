@@ -30,7 +30,7 @@ def draw_confusion(path: Path, matrix: npt.NDArray[np.int64], labels: list[str])
             if count:
                 shade = "black" if shares[row, column] > 0.6 else "white"
                 axes.text(column, row, str(count), ha="center", va="center", color=shade, fontsize=8)
-    figure.savefig(path, dpi=120)
+    figure.savefig(path, dpi=120, format="png")
 
 
 def draw_units(path: Path, panels: dict[str, FloatArray], most: int = 144) -> None:
@@ -44,7 +44,7 @@ def draw_units(path: Path, panels: dict[str, FloatArray], most: int = 144) -> No
         axes.set_title(title)
         axes.set_axis_off()
         _draw_grid(axes, units[:most])
-    figure.savefig(path, dpi=150)
+    figure.savefig(path, dpi=150, format="png")
 
 
 def _draw_grid(axes: Axes, units: FloatArray) -> None:

@@ -60,4 +60,4 @@ def _tokens_by_part(side: int, factor: int) -> Tensor:
 
 
 def _block_diagonal(weight: Tensor, copies: int) -> Tensor:
-    return torch.kron(torch.eye(copies), weight)
+    return torch.kron(torch.eye(copies), weight.contiguous())  # Flax's are read as transposed views

@@ -1,6 +1,7 @@
 """Every file that is no complete Mixer gets one sentence with its cause, and nothing in it is executed."""
 
 import json
+import os
 import pickle
 import struct
 import zipfile
@@ -168,6 +169,24 @@ def test_no_code_is_executed(tmp_path: Path) -> None:
     np.savez(tmp_path / "object.npz", **published.google(weights), beside=np.array([hostile], dtype=object))
     for name, cause in (("plain.pth", "pickled code"), ("zip.pth", "pickled code"), ("object.npz", "allow_pickle")):
         refused(tmp_path / name, cause)
+    assert not witness.exists()
+
+
+class Shell:
+    """What every tutorial on hostile pickles runs."""
+
+    def __init__(self, witness: Path) -> None:
+        self.witness = witness
+
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+        return os.system, (f"touch {self.witness}",)
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_a_shell_command_is_refused_without_advice_to_trust_it(tmp_path: Path, protocol: int) -> None:
+    witness = tmp_path / "witness"
+    (tmp_path / "model.pth").write_bytes(pickle.dumps({"stem.proj.weight": Shell(witness)}, protocol=protocol))
+    refused(tmp_path / "model.pth", "posix.system, and pickled code is never run|its pickle holds more than tensors")
     assert not witness.exists()
 
 

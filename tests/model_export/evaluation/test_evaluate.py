@@ -63,6 +63,8 @@ def test_classes_of_the_data_are_found_in_the_model(
 def test_classes_that_do_not_fit_are_named() -> None:
     with pytest.raises(EvaluationError, match="cow are not among its labels"):
         true_classes(Levels(4, ("cat", "cow")), ("cat", "dog", "fox"), 3)
+    with pytest.raises(EvaluationError, match="mouse are not among its labels"):
+        true_classes(Levels(4, ("cat", "mouse")), ("zebra", "cat"), 2)
 
 
 def test_real_labels_in_both_forms(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """A grown Mixer gives an image that repeats the logits of the image that is repeated (appendix C of the paper)."""
 
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 import torch
@@ -11,6 +13,7 @@ from model_export.checkpoints.tensor_file import Tensors
 from model_export.datasets import digits
 from model_export.training.grow import grow
 from model_export.training.start import starting_checkpoint
+from tests.model_export import oracle, published
 
 DEFAULT = Path(__file__).parent.parent.parent.parent / "models" / "digits" / "1" / "model.onnx"
 
@@ -95,3 +98,10 @@ def test_growing_to_the_same_size_changes_nothing() -> None:
 def test_only_integer_multiples_are_grown_to(image_size: int) -> None:
     with pytest.raises(CheckpointError, match=f"image size {image_size} is no integer multiple of the 16"):
         grow(random_checkpoint("tiny/4"), image_size)
+
+
+@pytest.mark.parametrize("layout", [published.google, published.google_encoderblock])
+def test_a_mixer_read_from_flax_grows_too(tmp_path: Path, layout: Callable[[oracle.Arrays], oracle.Arrays]) -> None:
+    np.savez(tmp_path / "model.npz", **layout(oracle.random_timm_weights()))
+    checkpoint = read_checkpoint(tmp_path / "model.npz")
+    assert_tiling_keeps_logits(checkpoint, torch.randn(2, 3, 16, 16), factor=2)
