@@ -1,6 +1,7 @@
 """`python -m model_export` (console script `mixer-export`): from a checkpoint to a verified bundle, and training."""
 
 import argparse
+import signal
 import sys
 
 from model_export.commands import evaluate, export, fewshot, finetune, inspect, verify, visualize
@@ -31,8 +32,12 @@ def main(arguments: list[str] | None = None) -> None:
         command.add_arguments(subparser)
         subparser.set_defaults(run=command.run)
     options = parser.parse_args(arguments)
+    if arguments is None:  # as a process of its own: SIGTERM unwinds too, so that nothing half-made is left behind
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         options.run(options)
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
     except _FAILURES as error:
         sys.exit(f"mixer-export: {error}")
 

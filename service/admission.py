@@ -21,10 +21,13 @@ class Place:
 
 
 class Admission:
-    """Holds at most `limit` images, and counts how each of them ended."""
+    """Holds at most `limit` images, and no more than a model answers in half of `deadline` seconds, so that whoever
+    arrives behind a full pass still has time for one; counts how each image ended.
+    """
 
-    def __init__(self, limit: int, metrics: Metrics) -> None:
+    def __init__(self, limit: int, deadline: float, metrics: Metrics) -> None:
         self._limit = limit
+        self._deadline = deadline
         self._metrics = metrics
         self.inflight = 0
 
@@ -34,12 +37,13 @@ class Admission:
 
         Raises Overloaded if there is none, with the seconds after which a full house will have been served.
         """
-        if self.inflight >= self._limit:
+        limit = min(self._limit, max(1, int(images_per_second * self._deadline / 2)))
+        if self.inflight >= limit:
             self._metrics.count_image(model, Overloaded.outcome)
             raise Overloaded(
                 f"{self.inflight} images are being served, which is the limit",
                 reason="inflight_images",
-                retry_after=max(1, math.ceil(self._limit / images_per_second)),
+                retry_after=max(1, math.ceil(self.inflight / images_per_second)),
             )
         place = Place()
         outcome = "error"

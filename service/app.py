@@ -17,11 +17,11 @@ from starlette.exceptions import HTTPException
 from service import __version__
 from service.admission import Admission
 from service.api_keys import ApiKeys
-from service.bundle import find_bundles, load_bundle
+from service.bundle import BundleError, find_bundles, load_bundle
 from service.classifier import Classifier
 from service.cores import allowed_cores, thread_budget
 from service.engine import Engine
-from service.errors import MalformedRequest, ServiceError
+from service.errors import EngineFailure, MalformedRequest, ServiceError
 from service.golden import measure_pass_seconds
 from service.metrics import Metrics
 from service.onnx_engine import OnnxEngine
@@ -33,6 +33,9 @@ from service.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
 
+# Seconds; a pass is called hung only beyond this and beyond twenty times what it took at start.
+_SHORTEST_HANG = 10.0
+
 EngineFactory = Callable[[Path, int, list[str]], Engine]
 
 
@@ -42,7 +45,10 @@ def build_replica(settings: Settings, metrics: Metrics, make_engine: EngineFacto
     Raises BundleError, EngineError or GoldenMismatch if one cannot be served, OSError or ValueError if the API
     keys file is unusable.
     """
-    budget = thread_budget(allowed_cores(), settings.threads)
+    cores = allowed_cores()
+    if settings.threads > max(1, cores):
+        raise ValueError(f"MIXER_THREADS {settings.threads} exceeds the {cores:g} cores allowed")
+    budget = thread_budget(cores, settings.threads)
     log.info("thread budget", extra={"thread_budget": str(budget)})
     metrics.cores.set(budget.cores)
     metrics.engine_threads.set(budget.engine_threads)
@@ -54,10 +60,19 @@ def build_replica(settings: Settings, metrics: Metrics, make_engine: EngineFacto
     def load(path: Path) -> Classifier:
         bundle = load_bundle(path)
         manifest = bundle.manifest
+        if (manifest.name, manifest.version) != (path.parent.name, path.name):
+            raise BundleError(f"{path}: its manifest calls it {manifest.name}/{manifest.version}")
         engine = make_engine(bundle.model_path, budget.engine_threads, settings.providers)
         curve = measure_pass_seconds(engine, manifest.image_size, settings.max_batch_size)
         capacity = max(size / seconds for size, seconds in curve.items())
-        scheduler = Scheduler(manifest.name, engine, runner, settings.max_batch_size, metrics)
+        scheduler = Scheduler(
+            manifest.name,
+            engine,
+            runner,
+            max_batch_size=settings.max_batch_size,
+            longest_pass=max(_SHORTEST_HANG, 20 * max(curve.values())),
+            metrics=metrics,
+        )
         classifier = Classifier(
             bundle,
             decode_pool=decode_pool,
@@ -93,7 +108,7 @@ def build_replica(settings: Settings, metrics: Metrics, make_engine: EngineFacto
         settings=settings,
         metrics=metrics,
         api_keys=ApiKeys(settings.api_keys_file),
-        admission=Admission(settings.max_inflight_images, metrics),
+        admission=Admission(settings.max_inflight_images, settings.deadline_ms / 1000, metrics),
         runner=runner,
         classifiers=[load(path) for path in find_bundles(settings.model_repository, settings.models)],
     )
@@ -126,10 +141,13 @@ def create_app(replica: Replica) -> FastAPI:
     return app
 
 
-async def _on_service_error(_: Request, error: Exception) -> Response:
+async def _on_service_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ServiceError)
     headers = {"retry-after": str(error.retry_after)} if error.retry_after else None
-    return JSONResponse({"error": error.body()}, error.status, headers)
+    body = error.body()
+    if isinstance(error, EngineFailure):  # a fault of ours, which the log has under this id
+        body["message"] += f"; the request id is {request.state.request_id}"
+    return JSONResponse({"error": body}, error.status, headers)
 
 
 async def _on_invalid_parameter(request: Request, error: Exception) -> Response:

@@ -97,6 +97,8 @@ def find_bundles(repository: Path, models: list[str]) -> list[Path]:
         if not versions or (version and version not in versions):
             raise BundleError(f"{repository}: has no model {model!r}; it has {', '.join(available)}")
         found.append(versions[version] if version else versions[max(versions, key=int)])
+    if len({path.parent for path in found}) < len(found):
+        raise BundleError(f"{', '.join(models)}: one version of a model is served at a time")
     return found
 
 

@@ -59,9 +59,9 @@ class Replica:
         return self.admission.admit(classifier.manifest.name, classifier.images_per_second)
 
     def check_live(self) -> None:
-        """Raise NotReady if a scheduler has stopped: nothing but a restart helps."""
-        if not self.draining and not all(classifier.scheduler.alive for classifier in self.classifiers):
-            raise NotReady("a scheduler has stopped", reason="scheduler_stopped")
+        """Raise NotReady if a scheduler has stopped or its engine hangs: nothing but a restart helps."""
+        if not self.draining and not all(classifier.scheduler.beats for classifier in self.classifiers):
+            raise NotReady("a scheduler has stopped or its engine hangs", reason="scheduler_stopped")
 
     async def check_ready(self) -> None:
         """Raise NotReady unless every model can answer and no shutdown has begun.

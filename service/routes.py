@@ -68,12 +68,15 @@ async def classify(
     timings: StageTimings = request.state.timings
     replica.api_keys.check(request.headers)
     classifier = replica.find(model, version)
-    at = asyncio.get_running_loop().time() + (x_deadline_ms or replica.settings.deadline_ms) / 1000
+    now, default = asyncio.get_running_loop().time(), replica.settings.deadline_ms / 1000
+    at = now + (x_deadline_ms / 1000 if x_deadline_ms else default)
 
     with replica.admit(classifier) as place:
-        async with deadline(at):
-            with timings.stage("receive"):
+        # A stalled upload holds its place, and up a shutdown, no longer than the default, whatever its client asks for.
+        with timings.stage("receive"):
+            async with deadline(min(at, now + default)):
                 images = await read_images(request, replica.settings.max_body_bytes)
+        async with deadline(at):
             if len(images) == 1:
                 one = await unless_client_leaves(request.receive, classifier.classify(images[0], top_k))
                 return _answer_one(classifier, one, timings)

@@ -56,7 +56,17 @@ class Scheduler:
     engine is free to run it.
     """
 
-    def __init__(self, model: str, engine: Engine, runner: EngineRunner, max_batch_size: int, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        model: str,
+        engine: Engine,
+        runner: EngineRunner,
+        *,
+        max_batch_size: int,
+        longest_pass: float,
+        metrics: Metrics,
+    ) -> None:
+        """A pass that takes longer than `longest_pass` seconds has hung."""
         self._model = model
         self._engine = engine
         self._runner = runner
@@ -69,11 +79,19 @@ class Scheduler:
         self._task: asyncio.Task[None] | None = None
         # False once a pass has failed even for a single image, until the next one succeeds.
         self.engine_works = True
+        self._pass_started: float | None = None
+        self._longest_pass = longest_pass
 
     @property
     def alive(self) -> bool:
-        """Whether tickets are being served."""
+        """Whether tickets are taken."""
         return self._task is not None and not self._task.done()
+
+    @property
+    def beats(self) -> bool:
+        """Whether tickets are taken and the engine thread comes back from its passes."""
+        hung = self._pass_started is not None and time.perf_counter() - self._pass_started > self._longest_pass
+        return self.alive and not hung
 
     def start(self) -> None:
         """Begin serving tickets."""
@@ -124,22 +142,24 @@ class Scheduler:
         self._metrics.queue_depth.labels(self._model).set(len(self._tickets))
         return batch
 
-    async def _pass(self, batch: list[Ticket]) -> None:
-        """Run one pass and answer its tickets; if it fails, retry each image alone so that only the culprit fails."""
-        started = time.perf_counter()
+    async def _pass(self, batch: list[Ticket], retry: bool = False) -> None:
+        """Run one pass and answer its tickets; if it fails, run each image alone, so that only the culprit fails."""
+        started = self._pass_started = time.perf_counter()
         try:
             logits = await self._runner.run(self._engine, np.stack([ticket.pixels for ticket in batch]))
-            if logits.shape[0] != len(batch):
-                raise RuntimeError(f"the engine answered {logits.shape[0]} rows for {len(batch)} images")
+            if logits.shape[0] != len(batch) or not np.isfinite(logits).all():
+                raise RuntimeError(f"the engine answered {logits.shape} for {len(batch)} images, or not with numbers")
         except Exception:
             log.exception("a pass of %d images of %s failed", len(batch), self._model)
-            if len(batch) == 1:
+            if retry:
                 self.engine_works = False
                 self._settle(batch[0], EngineFailure("the engine failed on this image"))
                 return
             for ticket in batch:
-                await self._pass([ticket])
+                await self._pass([ticket], retry=True)
             return
+        finally:
+            self._pass_started = None
         ended = time.perf_counter()
         self.engine_works = True
         self._count_pass(len(batch), ended - started)

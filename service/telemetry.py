@@ -30,8 +30,8 @@ class Telemetry:
             await self._app(scope, receive, send)
             return
         timings = StageTimings()
-        scope.setdefault("state", {})["timings"] = timings
         request_id = _request_id(scope)
+        scope.setdefault("state", {}).update(timings=timings, request_id=request_id)
         status = 0
 
         async def send_with_headers(message: Message) -> None:

@@ -16,7 +16,7 @@ def metrics() -> Metrics:
 def admission(metrics: Metrics, monkeypatch: pytest.MonkeyPatch) -> Admission:
     counted: list[str] = []
     monkeypatch.setattr(metrics, "count_image", lambda model, outcome: counted.append(outcome))
-    admission = Admission(2, metrics)
+    admission = Admission(2, 1000, metrics)
     admission.counted = counted  # type: ignore[attr-defined]
     return admission
 
@@ -57,3 +57,13 @@ def test_a_place_handed_over_is_free_again_and_not_counted(admission: Admission)
     with admission.admit("m", 10) as place:
         place.hand_over()
     assert (admission.inflight, admission.counted) == (0, [])  # type: ignore[attr-defined]
+
+
+def test_no_more_are_let_in_than_a_slow_model_answers_in_half_the_deadline(metrics: Metrics) -> None:
+    metrics.add_model("m", 1, 4, version="1", variant="v", precision="p", provider="x", sha256="0")
+    admission = Admission(100, 2.0, metrics)
+    with admission.admit("m", 3.9), admission.admit("m", 3.9), admission.admit("m", 3.9):
+        with pytest.raises(Overloaded), admission.admit("m", 3.9):
+            pass
+        with admission.admit("m", 390):
+            pass

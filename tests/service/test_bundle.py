@@ -98,3 +98,10 @@ def test_an_empty_or_missing_repository(tmp_path: Path) -> None:
         find_bundles(tmp_path, [])
     with pytest.raises(BundleError, match="no such model repository"):
         find_bundles(tmp_path / "nowhere", [])
+
+
+def test_two_versions_of_a_model_are_not_served_side_by_side(tmp_path: Path) -> None:
+    for version in ("1", "2"):
+        write_bundle(tmp_path, "a", version)
+    with pytest.raises(BundleError, match="one version of a model"):
+        find_bundles(tmp_path, ["a", "a/1"])

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from service.app import create_app
+from service.bundle import BundleError
 from service.replica import Replica
 from tests.doubles import EchoEngine, FailingEngine, GatedEngine, level_png, replica_around, write_bundle
 
@@ -225,6 +226,7 @@ async def test_a_fault_of_ours_is_500_without_its_text(tmp_path: Path) -> None:
         response = await client.post("/v1/classify", content=level_png(66))
         assert response.status_code == 500
         assert response.json()["error"]["code"] == "internal"
+        assert response.headers["x-request-id"] in response.json()["error"]["message"]
         assert "secret" not in response.text
     assert outcomes(replica) == {"error": 1}
 
@@ -334,3 +336,30 @@ async def test_openapi_describes_every_status_of_classify(client: httpx.AsyncCli
         "504",
     }
     assert operation["requestBody"]["content"].keys() >= {"image/*", "multipart/form-data", "application/json"}
+
+
+async def test_a_stalled_upload_ends_with_the_default_deadline_whatever_it_asks_for(tmp_path: Path) -> None:
+    replica = replica_around(EchoEngine(), tmp_path / "models", deadline_ms=200)
+
+    async def stalled() -> AsyncIterator[bytes]:
+        yield level_png(1)[:20]
+        await asyncio.sleep(30)
+        yield b""
+
+    async with client_of(replica) as client, asyncio.timeout(20):
+        headers = {"x-deadline-ms": "600000"}
+        response = await client.post("/v1/classify", content=stalled(), headers=headers)
+    assert response.status_code == 504
+    assert outcomes(replica) == {"expired": 1}
+
+
+def test_a_bundle_in_the_wrong_folder_is_refused(tmp_path: Path) -> None:
+    write_bundle(tmp_path, "right")
+    (tmp_path / "right").rename(tmp_path / "wrong")
+    with pytest.raises(BundleError, match="its manifest calls it right/1"):
+        replica_around(EchoEngine(), tmp_path)
+
+
+def test_more_engine_threads_than_cores_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="MIXER_THREADS 1000 exceeds"):
+        replica_around(EchoEngine(), tmp_path / "models", threads=1000)

@@ -14,9 +14,12 @@ pytestmark = pytest.mark.anyio
 
 @asynccontextmanager
 async def running(
-    engine: EchoEngine, max_batch_size: int = 4, metrics: Metrics | None = None
+    engine: EchoEngine, max_batch_size: int = 4, metrics: Metrics | None = None, longest_pass: float = 60
 ) -> AsyncIterator[Scheduler]:
-    scheduler = Scheduler("echo", engine, EngineRunner(), max_batch_size, metrics or Metrics())
+    metrics = metrics or Metrics()
+    scheduler = Scheduler(
+        "echo", engine, EngineRunner(), max_batch_size=max_batch_size, longest_pass=longest_pass, metrics=metrics
+    )
     scheduler.start()
     try:
         yield scheduler
@@ -146,7 +149,6 @@ async def test_closing_answers_what_waits_and_refuses_what_comes() -> None:
         await closing
         assert [task.result() for task in tasks] == [1, 2, 3, 4, 5]
         assert not scheduler.alive
-    assert metrics.registry.get_sample_value("mixer_drain_lost_images_total") == 0
 
 
 async def test_a_dead_scheduler_leaves_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,7 +169,10 @@ async def test_a_dead_scheduler_leaves_nobody_waiting(monkeypatch: pytest.Monkey
 
 async def test_two_models_take_turns_on_the_one_engine_thread() -> None:
     runner, engines = EngineRunner(), [GatedEngine(), GatedEngine()]
-    schedulers = [Scheduler(f"m{i}", engine, runner, 4, Metrics()) for i, engine in enumerate(engines)]
+    schedulers = [
+        Scheduler(f"m{i}", engine, runner, max_batch_size=4, longest_pass=60, metrics=Metrics())
+        for i, engine in enumerate(engines)
+    ]
     for scheduler in schedulers:
         scheduler.start()
     tasks = submit(schedulers[0], 1)
@@ -180,3 +185,42 @@ async def test_two_models_take_turns_on_the_one_engine_thread() -> None:
     assert await asyncio.gather(*tasks) == [1, 2]
     for scheduler in schedulers:
         await scheduler.close()
+
+
+async def test_a_hung_engine_does_not_beat() -> None:
+    engine = GatedEngine()
+    async with running(engine, longest_pass=0) as scheduler:
+        assert scheduler.beats
+        tasks = submit(scheduler, 1)
+        await pass_begun(engine)
+        assert not scheduler.beats
+        engine.gate.set()
+        await asyncio.gather(*tasks)
+        assert scheduler.beats
+
+
+async def test_an_engine_that_stumbles_once_is_asked_again() -> None:
+    class Stumbling(EchoEngine):
+        def run(self, pixels):  # type: ignore[no-untyped-def]
+            logits = super().run(pixels)
+            if len(self.batch_sizes) == 1:
+                raise RuntimeError("once")
+            return logits
+
+    engine = Stumbling()
+    async with running(engine) as scheduler:
+        assert await asyncio.gather(*submit(scheduler, 9)) == [9]
+    assert engine.batch_sizes == [1, 1]
+
+
+async def test_logits_that_are_no_numbers_fail_their_image_alone() -> None:
+    class Poisoned(EchoEngine):
+        def run(self, pixels):  # type: ignore[no-untyped-def]
+            logits = super().run(pixels)
+            logits[(pixels == 66).all(axis=(1, 2, 3))] = float("nan")
+            return logits
+
+    async with running(Poisoned()) as scheduler:
+        good, bad = await asyncio.gather(*submit(scheduler, 5, 66), return_exceptions=True)
+    assert good == 5
+    assert isinstance(bad, EngineFailure)

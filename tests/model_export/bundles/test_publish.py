@@ -137,7 +137,7 @@ def test_verify_refuses_changed_files_and_changed_answers(tiny_checkpoint: Path,
     manifest = json.loads((bundle / "manifest.json").read_text())
     manifest["files"]["model.onnx"] = sha256_of(bundle / "model.onnx")
     (bundle / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(SystemExit, match=r"golden logits differ by 0\.01"):
+    with pytest.raises(SystemExit, match=r"parity gate failed: max abs error 0\.01"):
         main(["verify", str(bundle)])
 
 
@@ -160,3 +160,22 @@ def test_what_weights_cannot_tell_can_be_told(tiny_checkpoint: Path, tmp_path: P
     for nonsense in (["--std", "0", "1", "1"], ["--crop-pct", "0"], ["--layer-norm-eps", "0"]):
         with pytest.raises(SystemExit, match="must be"):
             main([*command, *nonsense])
+
+
+def test_an_interruption_while_replacing_keeps_the_old_bundle(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["export", str(tiny_checkpoint), "--name", "tiny", "--repository", str(tmp_path), "--version", "1"]
+    main(command)
+    before = contents(tmp_path)
+    rename = Path.rename
+
+    def interrupted(self: Path, target: Path) -> Path:
+        if self.name == "new":
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(SystemExit):
+        main([*command, "--replace"])
+    assert contents(tmp_path) == before
