@@ -24,6 +24,8 @@ class MixerConfig:
     def __post_init__(self) -> None:
         if self.image_size % self.patch:
             raise ValueError(f"image size {self.image_size} is not a multiple of the patch {self.patch}")
+        if not (isinstance(self.layer_norm_eps, int | float) and self.layer_norm_eps > 0):
+            raise ValueError(f"the LayerNorm eps is {self.layer_norm_eps!r}; it must be a positive number")
         if self.gelu not in ("erf", "tanh"):
             raise ValueError(f"gelu is {self.gelu!r}; it must be 'erf' or 'tanh'")
 

@@ -42,6 +42,8 @@ class Preprocessing(_Part):
     def _crop_fits(self) -> "Preprocessing":
         if self.crop > self.resize_short:
             raise ValueError(f"crop {self.crop} exceeds resize_short {self.resize_short}")
+        if min(self.std) <= 0:
+            raise ValueError(f"std {self.std} is not positive")
         return self
 
 

@@ -107,13 +107,15 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 def _with_metadata(checkpoint: Checkpoint, metadata: str) -> Checkpoint:
     try:
         told = json.loads(metadata)
-        return replace(
-            checkpoint,
-            config=replace(checkpoint.config, gelu=told["gelu"], layer_norm_eps=told["layer_norm_eps"]),
-            preprocessing=Preprocessing.model_validate(told["preprocessing"]),
-            labels=tuple(told["labels"]) if told["labels"] else None,
-            evaluation=Evaluation.model_validate(told["evaluation"]) if told["evaluation"] else None,
-        )
+        config = replace(checkpoint.config, gelu=told["gelu"], layer_norm_eps=told["layer_norm_eps"])
+        preprocessing = Preprocessing.model_validate(told["preprocessing"])
+        labels = tuple(told["labels"]) if told["labels"] else None
+        evaluation = Evaluation.model_validate(told["evaluation"]) if told["evaluation"] else None
+        if preprocessing.crop != config.image_size:
+            raise ValueError(f"crop {preprocessing.crop} is not the image size {config.image_size}")
+        if labels and len(labels) != config.classes:
+            raise ValueError(f"{len(labels)} labels for {config.classes} classes")
+        return replace(checkpoint, config=config, preprocessing=preprocessing, labels=labels, evaluation=evaluation)
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"its metadata is damaged: {error}") from None
 

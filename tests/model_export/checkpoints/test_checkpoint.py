@@ -1,12 +1,14 @@
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
 
 from model_export.bundles.onnx_export import export_onnx
 from model_export.bundles.reference import reference_logits
-from model_export.checkpoints.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from model_export.checkpoints.checkpoint import Checkpoint, CheckpointError, read_checkpoint, write_checkpoint
 from model_export.variants import config_of
 from service.manifest import Evaluation, Preprocessing
 from tests.model_export import oracle
@@ -64,3 +66,29 @@ def test_a_model_is_the_weights_themselves_and_another_stem_leaves_them_alone(ti
     assert not model.training
     export_onnx(checkpoint)  # folds normalisation into a stem of its own
     assert checkpoint.state["stem.weight"].equal(stem)
+
+
+@pytest.mark.parametrize(
+    ("change", "cause"),
+    [
+        ({"layer_norm_eps": "abc"}, "eps is 'abc'"),
+        ({"layer_norm_eps": -1}, "eps is -1"),
+        ({"gelu": "relu"}, "gelu is 'relu'"),
+        ({"labels": ["only one"]}, "1 labels for 7 classes"),
+        ({"preprocessing": {"crop": 8}}, "crop 8 is not the image size 16"),
+        ({"preprocessing": {"std": [0, 0, 0]}}, "is not positive"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+def test_our_own_metadata_is_checked(
+    tmp_path: Path, tiny_checkpoint: Path, change: dict[str, object], cause: str
+) -> None:
+    write_checkpoint(tmp_path / "m.safetensors", read_checkpoint(tiny_checkpoint))
+    with safe_open(tmp_path / "m.safetensors", "pt") as file:
+        metadata = json.loads(file.metadata()["mixer"])
+    preprocessing = metadata["preprocessing"] | change.pop("preprocessing", {})
+    state = load_file(tmp_path / "m.safetensors")
+    changed = {"mixer": json.dumps(metadata | {"preprocessing": preprocessing} | change)}
+    save_file(state, tmp_path / "m.safetensors", changed)
+    with pytest.raises(CheckpointError, match=cause):
+        read_checkpoint(tmp_path / "m.safetensors")
