@@ -28,7 +28,9 @@ def read_real_labels(path: Path, names: Iterable[str]) -> list[list[int]]:
         by_name = {f"ILSVRC2012_val_{i:08d}": classes for i, classes in enumerate(content, start=1)}
     else:
         raise RealLabelsError(f"{path}: neither a list nor an object")
-    labels: list[list[int]] = [by_name.get(Path(name).name, by_name.get(_stem(name), [])) for name in names]
+    labels: list[list[int]] = [
+        next((by_name[key] for key in (name, Path(name).name, _stem(name)) if key in by_name), []) for name in names
+    ]
     if not all(isinstance(classes, list) and all(isinstance(c, int) for c in classes) for classes in labels):
         raise RealLabelsError(f"{path}: an image's labels are not a list of class indices")
     if not any(labels):

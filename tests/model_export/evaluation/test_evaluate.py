@@ -73,6 +73,9 @@ def test_real_labels_in_both_forms(tmp_path: Path) -> None:
     assert read_real_labels(tmp_path / "list.json", names) == [[6, 7], [5], []]
     (tmp_path / "object.json").write_text(json.dumps({"other.png": [3]}))
     assert read_real_labels(tmp_path / "object.json", names) == [[], [], [3]]
+    assert read_real_labels(tmp_path / "object.json", ["cat/other.png"]) == [[3]]
+    (tmp_path / "paths.json").write_text(json.dumps({"cat/1.png": [3], "dog/1.png": [4]}))
+    assert read_real_labels(tmp_path / "paths.json", ["dog/1.png", "cat/1.png"]) == [[4], [3]]
 
 
 @pytest.mark.parametrize(
