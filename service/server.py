@@ -1,9 +1,12 @@
 """uvicorn with a drain that loses nothing: serve on for a while, close the door, answer everybody inside."""
 
 import asyncio
+import ctypes
 import logging
 import signal
 import socket
+import struct
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -57,6 +60,8 @@ class DrainingServer(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Close the door without resetting anyone who already stands in it, then let uvicorn finish."""
+        for listener in sockets or []:
+            _stop_handshakes(listener)
         waiting = [connection for listener in sockets or [] for connection in _accept_all(listener)]
         for server in self.servers:
             server.close()
@@ -81,6 +86,18 @@ class DrainingServer(uvicorn.Server):
         end = loop.time() + seconds
         while loop.time() < end and any(c.cycle is None for c in self.server_state.connections):  # type: ignore[union-attr]
             await asyncio.sleep(0.02)
+
+
+def _stop_handshakes(listener: socket.socket) -> None:
+    """Have the kernel drop new SYNs (socket(7), SO_ATTACH_FILTER): one that completes just before the close is reset.
+
+    Their clients try again and are then refused, which is an honest answer.
+    """
+    if sys.platform != "linux":
+        return
+    drop_all = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))  # BPF: return 0, keep no byte
+    with suppress(OSError):  # forbidden: a window of microseconds is left
+        listener.setsockopt(socket.SOL_SOCKET, 26, struct.pack("HP", 1, ctypes.addressof(drop_all)))
 
 
 def _accept_all(listener: socket.socket) -> Iterator[socket.socket]:
