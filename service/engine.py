@@ -1,4 +1,4 @@
-"""The engine's interface: one method and a shape."""
+"""The engine's interface: one method and what to call it."""
 
 from typing import Protocol
 
@@ -9,8 +9,16 @@ PixelBatch = npt.NDArray[np.uint8]  # [N, H, W, 3] RGB
 LogitBatch = npt.NDArray[np.float32]  # [N, classes]
 
 
+class EngineError(Exception):
+    """A model that an engine cannot run as asked; the message says why."""
+
+
 class Engine(Protocol):
     """Runs passes. Called from one thread at a time."""
+
+    @property
+    def name(self) -> str:
+        """Library, version and how it runs, for logs and metrics."""
 
     @property
     def threads(self) -> int:

@@ -4,11 +4,7 @@ from pathlib import Path
 
 import onnxruntime as ort
 
-from service.engine import LogitBatch, PixelBatch
-
-
-class EngineError(Exception):
-    """A model that onnxruntime cannot load as asked; the message says why."""
+from service.engine import EngineError, LogitBatch, PixelBatch
 
 
 class OnnxEngine:
@@ -31,6 +27,7 @@ class OnnxEngine:
         # onnxruntime falls back to the CPU silently when a provider fails to start.
         if self._session.get_providers()[0] != providers[0]:
             raise EngineError(f"{providers[0]} did not start; onnxruntime fell back to {self._session.get_providers()}")
+        self.name = f"onnxruntime {ort.__version__}, {providers[0].removesuffix('ExecutionProvider')}"
         self.threads = threads
 
     def run(self, pixels: PixelBatch) -> LogitBatch:

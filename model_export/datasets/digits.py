@@ -136,6 +136,13 @@ def augment(ink: Tensor, generator: Generator) -> Tensor:
     return images.clamp(0, 1)
 
 
+def training_pngs() -> dict[str, bytes]:
+    """Every sixth training digit as a PNG of 32x32 pixels, by file name; every other one is black on white."""
+    training, _ = load_split()
+    images = enumerate(training.ink[::6, None])
+    return {f"train-{6 * i}.png": _png(ink, on_white=i % 2 == 1) for i, ink in images}
+
+
 def sample_pngs() -> dict[str, bytes]:
     """One held-out digit of each class as a PNG of 128x128 pixels, by file name; odd digits are black on white."""
     _, held_out = load_split()
@@ -143,8 +150,12 @@ def sample_pngs() -> dict[str, bytes]:
     for label in range(10):
         ink = held_out.ink[held_out.classes == label][:1]
         large = functional.interpolate(ink, size=128, mode="bicubic", align_corners=False).clamp(0, 1)
-        gray = (render(large, on_white=label % 2 == 1)[0, 0] * 255).round().to(torch.uint8).numpy()
-        file = io.BytesIO()
-        Image.fromarray(gray).save(file, "PNG", optimize=True)
-        pngs[f"digit-{label}.png"] = file.getvalue()
+        pngs[f"digit-{label}.png"] = _png(large, on_white=label % 2 == 1)
     return pngs
+
+
+def _png(ink: Tensor, on_white: bool) -> bytes:
+    gray = (render(ink, on_white)[0, 0] * 255).round().to(torch.uint8).numpy()
+    file = io.BytesIO()
+    Image.fromarray(gray).save(file, "PNG", optimize=True)
+    return file.getvalue()

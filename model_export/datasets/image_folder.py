@@ -24,7 +24,7 @@ class ImageFolder:
         if classes is not None and (unknown := sorted(set(found) - set(classes))):
             raise DataError(f"{folder}: has classes that training has not: {', '.join(unknown[:5])}")
         self.classes = classes or found
-        files = [(path, self.classes.index(name)) for name in found for path in _images(folder / name)]
+        files = [(path, self.classes.index(name)) for name in found for path in image_files(folder / name)]
         if not files:
             raise DataError(f"{folder}: holds no images ({', '.join(sorted(_SUFFIXES))})")
         if empty := sorted(set(found) - {self.classes[label] for _, label in files}):
@@ -47,7 +47,8 @@ class ImageFolder:
         return self.paths[index].name
 
 
-def _images(folder: Path) -> Iterator[Path]:
+def image_files(folder: Path) -> Iterator[Path]:
+    """Image files at any depth, in the order of their names; hidden files and other kinds are passed over."""
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() in _SUFFIXES and path.name[0] != "." and path.is_file():
             yield path
