@@ -42,7 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     engine.add_argument("--batch-sizes", type=_integers, default=[1, 2, 4, 8, 16, 32])
     engine.add_argument("--rounds", type=int, default=5, help="default: %(default)s")
     engine.add_argument(
-        "--seconds", type=float, default=0.3, help="of one run, and two passes at least; default: %(default)s"
+        "--seconds", type=float, default=0.3, help="of one run, or one pass if longer; default: %(default)s"
     )
 
     load = commands.add_parser("load", help="closed-loop load on a service over HTTP")

@@ -43,5 +43,7 @@ def _ignores_neighbours(bind: Bind, images: PixelBatch, logits: LogitBatch) -> b
 def _cosines(a: LogitBatch, b: LogitBatch) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     a64, b64 = a.astype(np.float64), b.astype(np.float64)
     norms = np.linalg.norm(a64, axis=1) * np.linalg.norm(b64, axis=1)
-    cosines: np.ndarray[tuple[int], np.dtype[np.float64]] = (a64 * b64).sum(axis=1) / norms
+    cosines: np.ndarray[tuple[int], np.dtype[np.float64]] = (a64 * b64).sum(axis=1) / np.maximum(
+        norms, np.finfo(np.float64).tiny
+    )
     return cosines

@@ -43,7 +43,7 @@ def draw_chart(measurements: list[Measurement]) -> bytes:
 
 def _draw_panel(axes: Axes, panel: list[Measurement]) -> None:
     model, threads, batch = panel[0].panel
-    axes.set_title(f"{model}, batch {batch}, {threads} threads, img/s", fontsize=9)
+    axes.set_title(f"{model}, batch {batch}, threads {threads}: img/s", fontsize=9)
     medians = [m.median for m in panel]
     axes.barh(
         range(len(panel)),
@@ -52,7 +52,7 @@ def _draw_panel(axes: Axes, panel: list[Measurement]) -> None:
         color=[to_rgba(_COLOURS[m.column.precision], 1.0 if m.column.ours else 0.45) for m in panel],
     )
     for i, m in enumerate(panel):
-        axes.text(max(m.rates), i, f" {m.median:,.0f}", va="center", fontsize=8)
+        axes.text(max(m.rates), i, f" {m.median:,.{0 if m.median >= 10 else 1}f}", va="center", fontsize=8)
     axes.set_yticks(range(len(panel)), [m.column.name for m in panel], fontsize=8)
     axes.set_xlim(0, 1.2 * max(max(m.rates) for m in panel))
     axes.tick_params(axis="x", labelsize=8)

@@ -7,13 +7,12 @@ from typing import TypeVar
 from tqdm import tqdm
 
 Key = TypeVar("Key", bound=Hashable)
-_FEWEST_PASSES = 2
 
 
 def interleaved_rates(
     passes: Mapping[Key, Callable[[], object]], rounds: int, seconds: float, name: str
 ) -> dict[Key, list[float]]:
-    """Passes per second by key, one figure a round; each run lasts `seconds`, and two passes at least.
+    """Passes per second by key, one figure a round, of a run that lasts `seconds`, or one pass if that is longer.
 
     Every other round goes backwards, so that none always follows the same one.
     """
@@ -35,7 +34,7 @@ def passes_per_second(run: Callable[[], object], seconds: float) -> float:
     run()
     passes = 0
     started = time.perf_counter()
-    while (elapsed := time.perf_counter() - started) < seconds or passes < _FEWEST_PASSES:
+    while (elapsed := time.perf_counter() - started) < seconds:
         run()
         passes += 1
     return passes / elapsed
