@@ -64,9 +64,14 @@ def _integers(text: str) -> list[int]:
 
 
 def _engine(options: argparse.Namespace) -> Result:
-    from benchmarks.engine import measure_engine  # noqa: PLC0415 - torch, which `load` runs without
+    # With torch, which `load` runs without.
+    from benchmarks.engine import measure_engine  # noqa: PLC0415
+    from model_export.errors import ExportError  # noqa: PLC0415
 
-    return measure_engine(options.variants, options.threads, options.batch_sizes, options.rounds, options.seconds)
+    try:
+        return measure_engine(options.variants, options.threads, options.batch_sizes, options.rounds, options.seconds)
+    except ExportError as error:
+        sys.exit(f"benchmarks engine: {error}")
 
 
 def _load(options: argparse.Namespace) -> Result:

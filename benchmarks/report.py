@@ -10,9 +10,10 @@ Row = dict[str, object]
 
 @dataclass(frozen=True)
 class Result:
-    """What a benchmark measured: tables by name, of which "rows" comes first, and a picture as PNG."""
+    """What a benchmark measured: tables by name ("rows" is the first), how to read them, and a picture as PNG."""
 
     tables: dict[str, list[Row]]
+    notes: str = ""
     png: bytes | None = None
 
 
@@ -27,6 +28,7 @@ def write_report(out: Path, name: str, command: str, environment: dict[str, obje
         (out / f"{name}.png").write_bytes(result.png)
         lines += [f"![{name}]({name}.png)", ""]
     lines += [*markdown(result.tables), ""]
+    lines += [result.notes, ""] if result.notes else []
     lines += [f"- {key}: {_plain(value)}" for key, value in environment.items()]
     path = out / f"{name}.md"
     path.write_text("\n".join(lines) + "\n")

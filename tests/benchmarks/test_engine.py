@@ -109,3 +109,9 @@ def test_every_column_runs_and_is_reported(tmp_path: Path, monkeypatch: pytest.M
     assert "![engine](engine.png)" in (tmp_path / "engine.md").read_text()
     with Image.open(tmp_path / "engine.png") as chart:
         assert chart.format == "PNG"
+
+
+def test_a_wrong_name_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "engine", "--variants", "tiny/4,S/33"])
+    with pytest.raises(SystemExit, match=r"S/33"):
+        main()

@@ -12,10 +12,17 @@ def test_a_report_holds_command_environment_and_tables(tmp_path: Path) -> None:
         "ratios": [{"ours": 2.0}],
     }
     environment: dict[str, object] = {"cpu": "x", "commit": "abc"}
-    path = write_report(tmp_path / "new", "engine", "python -m benchmarks engine", environment, Result(tables, b"png"))
+    path = write_report(
+        tmp_path / "new",
+        "engine",
+        "python -m benchmarks engine",
+        environment,
+        Result(tables, "How to read it.", b"png"),
+    )
     text = path.read_text()
     assert "| batch | img/s | invariant |\n| --- | --- | --- |\n| 1 | 1,234 | - |\n| 2 | 5.5 | no |\n" in text
     assert "\n\n## ratios\n\n| ours |\n" in text
+    assert "| 2.0 |\n\nHow to read it.\n\n- cpu: x\n" in text
     assert "nothing" not in text
     assert "`python -m benchmarks engine`" in text
     assert "- commit: abc" in text
