@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: `engine`, `load`, or, without a command, both on the embedded bundle."""
+"""`python -m benchmarks`: `engine`, `load`, or, without a command, both with their defaults."""
 
 import argparse
 import asyncio
@@ -6,11 +6,10 @@ import shlex
 import sys
 from pathlib import Path
 
-from benchmarks.engine import measure_engine
 from benchmarks.environment import describe_environment
 from benchmarks.load import measure_closed_loop
 from benchmarks.own_service import own_service
-from benchmarks.report import Row, markdown_table, write_report
+from benchmarks.report import Result, Row, markdown, write_report
 from service.cores import allowed_cores
 
 ROOT = Path(__file__).parent.parent
@@ -21,23 +20,30 @@ def main() -> None:
     arguments = sys.argv[1:]
     for line in [arguments] if arguments else [["engine"], ["load"]]:
         options = _parser().parse_args(line)
-        rows = options.measure(options)
-        print("\n".join(markdown_table(rows)))
+        result = options.measure(options)
+        print("\n".join(markdown(result.tables)))
         command = shlex.join(["python", "-m", "benchmarks", *line])
-        print(write_report(options.out, options.name, command, describe_environment(), rows))
+        print(write_report(options.out, options.name, command, describe_environment(), result))
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    engine = commands.add_parser("engine", help="the engine alone, by batch size and threads")
+    engine = commands.add_parser("engine", help="our engines beside every other, alone, by batch size and threads")
     engine.set_defaults(measure=_engine, name="engine")
-    engine.add_argument("--bundle", type=Path, default=ROOT / "models" / "digits" / "1", help="default: %(default)s")
-    engine.add_argument("--threads", type=_integers, default=_integers(f"1,{max(1, int(allowed_cores()))}"))
+    engine.add_argument(
+        "--variants",
+        type=lambda text: text.split(","),
+        default=["S/32", "B/16"],
+        help="with random weights, or checkpoints with their own; default: S/32,B/16",
+    )
+    engine.add_argument("--threads", type=_integers, default=[max(1, int(allowed_cores()))], help="default: all cores")
     engine.add_argument("--batch-sizes", type=_integers, default=[1, 2, 4, 8, 16, 32])
     engine.add_argument("--rounds", type=int, default=5, help="default: %(default)s")
-    engine.add_argument("--seconds", type=float, default=0.5, help="of one run, default: %(default)s")
+    engine.add_argument(
+        "--seconds", type=float, default=0.3, help="of one run, or one pass if longer; default: %(default)s"
+    )
 
     load = commands.add_parser("load", help="closed-loop load on a service over HTTP")
     load.set_defaults(measure=_load, name="load")
@@ -57,16 +63,23 @@ def _integers(text: str) -> list[int]:
     return sorted({int(part) for part in text.split(",")})
 
 
-def _engine(options: argparse.Namespace) -> list[Row]:
-    return measure_engine(options.bundle, options.threads, options.batch_sizes, options.rounds, options.seconds)
+def _engine(options: argparse.Namespace) -> Result:
+    # With torch, which `load` runs without.
+    from benchmarks.engine import measure_engine  # noqa: PLC0415
+    from model_export.errors import ExportError  # noqa: PLC0415
+
+    try:
+        return measure_engine(options.variants, options.threads, options.batch_sizes, options.rounds, options.seconds)
+    except ExportError as error:
+        sys.exit(f"benchmarks engine: {error}")
 
 
-def _load(options: argparse.Namespace) -> list[Row]:
+def _load(options: argparse.Namespace) -> Result:
     images = [path.read_bytes() for path in sorted(options.images.iterdir()) if path.suffix != ".npy"]
     if options.url:
-        return _load_rows(options, options.url, options.metrics_url, images)
+        return Result({"rows": _load_rows(options, options.url, options.metrics_url, images)})
     with own_service() as (url, metrics_url):
-        return _load_rows(options, url, metrics_url, images)
+        return Result({"rows": _load_rows(options, url, metrics_url, images)})
 
 
 def _load_rows(options: argparse.Namespace, url: str, metrics_url: str | None, images: list[bytes]) -> list[Row]:

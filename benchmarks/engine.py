@@ -1,58 +1,97 @@
-"""The engine alone: images per second by batch size and threads, without HTTP or decoding."""
+"""The engines alone: images per second by model, column, batch size and threads, without HTTP or decoding."""
 
-import itertools
 import statistics
-import time
+import tempfile
+from itertools import product
 from pathlib import Path
 
-import numpy as np
 from tqdm import tqdm
 
-from benchmarks.report import Row
-from service.bundle import load_bundle
-from service.engine import Engine, PixelBatch
-from service.onnx_engine import OnnxEngine
+from benchmarks.agreement import measure_agreement
+from benchmarks.chart import draw_chart
+from benchmarks.columns.column import Column
+from benchmarks.columns.competitors import COMPETITORS
+from benchmarks.columns.model_files import ModelFiles
+from benchmarks.columns.ours import OURS
+from benchmarks.gemm import GEMMS, SIZE, Gemm, peaks
+from benchmarks.measurement import Measurement, ratio_rows, speed_rows
+from benchmarks.report import Result, Row
+from benchmarks.rounds import interleaved_rates
+from benchmarks.subject import IMAGES, Subject, make_subject
+from model_export.bundles.reference import reference_logits
+
+NOTES = f"""\
+Images per second are medians of interleaved rounds; the spread is (max - min) / median; a ratio is the median of the
+rounds' ratios. Competitors take images that were normalised before, which is not timed; ours take pixels. The GEMM peak
+is the fastest {SIZE}^3 matrix product below at the same precision, for int8 twice that of bf16. Cosine (of the worst
+image) and top-1 agreement are with torch fp32 on {IMAGES} synthetic images. Batch-invariant: whoever shares the batch,
+an image's logits keep every bit. Variants have random weights, so that their top-1 hangs on small differences."""
 
 
 def measure_engine(
-    bundle_path: Path, threads: list[int], batch_sizes: list[int], rounds: int, seconds: float
-) -> list[Row]:
-    """One row a combination, measured in interleaved rounds so that drift of the machine hits all alike.
+    sources: list[str], threads: list[int], batch_sizes: list[int], rounds: int, seconds: float
+) -> Result:
+    """Every competitor and every engine of ours on each variant or checkpoint, one after the other.
 
-    A figure is the median of the rounds' rates; spread is (max - min) / median.
+    Raises ExportError for a source that is neither.
     """
-    bundle = load_bundle(bundle_path)
-    manifest = bundle.manifest
-    random = np.random.default_rng(0)
-    side = manifest.image_size
-    engines = {n: OnnxEngine(bundle.model_path, n, ["CPUExecutionProvider"]) for n in threads}
-    inputs = {n: random.integers(0, 256, (n, side, side, 3), np.uint8) for n in batch_sizes}
-    combinations = list(itertools.product(threads, batch_sizes))
-    rates: dict[tuple[int, int], list[float]] = {combination: [] for combination in combinations}
-    for engine, pixels in itertools.product(engines.values(), inputs.values()):
-        engine.run(pixels)
-    for _, (n, size) in tqdm(list(itertools.product(range(rounds), combinations)), desc="engine", unit="run"):
-        rates[n, size].append(images_per_second(engines[n], inputs[size], seconds))
-    return [
-        {
-            "model": f"{manifest.name}/{manifest.version} ({manifest.variant} {manifest.precision})",
-            "threads": n,
-            "batch": size,
-            "img/s": round(median),
-            "img/s/core": round(median / n),
-            "GFLOP/s": round(median * 2 * manifest.gmacs, 1),
-            "spread": f"{(max(rates[n, size]) - min(rates[n, size])) / median:.0%}",
+    columns = [*COMPETITORS, *OURS]
+    measurements: list[Measurement] = []
+    products: list[Row] = []
+    for subject in [make_subject(source) for source in sources]:  # all before the first: a wrong name fails at once
+        more, rows = measure_subject(subject, columns, GEMMS, threads, batch_sizes, rounds, seconds)
+        measurements += more
+        products += rows
+    tables = {
+        "rows": speed_rows(measurements),
+        "ratios of our fastest": ratio_rows(measurements, best_only=True),
+        "ratios of each of ours": ratio_rows(measurements, best_only=False),
+        "matrix products": products,
+    }
+    return Result(tables, NOTES, draw_chart(measurements))
+
+
+def measure_subject(
+    subject: Subject,
+    columns: list[Column],
+    gemms: list[Gemm],
+    threads: list[int],
+    batch_sizes: list[int],
+    rounds: int,
+    seconds: float,
+) -> tuple[list[Measurement], list[Row]]:
+    """Every column at every number of threads and batch size, and the GEMM peaks as rows, all in the same rounds."""
+    reference = reference_logits(subject.checkpoint, subject.images)
+    cells = list(product(threads, batch_sizes, columns))
+    with tempfile.TemporaryDirectory() as folder:
+        files = ModelFiles(subject, Path(folder))
+        loading = tqdm(list(product(threads, columns)), desc=f"{subject.name} load", unit="engine")
+        binds = {(n, column): column.load(files, n) for n, column in loading}
+        checking = tqdm(cells, desc=f"{subject.name} agreement", unit="cell")
+        agreements = {
+            (n, size, column): measure_agreement(binds[n, column], subject.images, reference, size)
+            for n, size, column in checking
         }
-        for n, size in combinations
-        for median in [statistics.median(rates[n, size])]
+        products = {(n, 0, gemm): gemm.load(n) for n, gemm in product(threads, gemms)}
+        passes = {(n, size, column): binds[n, column](subject.batch(size)) for n, size, column in cells}
+        rates = interleaved_rates({**products, **passes}, rounds, seconds, f"{subject.name} rounds")
+    speeds = {(n, gemm): statistics.median(rates[n, 0, gemm]) * gemm.gflop for n, gemm in product(threads, gemms)}
+    peak = {n: peaks({gemm: speeds[n, gemm] for gemm in gemms}) for n in threads}
+    measurements = [
+        Measurement(
+            model=subject.name,
+            threads=n,
+            batch=size,
+            column=column,
+            rates=[rate * size for rate in rates[n, size, column]],
+            gflop=2 * subject.checkpoint.config.macs / 1e9,
+            peak=peak[n].get(column.precision),
+            agreement=agreements[n, size, column],
+        )
+        for n, size, column in cells
     ]
-
-
-def images_per_second(engine: Engine, pixels: PixelBatch, seconds: float) -> float:
-    """Rate of back-to-back passes over at least `seconds`."""
-    passes = 0
-    started = time.perf_counter()
-    while (elapsed := time.perf_counter() - started) < seconds:
-        engine.run(pixels)
-        passes += 1
-    return passes * len(pixels) / elapsed
+    rows: list[Row] = [
+        {"beside": subject.name, "threads": n, "product": gemm.name, "GFLOP/s": round(speed, 1)}
+        for (n, gemm), speed in speeds.items()
+    ]
+    return measurements, rows

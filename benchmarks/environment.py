@@ -7,19 +7,26 @@ from pathlib import Path
 
 from service.cores import allowed_cores
 
-_PACKAGES = ("onnxruntime", "numpy", "pillow", "fastapi", "uvicorn", "aiohttp")
+_PACKAGES = ("onnxruntime", "openvino", "torch", "numpy", "pillow", "fastapi", "uvicorn", "aiohttp")
 
 
 def describe_environment() -> dict[str, object]:
-    """CPU, cores allowed, versions and commit ("+changes" if the tree differs from it)."""
+    """CPU, cores allowed, versions of what is installed, and commit ("+changes" if the tree differs from it)."""
     return {
         "cpu": _cpu_model(),
         "cores_allowed": allowed_cores(),
         "system": platform.platform(),
         "python": platform.python_version(),
-        "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
+        "packages": {name: version for name in _PACKAGES if (version := _version_of(name))},
         "commit": _commit(),
     }
+
+
+def _version_of(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def _cpu_model() -> str:

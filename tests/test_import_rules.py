@@ -36,7 +36,30 @@ def test_the_service_never_loads_torch_or_the_export_stage() -> None:
     assert result.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("package", ["service", "model_export"])
+def test_the_benchmark_of_the_service_needs_neither_torch_nor_other_engines() -> None:
+    program = (
+        "import benchmarks.__main__, benchmarks.load, sys\n"
+        "print({m.split('.')[0] for m in sys.modules} & {'torch', 'model_export', 'onnx', 'openvino', 'matplotlib'})"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert result.stdout.strip() == "set()"
+
+
+def test_benchmarks_load_openvino_without_its_telemetry(tmp_path: Path) -> None:
+    program = "import benchmarks, openvino, sys; print('openvino_telemetry.main' in sys.modules)"
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+        env={"HOME": str(tmp_path)},
+    )
+    assert result.stdout.strip() == "False"
+    assert not list(tmp_path.iterdir())  # where it keeps its client's id
+
+
+@pytest.mark.parametrize("package", ["service", "model_export", "benchmarks"])
 def test_importing_a_package_opts_out_of_telemetry(package: str) -> None:
     program = f"import {package}, os; print(os.environ['ORT_DISABLE_TELEMETRY'])"
     result = subprocess.run(

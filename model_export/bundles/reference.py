@@ -4,23 +4,30 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from model_export.checkpoints.checkpoint import Checkpoint
 from service.engine import LogitBatch, PixelBatch
+from service.manifest import Preprocessing
 
 
 def torch_runner(checkpoint: Checkpoint) -> Callable[[PixelBatch], LogitBatch]:
     """Pixels -> the checkpoint's answer (without a head: its pooled features, [N, C]) in torch float32."""
-    mean = torch.tensor(checkpoint.preprocessing.mean).view(1, 3, 1, 1)
-    std = torch.tensor(checkpoint.preprocessing.std).view(1, 3, 1, 1)
     model = checkpoint.model()
 
     @torch.no_grad()
     def run(pixels: PixelBatch) -> LogitBatch:
-        answer: LogitBatch = model((torch.tensor(pixels).permute(0, 3, 1, 2) / 255 - mean) / std).numpy()
+        answer: LogitBatch = model(normalised(pixels, checkpoint.preprocessing)).numpy()
         return answer
 
     return run
+
+
+def normalised(pixels: PixelBatch, preprocessing: Preprocessing) -> Tensor:
+    """Pixels uint8 [N, H, W, 3] -> what the network takes, float32 [N, 3, H, W], contiguous."""
+    mean = torch.tensor(preprocessing.mean).view(1, 3, 1, 1)
+    std = torch.tensor(preprocessing.std).view(1, 3, 1, 1)
+    return ((torch.tensor(pixels).permute(0, 3, 1, 2) / 255 - mean) / std).contiguous()
 
 
 def reference_logits(checkpoint: Checkpoint, pixels: PixelBatch) -> LogitBatch:

@@ -16,12 +16,13 @@ def sample_pngs() -> dict[str, bytes]:
     pngs = {}
     for seed, (width, height) in enumerate(_SIZES):
         file = io.BytesIO()
-        Image.fromarray(_photograph_like(seed, width, height)).save(file, "PNG", optimize=True)
+        Image.fromarray(photograph_like(seed, width, height)).save(file, "PNG", optimize=True)
         pngs[f"sample-{seed}.png"] = file.getvalue()
     return pngs
 
 
-def _photograph_like(seed: int, width: int, height: int) -> Pixels:
+def photograph_like(seed: int, width: int, height: int) -> Pixels:
+    """One such image, uint8 [height, width, 3], the same for a seed."""
     random = np.random.default_rng(seed)
     y, x = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j]
     slopes = random.uniform(-110, 110, (2, 1, 1, 3))
