@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.columns.column import Bind
+from model_export.bundles.agreement import cosines
 from service.engine import LogitBatch, PixelBatch
 
 
@@ -28,7 +29,7 @@ def measure_agreement(bind: Bind, images: PixelBatch, reference: LogitBatch, bat
     logits = np.concatenate([bind(images[chosen])() for chosen in batches])
     expected = reference[order]
     return Agreement(
-        cosine=float(_cosines(logits, expected).min()),
+        cosine=float(cosines(logits, expected).min()),
         top1=float((logits.argmax(axis=1) == expected.argmax(axis=1)).mean()),
         batch_invariant=_ignores_neighbours(bind, images[batches[0]], logits[:batch]) if batch > 1 else None,
     )
@@ -38,12 +39,3 @@ def _ignores_neighbours(bind: Bind, images: PixelBatch, logits: LogitBatch) -> b
     strangers = images.copy()
     strangers[1::2] = np.random.default_rng(0).integers(0, 256, images[1::2].shape, np.uint8)
     return bool(np.array_equal(bind(strangers)()[::2], logits[::2]))
-
-
-def _cosines(a: LogitBatch, b: LogitBatch) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    a64, b64 = a.astype(np.float64), b.astype(np.float64)
-    norms = np.linalg.norm(a64, axis=1) * np.linalg.norm(b64, axis=1)
-    cosines: np.ndarray[tuple[int], np.dtype[np.float64]] = (a64 * b64).sum(axis=1) / np.maximum(
-        norms, np.finfo(np.float64).tiny
-    )
-    return cosines

@@ -19,6 +19,7 @@ def _inside_bundle(path: str) -> str:
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 BundlePath = Annotated[str, Field(min_length=1), AfterValidator(_inside_bundle)]
+Precision = Literal["fp32", "int8", "fp16", "bf16"]
 PerChannel = tuple[float, float, float]  # R, G, B
 
 
@@ -56,16 +57,18 @@ class Source(_Part):
 
 
 class Gate(_Part):
-    """What parity had to reach."""
+    """What parity had to reach; what is not given was not asked for."""
 
-    max_abs_error: PositiveFloat
+    max_abs_error: PositiveFloat | None = None
+    cosine: float | None = Field(default=None, ge=-1, le=1)  # of the worst image
     top1_agreement: float = Field(ge=0, le=1)
 
 
 class Parity(_Part):
-    """Engine against reference through the whole pipeline, over `images` encoded images."""
+    """One engine against the reference, from decoded images to logits, over `images` images."""
 
     reference: str
+    engine: str = "onnxruntime"
     images: PositiveInt
     batch_sizes: list[PositiveInt]
     max_abs_error: float = Field(ge=0)
@@ -73,6 +76,14 @@ class Parity(_Part):
     top1_agreement: float = Field(ge=0, le=1)
     gate: Gate
     passed: bool
+
+
+class Quantisation(_Part):
+    """How int8 was calibrated."""
+
+    calibration_images: PositiveInt
+    held_out_images: PositiveInt  # those that parity was measured on
+    float_layers: list[str]  # left in float32 because quantising them cost too much
 
 
 class Golden(_Part):
@@ -107,12 +118,14 @@ class Manifest(_Part):
     gmacs: PositiveFloat
     gelu: Literal["erf", "tanh"]
     layer_norm_eps: PositiveFloat
-    precision: Literal["fp32", "int8", "fp16", "bf16"]
+    precision: Precision
     preprocessing: Preprocessing
     labels: BundlePath | None
     source: Source
     evaluation: Evaluation | None = None
     parity: Parity
+    other_engines: list[Parity] = []  # parity of further engines that were installed where it was exported
+    quantisation: Quantisation | None = None
     golden: Golden
     files: dict[BundlePath, Sha256]
     tools: dict[str, str]
@@ -121,7 +134,7 @@ class Manifest(_Part):
     def _consistent(self) -> "Manifest":
         if self.preprocessing.crop != self.image_size:
             raise ValueError(f"crop {self.preprocessing.crop} is not the image size {self.image_size}")
-        if not self.parity.passed:
+        if not all(parity.passed for parity in (self.parity, *self.other_engines)):
             raise ValueError("the parity gate did not pass")
         named = {"model.onnx", self.golden.logits, *self.golden.images} | ({self.labels} if self.labels else set())
         if missing := sorted(named - self.files.keys()):

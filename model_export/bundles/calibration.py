@@ -23,7 +23,7 @@ _LEAST, _MOST = 16, 512  # images
 _HELD_OUT_EVERY = 4  # one image in so many judges, the others calibrate
 _BATCH = 4
 _SAMPLE = 8192  # values of a layer kept from each batch
-_PERCENTILES = (100.0, 99.999, 99.99, 99.9)
+PERCENTILES = (100.0, 99.999, 99.99)
 
 
 class CalibrationError(ExportError):
@@ -41,8 +41,8 @@ class Calibration:
 def read_calibration(source: str, preprocessing: Preprocessing) -> Calibration:
     """Decode and preprocess images as the service does: a folder with images at any depth, or "digits".
 
-    Of more than 512 images at most as many are taken, evenly. Every fourth is held out. Raises CalibrationError if there
-    are fewer than 16, or naming the image that does not decode.
+    Of more than 512 images at most as many are taken, evenly. Every fourth is held out. Raises CalibrationError if
+    there are fewer than 16, or naming the image that does not decode.
     """
     if source == "digits":
         from model_export.datasets.digits import training_pngs  # noqa: PLC0415 - scikit-learn is slow to import
@@ -67,12 +67,8 @@ def read_calibration(source: str, preprocessing: Preprocessing) -> Calibration:
     return Calibration(stacked[~judges], stacked[judges])
 
 
-def measure_layer_inputs(graph: MixerGraph, pixels: PixelBatch) -> dict[str, LayerInput]:
-    """Ranges and means of what each dense layer of a float32 graph reads, by layer.
-
-    A range is cut at the percentile (of 100 to 99.9) that rounds a sample of the values to 8 bits with the least
-    squared error.
-    """
+def measure_layer_inputs(graph: MixerGraph, pixels: PixelBatch) -> dict[float, dict[str, LayerInput]]:
+    """What each dense layer of a float32 graph reads, by layer, for each percentile at which its range may be cut."""
     layers = {layer: tensor for layer, tensor in graph.layer_inputs.items() if layer != "head"}
     model = onnx.ModelProto()
     model.CopyFrom(graph.model)
@@ -81,7 +77,7 @@ def measure_layer_inputs(graph: MixerGraph, pixels: PixelBatch) -> dict[str, Lay
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     samples: dict[str, list[npt.NDArray[np.float32]]] = {layer: [] for layer in layers}
     sums: dict[str, npt.NDArray[np.float64]] = {}
-    extremes = {layer: (np.inf, -np.inf) for layer in layers}
+    extremes = dict.fromkeys(layers, (np.inf, -np.inf))
     for start in tqdm(range(0, len(pixels), _BATCH), desc="calibrate", unit="batch"):
         batch = pixels[start : start + _BATCH]
         for layer, values in zip(layers, session.run(list(layers.values()), {"images": batch}), strict=True):
@@ -92,20 +88,15 @@ def measure_layer_inputs(graph: MixerGraph, pixels: PixelBatch) -> dict[str, Lay
             low, high = extremes[layer]
             extremes[layer] = min(low, float(values.min())), max(high, float(values.max()))
             samples[layer].append(values.ravel()[:: max(1, values.size // _SAMPLE)])
-    inputs = {}
-    for layer in layers:
-        low, high = _best_range(np.concatenate(samples[layer]), *extremes[layer])
-        inputs[layer] = LayerInput(low, high, (sums[layer] / len(pixels)).astype(np.float32))
-    return inputs
-
-
-def _best_range(sample: npt.NDArray[np.float32], low: float, high: float) -> tuple[float, float]:
-    candidates = []
-    for percentile in _PERCENTILES:
-        # The sample may lack the extremes, which count at 100 %.
-        cut = (low, high) if percentile == 100 else tuple(np.percentile(sample, [100 - percentile, percentile]))
-        step = max(cut[1] - cut[0], 1e-12) / 255
-        rounded = np.clip(np.rint((sample - cut[0]) / step), 0, 255) * step + cut[0]
-        candidates.append((float(np.square(rounded - sample).mean()), float(cut[0]), float(cut[1])))
-    _, low, high = min(candidates)
-    return low, high
+    means = {layer: (total / len(pixels)).astype(np.float32) for layer, total in sums.items()}
+    ranges = {
+        percentile: {
+            layer: np.percentile(np.concatenate(samples[layer]), [100 - percentile, percentile]) for layer in layers
+        }
+        for percentile in PERCENTILES
+    }
+    ranges[100.0] = extremes  # which a sample may lack
+    return {
+        percentile: {layer: LayerInput(float(low), float(high), means[layer]) for layer, (low, high) in cut.items()}
+        for percentile, cut in ranges.items()
+    }

@@ -9,7 +9,6 @@ What a tracer would write computes the same and runs slower; docs/fast.md has th
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import ml_dtypes
 import numpy as np
@@ -19,12 +18,11 @@ from onnx import TensorProto, helper
 
 from model_export.bundles.onnx_nodes import OnnxNodes
 from model_export.variants import MixerConfig
-from service.manifest import Preprocessing
+from service.manifest import Precision, Preprocessing
 
 OPSET = 20  # the first with a Gelu operator, which engines fuse; the decomposed form they do not
 _IR_VERSION = 10
 
-Precision = Literal["fp32", "int8", "fp16", "bf16"]
 Array = npt.NDArray[np.float32]
 
 _FLOAT_TYPES = {
@@ -90,7 +88,9 @@ class _MixerGraph:
             x = self.mixer_block(f"blocks.{block}", x)
         x = self.normalised("pre_head_layer_norm", x)
         x = self.nodes.add("pool", "ReduceMean", x, self.nodes.shape("pool.axes", 1), keepdims=0)
-        x = self.rows("head", x, *self.absorbing("pre_head_layer_norm", "head"))  # pooling commutes with scale and shift
+        x = self.rows(
+            "head", x, *self.absorbing("pre_head_layer_norm", "head")
+        )  # pooling commutes with scale and shift
         self.nodes.add("logits", "Cast", x, to=TensorProto.FLOAT)
         side = config.image_size
         graph = helper.make_graph(
@@ -160,7 +160,11 @@ class _MixerGraph:
             spec = self.quantised[layer]
             rounded, scales = _rounded(weight)
             bias = bias + spec.mean @ (weight - rounded * scales)
-            x = self.bytes(layer, x) if layer == "stem" else self.nodes.quantize(f"{layer}.input", x, *_asymmetric(spec))
+            x = (
+                self.bytes(layer, x)
+                if layer == "stem"
+                else self.nodes.quantize(f"{layer}.input", x, *_asymmetric(spec))
+            )
             integers = self.nodes.integers(f"{layer}.weight", rounded)
             w = self.nodes.dequantize(f"{layer}.weight", integers, scales, np.zeros_like(scales, np.int8), axis=1)
         else:
@@ -187,7 +191,9 @@ class _MixerGraph:
             x = add(f"{layer}.centred", "Sub", x, constant(f"{layer}.centre", centre))
             x = self.nodes.quantize(f"{layer}.input", x, (spec.high - spec.low) / 254, np.int8(0))
             integers = self.nodes.integers(f"{layer}.weight", rounded.T)
-            x = add(f"{layer}.product", "MatMul", self.nodes.dequantize(f"{layer}.weight", integers, 1.0, np.int8(0)), x)
+            x = add(
+                f"{layer}.product", "MatMul", self.nodes.dequantize(f"{layer}.weight", integers, 1.0, np.int8(0)), x
+            )
             x = add(f"{layer}.scaled", "Mul", x, constant(f"{layer}.scales", scales[:, None]))
         else:
             x = add(f"{layer}.product", "MatMul", constant(f"{layer}.weight", weight.T), x)
@@ -197,7 +203,9 @@ class _MixerGraph:
         return self.nodes.add(name, "Gelu", x, approximate="tanh" if self.config.gelu == "tanh" else "none")
 
     def layer_norm(self, norm: str, x: str) -> str:
-        scale, shift = (self.nodes.constant(f"{norm}.{part}", self.weights[f"{norm}.{part}"]) for part in ("weight", "bias"))
+        scale, shift = (
+            self.nodes.constant(f"{norm}.{part}", self.weights[f"{norm}.{part}"]) for part in ("weight", "bias")
+        )
         return self.nodes.add(norm, "LayerNormalization", x, scale, shift, epsilon=self.config.layer_norm_eps)
 
     def normalised(self, norm: str, x: str) -> str:

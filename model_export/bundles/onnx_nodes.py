@@ -37,7 +37,9 @@ class OnnxNodes:
     ) -> str:
         """(x - zero point) scale, with one scale or one a slice along `axis`."""
         attributes = {} if axis is None else {"axis": axis}
-        return self.add(f"{name}.dequantized", "DequantizeLinear", x, *self._scale(name, scale, zero_point), **attributes)
+        return self.add(
+            f"{name}.dequantized", "DequantizeLinear", x, *self._scale(name, scale, zero_point), **attributes
+        )
 
     def integers(self, name: str, value: npt.NDArray[np.int8]) -> str:
         """An int8 constant."""

@@ -1,22 +1,27 @@
-"""The gate: onnxruntime through the service's own pipeline against torch with explicit normalisation."""
+"""The gate: every engine at hand, through the service's own pipeline, against torch with explicit normalisation."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
+from model_export.bundles.agreement import agreement, tolerance_of
 from model_export.errors import ExportError
 from service.decode import decode
-from service.manifest import Gate, Parity, Preprocessing
-from service.onnx_engine import OnnxEngine
+from service.engine import Engine, LogitBatch, PixelBatch
+from service.engines import cpu_engines
+from service.manifest import Gate, Parity, Precision, Preprocessing
 from service.preprocess import Pixels, Preprocessor
 
 BATCH_SIZES = (1, 3, 8)
 _MAX_PIXELS = 100_000_000
 
-Logits = npt.NDArray[np.float32]  # [images, classes]
+GATES = {
+    "int8": Gate(cosine=0.999, top1_agreement=0.99),
+    "fp16": Gate(cosine=0.9999, top1_agreement=0.999),
+    "bf16": Gate(cosine=0.999, top1_agreement=0.995),
+}
 
 
 class GateError(ExportError):
@@ -29,49 +34,48 @@ def pipeline(preprocessing: Preprocessing) -> Callable[[bytes], Pixels]:
     return lambda data: preprocess(decode(data, _MAX_PIXELS)[0])
 
 
-def tolerance_of(logits: Logits) -> float:
-    """The fp32 gate's largest absolute error: 1e-4, growing with the logits beyond 10."""
-    return 1e-4 * max(1.0, float(np.abs(logits).max()) / 10)
+def gate_of(precision: Precision, reference: LogitBatch) -> Gate:
+    """What a precision has to reach; float32 only its rounding (see `tolerance_of`)."""
+    return GATES.get(precision) or Gate(max_abs_error=tolerance_of(reference), top1_agreement=1.0)
 
 
-def check_parity(model: Path, pixels: npt.NDArray[np.uint8], reference: Logits) -> Parity:
-    """Run a model at several batch sizes and compare every answer with the reference.
+def check_parity(
+    model: Path, precision: Precision, pixels: PixelBatch, reference: LogitBatch, gate: Gate
+) -> list[Parity]:
+    """Run a model on each engine that is installed, at several batch sizes; the default engine comes first.
 
-    Raises GateError if an error exceeds the tolerance or a top-1 differs (other than a tie within the tolerance).
+    Raises GateError naming the engine whose answers miss the gate, EngineError if none can run the model.
     """
-    engine = OnnxEngine(model, threads=1, providers=["CPUExecutionProvider"])
-    gate = Gate(max_abs_error=tolerance_of(reference), top1_agreement=1.0)
-    errors, agreements, cosines = [], [], []
+    return [_check(engine, pixels, reference, gate) for engine in cpu_engines(model, precision, threads=1)]
+
+
+def _check(engine: Engine, pixels: PixelBatch, reference: LogitBatch, gate: Gate) -> Parity:
+    results = []
     for size in BATCH_SIZES:
         # Whole batches only, wrapping round, so that each size is really run at.
         order = np.arange(-(-len(pixels) // size) * size) % len(pixels)
         logits = np.concatenate([engine.run(pixels[batch]) for batch in order.reshape(-1, size)])
-        expected = reference[order]
-        errors.append(float(np.abs(logits - expected).max()))
-        best = expected.max(axis=1)
-        chosen = np.take_along_axis(expected, logits.argmax(axis=1)[:, None], axis=1)[:, 0]
-        agreements.append(float((best - chosen <= gate.max_abs_error).mean()))
-        cosines.append(float(_cosine(logits, expected).min()))
-    parity = Parity(
+        results.append(agreement(logits, reference[order]))
+    error = max(result.max_abs_error for result in results)
+    cosine = min(result.cosine for result in results)
+    top1 = min(result.top1 for result in results)
+    misses = []
+    if gate.max_abs_error is not None and not error <= gate.max_abs_error:
+        misses.append(f"max abs error {error:.3g} (gate {gate.max_abs_error:.3g})")
+    if gate.cosine is not None and not cosine >= gate.cosine:
+        misses.append(f"cosine {cosine:.5f} (gate {gate.cosine:g})")
+    if not top1 >= gate.top1_agreement:
+        misses.append(f"top-1 agreement {top1:.2%} (gate {gate.top1_agreement:.1%})")
+    if misses:
+        raise GateError(f"parity gate failed on {engine.name}: {', '.join(misses)}")
+    return Parity(
         reference=f"torch {torch.__version__.partition('+')[0]} float32, explicit normalisation",
+        engine=engine.name,
         images=len(pixels),
         batch_sizes=list(BATCH_SIZES),
-        max_abs_error=max(errors),
-        cosine=min(cosines),
-        top1_agreement=min(agreements),
+        max_abs_error=error,
+        cosine=cosine,
+        top1_agreement=top1,
         gate=gate,
-        passed=max(errors) <= gate.max_abs_error and min(agreements) >= gate.top1_agreement,
+        passed=True,
     )
-    if not parity.passed:
-        raise GateError(
-            f"parity gate failed: max abs error {parity.max_abs_error:.3g} (gate {gate.max_abs_error:.3g}), "
-            f"top-1 agreement {parity.top1_agreement:.2%} (gate {gate.top1_agreement:.0%})"
-        )
-    return parity
-
-
-def _cosine(a: Logits, b: Logits) -> npt.NDArray[np.float64]:
-    a64, b64 = a.astype(np.float64), b.astype(np.float64)
-    norms = np.linalg.norm(a64, axis=1) * np.linalg.norm(b64, axis=1)
-    cosine: npt.NDArray[np.float64] = (a64 * b64).sum(axis=1) / np.maximum(norms, np.finfo(np.float64).tiny)
-    return cosine

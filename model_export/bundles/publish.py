@@ -13,18 +13,21 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from model_export.bundles.onnx_export import export_onnx
-from model_export.bundles.parity import check_parity, pipeline, tolerance_of
+from model_export.bundles.agreement import tolerance_of
+from model_export.bundles.convert import Conversion, convert
+from model_export.bundles.parity import check_parity, gate_of, pipeline
 from model_export.bundles.reference import reference_logits
 from model_export.checkpoints.checkpoint import Checkpoint
 from model_export.errors import ExportError
 from service import __version__
-from service.bundle import load_bundle
-from service.manifest import NAME_PATTERN, SCHEMA_VERSION, VERSION_PATTERN, Golden, Manifest
+from service.bundle import load_bundle, sha256_of
+from service.engine import LogitBatch, PixelBatch
+from service.manifest import NAME_PATTERN, SCHEMA_VERSION, VERSION_PATTERN, Gate, Golden, Manifest, Precision
 
 _TOOLS = ("mixer-serving", "torch", "onnx", "onnxscript", "onnxruntime", "numpy", "pillow")
 # Other hosts round otherwise and other Pillow releases resample otherwise; a wrong pipeline is off by far more.
 _GOLDEN_SLACK = 10
+_PRECISION_SLACK = 2  # of what lower precisions were off by
 
 
 class PublishError(ExportError):
@@ -39,13 +42,14 @@ def publish(
     version: str | None,
     labels: tuple[str, ...] | None,
     golden: dict[str, bytes],
+    conversion: Conversion = Conversion(),  # noqa: B008 - frozen
     replace: bool = False,
 ) -> Path:
     """Write <repository>/<name>/<version>/ and return it. `golden` are encoded images by file name.
 
     Without `version` the next free one is taken. Raises PublishError if the version exists (unless `replace`), the
-    labels do not fit, or the checkpoint has no head or comes from no file; GateError if parity fails. The repository
-    is then as it was.
+    labels do not fit, or the checkpoint has no head or comes from no file; GateError if parity fails, ExportError if
+    the conversion is impossible. The repository is then as it was.
     """
     if not checkpoint.source:
         raise PublishError("the checkpoint was read from no file, so the bundle could not say what it was made of")
@@ -63,18 +67,19 @@ def publish(
     if target.exists() and not replace:
         raise PublishError(f"{target} exists; choose another --version, or --replace it")
     with tqdm(total=4, desc="export", unit="step") as progress, _staged(target) as bundle:
-        progress.set_postfix_str("trace")
-        files = _write(bundle, {"model.onnx": export_onnx(checkpoint)})
-        progress.update()
-
-        progress.set_postfix_str("parity")
+        progress.set_postfix_str("convert")
         prepare = pipeline(checkpoint.preprocessing)
         pixels = np.stack([prepare(image) for image in golden.values()])
+        parities, quantisation = convert(checkpoint, conversion, pixels, bundle / "model.onnx")
+        progress.update()
+
+        progress.set_postfix_str("golden images")
         logits = reference_logits(checkpoint, pixels)
-        parity = check_parity(bundle / "model.onnx", pixels, logits)
+        tolerance = _golden_tolerance(bundle / "model.onnx", conversion.precision, pixels, logits)
         progress.update()
 
         progress.set_postfix_str("describe")
+        files = {"model.onnx": sha256_of(bundle / "model.onnx")}
         files |= _write(bundle, {f"golden/{file}": data for file, data in golden.items()})
         files |= _write(bundle, {"golden/logits.npy": _npy(logits)})
         if labels:
@@ -93,16 +98,18 @@ def publish(
             gmacs=config.macs / 1e9,
             gelu=config.gelu,
             layer_norm_eps=config.layer_norm_eps,
-            precision="fp32",
+            precision=conversion.precision,
             preprocessing=checkpoint.preprocessing,
             labels="labels.txt" if labels else None,
             source=checkpoint.source,
             evaluation=checkpoint.evaluation,
-            parity=parity,
+            parity=parities[0],
+            other_engines=parities[1:],
+            quantisation=quantisation,
             golden=Golden(
                 images=[f"golden/{file}" for file in golden],
                 logits="golden/logits.npy",
-                tolerance=_GOLDEN_SLACK * tolerance_of(logits),
+                tolerance=tolerance,
             ),
             files=files,
             tools={tool: _version_of(tool) for tool in _TOOLS},
@@ -117,14 +124,32 @@ def publish(
 
 
 def verify(path: Path) -> float:
-    """Check a bundle's sha256 and, on this machine, its parity: the golden logits are the reference's.
+    """Check a bundle's sha256 and, on this machine and each engine installed, that it reproduces its golden logits.
 
     Returns the largest absolute error; raises BundleError, EngineError or GateError.
     """
     bundle = load_bundle(path)
-    prepare = pipeline(bundle.manifest.preprocessing)
+    manifest = bundle.manifest
+    prepare = pipeline(manifest.preprocessing)
     images, logits = bundle.golden()
-    return check_parity(bundle.model_path, np.stack([prepare(image) for image in images]), logits).max_abs_error
+    # In float32 every answer has to be the reference's; lower precisions were judged on more images than these.
+    gate = gate_of("fp32", logits) if manifest.precision == "fp32" else _within(manifest.golden.tolerance)
+    pixels = np.stack([prepare(image) for image in images])
+    parities = check_parity(bundle.model_path, manifest.precision, pixels, logits, gate)
+    return max(parity.max_abs_error for parity in parities)
+
+
+def _golden_tolerance(model: Path, precision: Precision, pixels: PixelBatch, logits: LogitBatch) -> float:
+    """How far from the reference's a fit engine's golden logits may be."""
+    rounding = _GOLDEN_SLACK * tolerance_of(logits)
+    if precision == "fp32":
+        return rounding
+    parities = check_parity(model, precision, pixels, logits, _within(np.finfo(np.float32).max))
+    return max(rounding, _PRECISION_SLACK * max(parity.max_abs_error for parity in parities))
+
+
+def _within(error: float) -> Gate:
+    return Gate(max_abs_error=float(error), top1_agreement=0)
 
 
 @contextmanager

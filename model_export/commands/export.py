@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import get_args
 
 from model_export.bundles import samples
+from model_export.bundles.calibration import read_calibration
+from model_export.bundles.convert import Conversion
 from model_export.bundles.publish import PublishError, publish
 from model_export.checkpoints.checkpoint import Checkpoint, CheckpointError, read_checkpoint
 from model_export.checkpoints.preprocessing import CROP_PCT, evaluated_with
 from model_export.datasets import digits
 from model_export.variants import Gelu
+from service.manifest import Gate, Precision
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,6 +25,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--labels", type=Path, help="text file, line i = name of class i")
     parser.add_argument(
         "--golden", help='folder of images for the gate and for readiness, or "digits" (default: generated images)'
+    )
+    parser.add_argument("--precision", choices=get_args(Precision), default="fp32", help="default: %(default)s")
+    parser.add_argument(
+        "--calibration", metavar="DIR", help='images like those that will be served, or "digits"; int8 needs them'
+    )
+    parser.add_argument(
+        "--gate",
+        nargs="+",
+        type=_figure,
+        metavar="FIGURE=VALUE",
+        help="what parity must reach instead of the precision's own: cosine, top1_agreement, max_abs_error",
     )
     parser.add_argument("--replace", action="store_true", help="replace the version if it exists")
     told = parser.add_argument_group("what weights cannot tell (default: their layout's, see `inspect`)")
@@ -35,13 +49,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Publish the bundle and print its path."""
+    checkpoint = _as_told(read_checkpoint(options.source), options)
+    calibration = read_calibration(options.calibration, checkpoint.preprocessing) if options.calibration else None
     bundle = publish(
-        _as_told(read_checkpoint(options.source), options),
+        checkpoint,
         repository=options.repository,
         name=options.name,
         version=options.version,
         labels=_read_labels(options.labels) if options.labels else None,
         golden=_golden_images(options.golden),
+        conversion=Conversion(options.precision, calibration, dict(options.gate or ())),
         replace=options.replace,
     )
     print(bundle)
@@ -63,6 +80,17 @@ def _as_told(checkpoint: Checkpoint, options: argparse.Namespace) -> Checkpoint:
     numerics = {"gelu": options.gelu, "layer_norm_eps": options.layer_norm_eps}
     config = replace(config, **{name: value for name, value in numerics.items() if value is not None})
     return replace(checkpoint, config=config, preprocessing=told)
+
+
+def _figure(text: str) -> tuple[str, float]:
+    name, _, value = text.partition("=")
+    if name not in Gate.model_fields:
+        raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(Gate.model_fields)}")
+    try:
+        Gate.model_validate({"top1_agreement": 1.0, name: value})
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{value!r} is no value for {name}") from None
+    return name, float(value)
 
 
 def _read_labels(path: Path) -> tuple[str, ...]:

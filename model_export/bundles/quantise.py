@@ -1,0 +1,74 @@
+"""Int8: which layers to quantise, so that the answers stay the reference's."""
+
+from collections.abc import Callable, Collection
+from functools import cached_property
+
+import numpy as np
+import onnxruntime as ort
+from tqdm import tqdm
+
+from model_export.bundles.agreement import Agreement, agreement
+from model_export.bundles.calibration import measure_layer_inputs
+from model_export.bundles.onnx_graph import LayerInput, MixerGraph
+from service.engine import LogitBatch, PixelBatch
+from service.manifest import Gate
+
+QuantisedLayers = dict[str, LayerInput]
+_JUDGES = 32  # calibration images on which choices are compared: the held-out ones stay unseen until the gate
+_BATCH = 4
+
+
+class Quantiser:
+    """Calibrates a network's dense layers and chooses which to compute in integers.
+
+    `build` writes the graph with the given layers quantised; `pixels` are calibration images.
+    """
+
+    def __init__(self, build: Callable[[QuantisedLayers], MixerGraph], pixels: PixelBatch) -> None:
+        self._build = build
+        self._judges = pixels[:: -(-len(pixels) // _JUDGES)]
+        self._reference = _logits(build({}), self._judges)
+        cuts = measure_layer_inputs(build({}), pixels).values()
+        self._inputs = max(cuts, key=lambda inputs: self._measure(inputs).cosine)
+
+    @property
+    def layers(self) -> list[str]:
+        """Names of all that could be quantised, in order."""
+        return list(self._inputs)
+
+    def choose(self, gate: Gate) -> QuantisedLayers:
+        """Every layer if that passes the gate, otherwise all but as many of the most sensitive as it takes.
+
+        The cosine must be twice as near to 1 as the gate says, since other images will have to pass it.
+        """
+
+        def passes(floats: Collection[str]) -> bool:
+            found = self._measure({layer: spec for layer, spec in self._inputs.items() if layer not in floats})
+            return 1 - found.cosine <= (1 - (gate.cosine or 0)) / 2 and found.top1 >= gate.top1_agreement
+
+        if passes(()):
+            return self._inputs
+        worst_first = list(self.sensitivity)
+        few, many = 1, len(worst_first)  # with all of them in float32 nothing is quantised, and anything passes
+        while few < many:
+            middle = (few + many) // 2
+            few, many = (few, middle) if passes(worst_first[:middle]) else (middle + 1, many)
+        return {layer: spec for layer, spec in self._inputs.items() if layer not in worst_first[:few]}
+
+    @cached_property
+    def sensitivity(self) -> dict[str, float]:
+        """1 - cosine of the worst image when a layer alone is quantised, the most sensitive layer first."""
+        costs = {
+            layer: 1 - self._measure({layer: spec}).cosine
+            for layer, spec in tqdm(self._inputs.items(), desc="sensitivity", unit="layer")
+        }
+        return dict(sorted(costs.items(), key=lambda item: -item[1]))
+
+    def _measure(self, quantised: QuantisedLayers) -> Agreement:
+        return agreement(_logits(self._build(quantised), self._judges), self._reference)
+
+
+def _logits(graph: MixerGraph, pixels: PixelBatch) -> LogitBatch:
+    session = ort.InferenceSession(graph.model.SerializeToString(), providers=["CPUExecutionProvider"])
+    batches = (pixels[start : start + _BATCH] for start in range(0, len(pixels), _BATCH))
+    return np.concatenate([session.run(["logits"], {"images": batch})[0] for batch in batches])
