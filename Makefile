@@ -31,7 +31,7 @@ bench: $(VENV)/dev.stamp ## Measure the engine and the service on this machine
 
 finetune-digits: $(VENV)/export.stamp ## Train the embedded default again and rebuild models/digits
 	$(RUN) -m model_export finetune --from XS/4 --data digits --out runs/digits.safetensors
-	$(RUN) -m model_export export runs/digits.safetensors --name digits --version 1 --golden digits --replace
+	$(RUN) -m model_export export runs/digits.safetensors --name digits --version 1 --golden digits --precision int8 --calibration digits --replace
 
 lock: ## Resolve the pinned requirements again (needs uv)
 	uv pip compile $(LOCK) -o requirements/service.txt pyproject.toml

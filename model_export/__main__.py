@@ -7,9 +7,9 @@ import sys
 from model_export.commands import evaluate, export, fewshot, finetune, inspect, verify, visualize
 from model_export.errors import ExportError
 from service.bundle import BundleError
+from service.engine import EngineError
 from service.errors import ServiceError
 from service.golden import GoldenMismatch
-from service.onnx_engine import EngineError
 
 _COMMANDS = {
     "inspect": inspect,

@@ -11,10 +11,10 @@ from pydantic_settings import CliApp
 
 from service.app import build_replica, create_app
 from service.bundle import BundleError
+from service.engine import EngineError
 from service.golden import GoldenMismatch
 from service.logs import configure_logging
 from service.metrics import Metrics
-from service.onnx_engine import EngineError
 from service.server import DrainingServer
 from service.settings import Settings
 

@@ -17,14 +17,15 @@ from starlette.exceptions import HTTPException
 from service import __version__
 from service.admission import Admission
 from service.api_keys import ApiKeys
-from service.bundle import BundleError, find_bundles, load_bundle
+from service.bundle import Bundle, BundleError, find_bundles, load_bundle
+from service.calibration import best_batch_size, best_rate, engine_share, measure_decode_seconds, warm_up
 from service.classifier import Classifier
 from service.cores import allowed_cores, thread_budget
-from service.engine import Engine
+from service.engines import Build, Choice, candidates, choose_engine
 from service.errors import EngineFailure, MalformedRequest, ServiceError
-from service.golden import measure_pass_seconds
+from service.golden import GoldenImages
 from service.metrics import Metrics
-from service.onnx_engine import OnnxEngine
+from service.preprocess import Prepare, preparation
 from service.replica import Replica
 from service.routes import router
 from service.scheduler import EngineRunner, Scheduler
@@ -35,12 +36,14 @@ log = logging.getLogger(__name__)
 
 # Seconds; a pass is called hung only beyond this and beyond twenty times what it took at start.
 _SHORTEST_HANG = 10.0
+_LARGEST_BATCH = 16  # of those that MAX_BATCH_SIZE 0 chooses among
+_FEWEST_TO_SPLIT = 3  # cores: two are a thread for the engine and one for decoding, whatever they cost
 
-EngineFactory = Callable[[Path, int, list[str]], Engine]
+Candidates = Callable[[Bundle, int, Settings], dict[str, list[Build]]]
 
 
-def build_replica(settings: Settings, metrics: Metrics, make_engine: EngineFactory = OnnxEngine) -> Replica:
-    """Load, verify, warm up and prove every model.
+def build_replica(settings: Settings, metrics: Metrics, find_engines: Candidates = candidates) -> Replica:
+    """Load, verify, measure, warm up and prove every model.
 
     Raises BundleError, EngineError or GoldenMismatch if one cannot be served, OSError or ValueError if the API
     keys file is unusable.
@@ -48,7 +51,20 @@ def build_replica(settings: Settings, metrics: Metrics, make_engine: EngineFacto
     cores = allowed_cores()
     if settings.threads > max(1, cores):
         raise ValueError(f"MIXER_THREADS {settings.threads} exceeds the {cores:g} cores allowed")
-    budget = thread_budget(cores, settings.threads)
+    api_keys = ApiKeys(settings.api_keys_file)
+    bundles = [_load(path) for path in find_bundles(settings.model_repository, settings.models)]
+    prepares = [preparation(bundle.manifest.preprocessing, settings.max_pixels) for bundle in bundles]
+    goldens = [GoldenImages(bundle, prepare) for bundle, prepare in zip(bundles, prepares, strict=True)]
+
+    def choose(bundle: Bundle, golden: GoldenImages, threads: int, max_batch_size: int) -> Choice:
+        engines = find_engines(bundle, threads, settings)
+        return choose_engine(engines, golden.prove, bundle.manifest.image_size, max_batch_size)
+
+    share = None
+    if cores >= _FEWEST_TO_SPLIT and not settings.threads:
+        alone = choose(bundles[0], goldens[0], 1, 1)
+        share = engine_share(alone.curve[1], measure_decode_seconds(prepares[0]))
+    budget = thread_budget(cores, settings.threads, share)
     log.info("thread budget", extra={"thread_budget": str(budget)})
     metrics.cores.set(budget.cores)
     metrics.engine_threads.set(budget.engine_threads)
@@ -57,61 +73,69 @@ def build_replica(settings: Settings, metrics: Metrics, make_engine: EngineFacto
     runner = EngineRunner()
     decode_pool = ThreadPoolExecutor(budget.decode_threads, thread_name_prefix="decode")
 
-    def load(path: Path) -> Classifier:
-        bundle = load_bundle(path)
+    def serve(bundle: Bundle, prepare: Prepare, golden: GoldenImages) -> Classifier:
         manifest = bundle.manifest
-        if (manifest.name, manifest.version) != (path.parent.name, path.name):
-            raise BundleError(f"{path}: its manifest calls it {manifest.name}/{manifest.version}")
-        engine = make_engine(bundle.model_path, budget.engine_threads, settings.providers)
-        curve = measure_pass_seconds(engine, manifest.image_size, settings.max_batch_size)
-        capacity = max(size / seconds for size, seconds in curve.items())
+        choice = choose(bundle, golden, budget.engine_threads, settings.max_batch_size or _LARGEST_BATCH)
+        max_batch_size = settings.max_batch_size or best_batch_size(choice.curve)
+        warm_up(choice.engine, manifest.image_size, max_batch_size)
         scheduler = Scheduler(
             manifest.name,
-            engine,
+            choice.engine,
             runner,
-            max_batch_size=settings.max_batch_size,
-            longest_pass=max(_SHORTEST_HANG, 20 * max(curve.values())),
+            max_batch_size=max_batch_size,
+            longest_pass=max(_SHORTEST_HANG, 20 * max(choice.curve.values())),
             metrics=metrics,
         )
-        classifier = Classifier(
-            bundle,
-            decode_pool=decode_pool,
-            max_pixels=settings.max_pixels,
-            scheduler=scheduler,
-            images_per_second=capacity,
-            metrics=metrics,
-        )
-        error = classifier.golden.check(engine.run(classifier.golden.pixels))
         metrics.add_model(
             manifest.name,
             budget.cores,
-            capacity,
+            choice.curve,
             version=manifest.version,
             variant=manifest.variant,
             precision=manifest.precision,
-            provider=settings.providers[0],
+            engine=choice.engine.name,
             sha256=manifest.files["model.onnx"],
         )
         log.info(
-            "serving %s/%s",
+            "serving %s/%s on %s",
             manifest.name,
             manifest.version,
+            choice.engine.name,
             extra={
-                "golden_max_abs_error": error,
-                "pass_ms": {size: round(seconds * 1000, 3) for size, seconds in curve.items()},
-                "images_per_second": round(capacity, 1),
+                "precision": manifest.precision,
+                "engines": choice.considered,
+                "golden_max_abs_error": choice.golden_max_abs_error,
+                "pass_ms": {size: round(seconds * 1000, 3) for size, seconds in choice.curve.items()},
+                "images_per_second": round(best_rate(choice.curve), 1),
+                "max_batch_size": max_batch_size,
             },
         )
-        return classifier
+        return Classifier(
+            bundle,
+            prepare=prepare,
+            golden=golden,
+            decode_pool=decode_pool,
+            scheduler=scheduler,
+            choice=choice,
+            metrics=metrics,
+        )
 
     return Replica(
         settings=settings,
         metrics=metrics,
-        api_keys=ApiKeys(settings.api_keys_file),
+        api_keys=api_keys,
         admission=Admission(settings.max_inflight_images, settings.deadline_ms / 1000, metrics),
         runner=runner,
-        classifiers=[load(path) for path in find_bundles(settings.model_repository, settings.models)],
+        classifiers=[serve(*parts) for parts in zip(bundles, prepares, goldens, strict=True)],
     )
+
+
+def _load(path: Path) -> Bundle:
+    bundle = load_bundle(path)
+    manifest = bundle.manifest
+    if (manifest.name, manifest.version) != (path.parent.name, path.name):
+        raise BundleError(f"{path}: its manifest calls it {manifest.name}/{manifest.version}")
+    return bundle
 
 
 def create_app(replica: Replica) -> FastAPI:

@@ -6,11 +6,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from service.bundle import Bundle
-from service.decode import ImageInfo, decode
+from service.calibration import best_rate
+from service.decode import ImageInfo
+from service.engines import Choice
 from service.golden import GoldenImages
 from service.metrics import Metrics
 from service.postprocess import Prediction, top_k
-from service.preprocess import Pixels, Preprocessor
+from service.preprocess import Pixels, Prepare
 from service.scheduler import Scheduler
 
 
@@ -30,27 +32,28 @@ class Classifier:
         self,
         bundle: Bundle,
         *,
+        prepare: Prepare,
+        golden: GoldenImages,
         decode_pool: ThreadPoolExecutor,
-        max_pixels: int,
         scheduler: Scheduler,
-        images_per_second: float,
+        choice: Choice,
         metrics: Metrics,
     ) -> None:
         self.manifest = bundle.manifest
         self.scheduler = scheduler
-        self.images_per_second = images_per_second  # the engine's capacity, from its measured pass times
+        self.choice = choice  # of the engine, with what was measured at start
+        self.images_per_second = best_rate(choice.curve)
+        self.golden = golden
         self._decode_pool = decode_pool
-        self._max_pixels = max_pixels
-        self._preprocess = Preprocessor(bundle.manifest.preprocessing)
+        self._prepare = prepare
         self._labels = bundle.labels
         self._metrics = metrics
-        self.golden = GoldenImages(bundle, lambda data: self._prepare(data)[0])
 
     async def classify(self, data: bytes, k: int) -> Classification:
         """Encoded image -> its k best predictions. Raises the ServiceErrors of `decode` and `Scheduler.submit`."""
         arrived = time.perf_counter()
         loop = asyncio.get_running_loop()
-        pixels, image, decode_seconds = await loop.run_in_executor(self._decode_pool, self._prepare, data)
+        pixels, image, decode_seconds = await loop.run_in_executor(self._decode_pool, self._timed_prepare, data)
         answer = await self.scheduler.submit(pixels)
         answered = time.perf_counter()
         predictions = top_k(answer.logits, self._labels, k)
@@ -64,11 +67,10 @@ class Classifier:
             self._metrics.stage_duration.labels(stage).observe(seconds)
         return Classification(predictions, image, stages)
 
-    def _prepare(self, data: bytes) -> tuple[Pixels, ImageInfo, float]:
+    def _timed_prepare(self, data: bytes) -> tuple[Pixels, ImageInfo, float]:
         """In a decode thread: pixels, what the client is told of the image, and the seconds it took."""
         started = time.perf_counter()
-        rgb, image = decode(data, self._max_pixels)
-        pixels = self._preprocess(rgb)
+        pixels, image = self._prepare(data)
         return pixels, image, time.perf_counter() - started
 
     async def check_golden(self) -> None:

@@ -51,6 +51,9 @@ def _quota_v1(group: Path) -> float | None:
     return None if quota <= 0 else quota / period
 
 
+_ENGINE_SHARE = 0.75  # where nothing was measured
+
+
 @dataclass(frozen=True, slots=True)
 class ThreadBudget:
     """The one split of the allowed cores: decode + engine threads <= cores, each at least 1."""
@@ -60,11 +63,11 @@ class ThreadBudget:
     engine_threads: int
 
 
-def thread_budget(cores: float, engine_threads: int = 0) -> ThreadBudget:
-    """Split `cores`: the engine gets three quarters unless `engine_threads` says how many; decoding gets the rest.
+def thread_budget(cores: float, engine_threads: int = 0, engine_share: float | None = None) -> ThreadBudget:
+    """Split `cores`: the engine gets `engine_share` unless `engine_threads` says how many; decoding gets the rest.
 
     Below two cores both still need a thread each; they then take turns on what there is.
     """
     whole = max(1, int(cores))
-    engine = engine_threads or max(1, min(whole - 1, round(whole * 0.75)))
+    engine = engine_threads or max(1, min(whole - 1, round(whole * (engine_share or _ENGINE_SHARE))))
     return ThreadBudget(cores, max(1, whole - engine), engine)

@@ -92,16 +92,19 @@ class Metrics:
         self.predicted_capacity = gauge(
             "predicted_capacity_images_per_second", "Engine capacity from the start-up pass times.", "model"
         )
+        self.calibrated_pass_seconds = gauge(
+            "calibrated_pass_seconds", "Wall time of a pass, measured at start.", "model", "batch_size"
+        )
         self.model_info = gauge(
-            "model_info", "Loaded models.", "model", "version", "variant", "precision", "provider", "sha256"
+            "model_info", "Loaded models.", "model", "version", "variant", "precision", "engine", "sha256"
         )
         self.build_info = gauge("build_info", "Versions of the running service.", "version", "onnxruntime", "python")
         self._rates: dict[str, Rate] = {}
 
-    def add_model(self, model: str, cores: float, capacity: float, **info: str) -> None:
+    def add_model(self, model: str, cores: float, curve: dict[int, float], **info: str) -> None:
         """Create a model's series, at zero, so that rate() and alerts work from the first scrape.
 
-        `cores` are those allowed, `capacity` is in images/s, `info` are the labels of mixer_model_info.
+        `cores` are those allowed, `curve` the seconds of a pass by batch size, `info` mixer_model_info's labels.
         """
         for outcome in OUTCOMES:
             self.images.labels(model, outcome)
@@ -115,7 +118,9 @@ class Metrics:
         rate = self._rates[model] = Rate()
         self.images_per_second.labels(model).set_function(rate.per_second)
         self.images_per_second_per_core.labels(model).set_function(lambda: rate.per_second() / cores)
-        self.predicted_capacity.labels(model).set(capacity)
+        self.predicted_capacity.labels(model).set(max(size / seconds for size, seconds in curve.items()))
+        for size, seconds in curve.items():
+            self.calibrated_pass_seconds.labels(model, size).set(seconds)
         self.model_info.labels(model=model, **info).set(1)
 
     def count_image(self, model: str, outcome: str) -> None:

@@ -39,7 +39,8 @@ class OpenVinoEngine:
     def run(self, pixels: PixelBatch) -> LogitBatch:
         """One pass over uint8 [N, H, W, 3] -> float32 [N, classes]."""
         # OpenVINO reads the arrays where they lie; `shares` keeps them alive until it has.
-        shares = np.array_split(np.ascontiguousarray(pixels), min(len(self._requests), len(pixels)))
+        whole = np.require(pixels, requirements=["C_CONTIGUOUS", "WRITEABLE"])
+        shares = np.array_split(whole, min(len(self._requests), len(pixels)))
         busy = self._requests[: len(shares)]
         for request, share in zip(busy, shares, strict=True):
             request.set_input_tensor(openvino.Tensor(share, shared_memory=True))

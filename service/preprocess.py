@@ -1,11 +1,13 @@
 """RGB image -> pixels: the uint8 array that the engine takes."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from service.decode import ImageInfo, decode
 from service.manifest import Preprocessing
 
 Pixels = npt.NDArray[np.uint8]  # [H, W, 3] RGB, one image
@@ -39,3 +41,17 @@ class Preprocessor:
         box = (left * scale_x, top * scale_y, (left + spec.crop) * scale_x, (top + spec.crop) * scale_y)
         resized = image.resize((spec.crop, spec.crop), _FILTERS[spec.interpolation], box=box)
         return np.asarray(resized)
+
+
+Prepare = Callable[[bytes], tuple[Pixels, ImageInfo]]
+
+
+def preparation(preprocessing: Preprocessing, max_pixels: int) -> Prepare:
+    """Encoded bytes -> pixels, and what the client is told of the image. Raises the ServiceErrors of `decode`."""
+    preprocess = Preprocessor(preprocessing)
+
+    def prepare(data: bytes) -> tuple[Pixels, ImageInfo]:
+        rgb, image = decode(data, max_pixels)
+        return preprocess(rgb), image
+
+    return prepare

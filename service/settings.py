@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+EngineName = Literal["auto", "onnxruntime", "openvino"]
 _CommaSeparated = Annotated[list[str], NoDecode]
 
 
@@ -30,13 +31,17 @@ class Settings(BaseSettings):
     host: str = Field(default="0.0.0.0", description="address to listen on")
     port: int = Field(default=8000, ge=0, le=65535, description="port of the HTTP API; 0 takes a free one")
     metrics_port: int = Field(default=9000, ge=0, le=65535, description="port of /metrics; 0 takes a free one")
+    engine: EngineName = Field(
+        default="auto", description="auto: the fastest that is installed and reproduces the golden images"
+    )
     providers: _CommaSeparated = Field(
-        default=["CPUExecutionProvider"], description="comma-separated onnxruntime execution providers, in order"
+        default=["CPUExecutionProvider"],
+        description="comma-separated onnxruntime execution providers, in order; others make onnxruntime the engine",
     )
-    threads: int = Field(
-        default=0, ge=0, description="engine threads; 0: three quarters of the cores allowed by quota and affinity"
+    threads: int = Field(default=0, ge=0, description="engine threads; 0: chosen from the measured costs of an image")
+    max_batch_size: int = Field(
+        default=0, ge=0, le=1024, description="most images in one pass; 0: chosen from the measured passes, at most 16"
     )
-    max_batch_size: int = Field(default=16, ge=1, le=1024, description="most images in one pass")
     max_inflight_images: int = Field(
         default=256, ge=1, description="images accepted and not yet answered; beyond it clients get 429 at once"
     )
@@ -65,6 +70,8 @@ class Settings(BaseSettings):
             raise ValueError(f"MIXER_PORT and MIXER_METRICS_PORT are both {self.port}")
         if not self.providers:
             raise ValueError("MIXER_PROVIDERS names no provider")
+        if self.engine == "openvino" and self.providers != ["CPUExecutionProvider"]:
+            raise ValueError("MIXER_ENGINE openvino has no use for MIXER_PROVIDERS, which are onnxruntime's")
         if self.max_inflight_images < self.max_batch_size:
             raise ValueError(
                 f"MIXER_MAX_INFLIGHT_IMAGES {self.max_inflight_images} is below "

@@ -22,7 +22,7 @@ SIDE = 4
 class EchoEngine:
     """The top class of an image is its mean level: any mix-up of answers shows."""
 
-    threads = 1
+    name, threads = "echo", 1
 
     def __init__(self) -> None:
         self.batch_sizes: list[int] = []
@@ -139,7 +139,9 @@ def replica_around(engine: EchoEngine, repository: Path, **settings: object) -> 
         write_bundle(repository)
     if isinstance(engine, GatedEngine):
         engine.gate.set()
-    replica = build_replica(Settings(model_repository=repository, **settings), Metrics(), lambda *_: engine)
+    replica = build_replica(
+        Settings(model_repository=repository, **settings), Metrics(), lambda *_: {"double": [lambda: engine]}
+    )
     engine.batch_sizes.clear()
     if isinstance(engine, GatedEngine):
         engine.gate.clear()

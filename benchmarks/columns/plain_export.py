@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from model_export.bundles.onnx_export import OPSET
+from model_export.bundles.onnx_graph import OPSET
 from model_export.checkpoints.checkpoint import Checkpoint
 
 

@@ -69,7 +69,7 @@ def read_calibration(source: str, preprocessing: Preprocessing) -> Calibration:
 
 def measure_layer_inputs(graph: MixerGraph, pixels: PixelBatch) -> dict[float, dict[str, LayerInput]]:
     """What each dense layer of a float32 graph reads, by layer, for each percentile at which its range may be cut."""
-    layers = {layer: tensor for layer, tensor in graph.layer_inputs.items() if layer != "head"}
+    layers = graph.layer_inputs
     model = onnx.ModelProto()
     model.CopyFrom(graph.model)
     for tensor in layers.values():
@@ -89,9 +89,10 @@ def measure_layer_inputs(graph: MixerGraph, pixels: PixelBatch) -> dict[float, d
             extremes[layer] = min(low, float(values.min())), max(high, float(values.max()))
             samples[layer].append(values.ravel()[:: max(1, values.size // _SAMPLE)])
     means = {layer: (total / len(pixels)).astype(np.float32) for layer, total in sums.items()}
-    ranges = {
+    ranges: dict[float, dict[str, tuple[float, float]]] = {
         percentile: {
-            layer: np.percentile(np.concatenate(samples[layer]), [100 - percentile, percentile]) for layer in layers
+            layer: tuple(np.percentile(np.concatenate(samples[layer]), [100 - percentile, percentile]))
+            for layer in layers
         }
         for percentile in PERCENTILES
     }

@@ -60,8 +60,8 @@ def mixer_graph(
     """Write the graph of a Mixer whose weights go by the names of MlpMixer's parameters.
 
     Input `images` uint8 [N, H, W, 3], N dynamic; output `logits` float32 [N, classes]. fp16 and bf16 compute
-    everything in 16 bits but LayerNorm's statistics. int8 computes the products of the layers in `quantised` in
-    integers and all else in float32.
+    everything in 16 bits but LayerNorm's statistics, pooling and head; int8 the products of the layers in `quantised`
+    in integers and all else in float32.
     """
     return _MixerGraph(config, weights, preprocessing, precision, quantised or {}).build()
 
@@ -87,11 +87,13 @@ class _MixerGraph:
         for block in range(config.layers):
             x = self.mixer_block(f"blocks.{block}", x)
         x = self.normalised("pre_head_layer_norm", x)
+        if self.sixteen_bits:
+            x = self.nodes.add("pre_head_layer_norm.float", "Cast", x, to=TensorProto.FLOAT)
         x = self.nodes.add("pool", "ReduceMean", x, self.nodes.shape("pool.axes", 1), keepdims=0)
-        x = self.rows(
-            "head", x, *self.absorbing("pre_head_layer_norm", "head")
-        )  # pooling commutes with scale and shift
-        self.nodes.add("logits", "Cast", x, to=TensorProto.FLOAT)
+        # Pooling commutes with scale and shift, so the head absorbs them too.
+        weight, bias = self.absorbing("pre_head_layer_norm", "head")
+        x = self.nodes.add("head.product", "MatMul", x, self.nodes.constant32("head.weight", weight))
+        self.nodes.add("logits", "Add", x, self.nodes.constant32("head.bias", bias))
         side = config.image_size
         graph = helper.make_graph(
             self.nodes.nodes,

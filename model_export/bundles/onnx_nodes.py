@@ -1,5 +1,7 @@
 """The nodes and constants of an ONNX graph in the making."""
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import onnx
@@ -14,7 +16,7 @@ class OnnxNodes:
         self.initializers: list[onnx.TensorProto] = []
         self._float_type = float_type
 
-    def add(self, name: str, operator: str, *inputs: str, **attributes: object) -> str:
+    def add(self, name: str, operator: str, *inputs: str, **attributes: Any) -> str:
         """Append a node; returns its output."""
         self.nodes.append(helper.make_node(operator, inputs, [name], name, **attributes))
         return name
@@ -22,6 +24,10 @@ class OnnxNodes:
     def constant(self, name: str, value: npt.ArrayLike) -> str:
         """A float constant."""
         return self._initializer(name, np.asarray(value).astype(self._float_type))
+
+    def constant32(self, name: str, value: npt.ArrayLike) -> str:
+        """A float32 constant whatever the graph's float type."""
+        return self._initializer(name, np.asarray(value, np.float32))
 
     def shape(self, name: str, *dims: int) -> str:
         """An int64 constant: a shape or axes."""

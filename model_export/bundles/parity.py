@@ -8,11 +8,10 @@ import torch
 
 from model_export.bundles.agreement import agreement, tolerance_of
 from model_export.errors import ExportError
-from service.decode import decode
-from service.engine import Engine, LogitBatch, PixelBatch
+from service.engine import Engine, EngineError, LogitBatch, PixelBatch
 from service.engines import cpu_engines
 from service.manifest import Gate, Parity, Precision, Preprocessing
-from service.preprocess import Pixels, Preprocessor
+from service.preprocess import Pixels, preparation
 
 BATCH_SIZES = (1, 3, 8)
 _MAX_PIXELS = 100_000_000
@@ -30,8 +29,8 @@ class GateError(ExportError):
 
 def pipeline(preprocessing: Preprocessing) -> Callable[[bytes], Pixels]:
     """Encoded image -> pixels [H, W, 3] by the service's own decode and preprocess steps."""
-    preprocess = Preprocessor(preprocessing)
-    return lambda data: preprocess(decode(data, _MAX_PIXELS)[0])
+    prepare = preparation(preprocessing, _MAX_PIXELS)
+    return lambda data: prepare(data)[0]
 
 
 def gate_of(precision: Precision, reference: LogitBatch) -> Gate:
@@ -46,7 +45,10 @@ def check_parity(
 
     Raises GateError naming the engine whose answers miss the gate, EngineError if none can run the model.
     """
-    return [_check(engine, pixels, reference, gate) for engine in cpu_engines(model, precision, threads=1)]
+    engines = [build() for (build, *_) in cpu_engines(model, precision, threads=1).values()]
+    if not engines:
+        raise EngineError(f"{precision} runs on a CPU only with openvino: pip install openvino")
+    return [_check(engine, pixels, reference, gate) for engine in engines]
 
 
 def _check(engine: Engine, pixels: PixelBatch, reference: LogitBatch, gate: Gate) -> Parity:
@@ -63,7 +65,7 @@ def _check(engine: Engine, pixels: PixelBatch, reference: LogitBatch, gate: Gate
     if gate.max_abs_error is not None and not error <= gate.max_abs_error:
         misses.append(f"max abs error {error:.3g} (gate {gate.max_abs_error:.3g})")
     if gate.cosine is not None and not cosine >= gate.cosine:
-        misses.append(f"cosine {cosine:.5f} (gate {gate.cosine:g})")
+        misses.append(f"cosine {cosine:.7g} (gate {gate.cosine:.7g})")
     if not top1 >= gate.top1_agreement:
         misses.append(f"top-1 agreement {top1:.2%} (gate {gate.top1_agreement:.1%})")
     if misses:

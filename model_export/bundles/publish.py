@@ -144,12 +144,12 @@ def _golden_tolerance(model: Path, precision: Precision, pixels: PixelBatch, log
     rounding = _GOLDEN_SLACK * tolerance_of(logits)
     if precision == "fp32":
         return rounding
-    parities = check_parity(model, precision, pixels, logits, _within(np.finfo(np.float32).max))
+    parities = check_parity(model, precision, pixels, logits, _within(float(np.finfo(np.float32).max)))
     return max(rounding, _PRECISION_SLACK * max(parity.max_abs_error for parity in parities))
 
 
 def _within(error: float) -> Gate:
-    return Gate(max_abs_error=float(error), top1_agreement=0)
+    return Gate(max_abs_error=error, top1_agreement=0)
 
 
 @contextmanager

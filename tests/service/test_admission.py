@@ -60,7 +60,7 @@ def test_a_place_handed_over_is_free_again_and_not_counted(admission: Admission)
 
 
 def test_no_more_are_let_in_than_a_slow_model_answers_in_half_the_deadline(metrics: Metrics) -> None:
-    metrics.add_model("m", 1, 4, version="1", variant="v", precision="p", provider="x", sha256="0")
+    metrics.add_model("m", 1, {1: 0.25}, version="1", variant="v", precision="p", engine="x", sha256="0")
     admission = Admission(100, 2.0, metrics)
     with admission.admit("m", 3.9), admission.admit("m", 3.9), admission.admit("m", 3.9):
         with pytest.raises(Overloaded), admission.admit("m", 3.9):

@@ -26,11 +26,12 @@ CONTRACT = {
     "mixer_images_per_second": {"model"},
     "mixer_images_per_second_per_core": {"model"},
     "mixer_predicted_capacity_images_per_second": {"model"},
-    "mixer_model_info": {"model", "version", "variant", "precision", "provider", "sha256"},
+    "mixer_calibrated_pass_seconds": {"model", "batch_size"},
+    "mixer_model_info": {"model", "version", "variant", "precision", "engine", "sha256"},
     "mixer_build_info": {"version", "onnxruntime", "python"},
 }
 
-INFO = {"version": "1", "variant": "S/32", "precision": "fp32", "provider": "CPUExecutionProvider", "sha256": "0"}
+INFO = {"version": "1", "variant": "S/32", "precision": "fp32", "engine": "CPUExecutionProvider", "sha256": "0"}
 
 
 class Clock:
@@ -46,7 +47,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 def test_every_metric_of_the_contract_is_exposed_with_its_labels() -> None:
     metrics = Metrics()
-    metrics.add_model("echo", cores=2, capacity=100, **INFO)
+    metrics.add_model("echo", cores=2, curve={1: 0.02, 4: 0.04}, **INFO)
     metrics.requests.labels("/v1/classify", 200)
     metrics.request_duration.labels("/v1/classify")
     metrics.build_info.labels("1", "2", "3").set(1)
@@ -80,7 +81,7 @@ def test_the_running_second_does_not_count_yet(clock: Clock) -> None:
 
 def test_per_core_divides_by_the_cores_allowed(clock: Clock) -> None:
     metrics = Metrics()
-    metrics.add_model("echo", cores=0.5, capacity=100, **INFO)
+    metrics.add_model("echo", cores=0.5, curve={1: 0.02, 4: 0.04}, **INFO)
     for _ in range(40):
         metrics.count_image("echo", "ok")
     metrics.count_image("echo", "invalid")

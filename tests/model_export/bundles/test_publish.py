@@ -6,9 +6,9 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-import model_export.bundles.publish
+import model_export.bundles.convert
 from model_export.__main__ import main
-from model_export.bundles.parity import GateError, check_parity, pipeline
+from model_export.bundles.parity import GateError, check_parity, gate_of, pipeline
 from model_export.bundles.publish import verify
 from model_export.bundles.reference import reference_logits
 from model_export.bundles.samples import sample_pngs
@@ -34,6 +34,10 @@ def test_the_bundle_says_what_it_is(bundle: Path, tiny_checkpoint: Path) -> None
     assert (manifest.name, manifest.version, manifest.variant, manifest.classes) == ("tiny", "1", "tiny/4", 7)
     assert (manifest.parameters, manifest.source.kind, manifest.source.reference) == (3767, "timm", "tiny.safetensors")
     assert manifest.source.sha256 == sha256_of(tiny_checkpoint)
+    assert [parity.engine.split()[0] for parity in (manifest.parity, *manifest.other_engines)] == [
+        "onnxruntime",
+        "openvino",
+    ]
     assert manifest.parity.batch_sizes == [1, 3, 8]
     assert manifest.parity.max_abs_error <= manifest.parity.gate.max_abs_error
     assert {"torch", "onnx", "onnxruntime"} <= manifest.tools.keys()
@@ -78,9 +82,9 @@ def spoil(model: bytes) -> bytes:
 def test_a_failed_gate_exits_non_zero_and_leaves_nothing_behind(
     tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    export = model_export.bundles.publish.export_onnx
-    monkeypatch.setattr(model_export.bundles.publish, "export_onnx", lambda checkpoint: spoil(export(checkpoint)))
-    with pytest.raises(SystemExit, match=r"parity gate failed: max abs error 0\.01") as caught:
+    export = model_export.bundles.convert.export_onnx
+    monkeypatch.setattr(model_export.bundles.convert, "export_onnx", lambda *how: spoil(export(*how)))
+    with pytest.raises(SystemExit, match=r"parity gate failed on onnxruntime .*: max abs error 0\.01") as caught:
         main(["export", str(tiny_checkpoint), "--name", "tiny", "--repository", str(tmp_path / "a" / "models")])
     assert caught.value.code not in (0, None)
     assert list(tmp_path.iterdir()) == []
@@ -92,7 +96,7 @@ def test_the_gate_sees_a_single_wrong_answer(bundle: Path, tiny_checkpoint: Path
     reference = reference_logits(checkpoint, pixels)
     reference[5] += 1e-3
     with pytest.raises(GateError, match=r"max abs error 0\.001"):
-        check_parity(bundle / "model.onnx", pixels, reference)
+        check_parity(bundle / "model.onnx", "fp32", pixels, reference, gate_of("fp32", reference))
 
 
 def test_labels_from_a_file(tiny_checkpoint: Path, tmp_path: Path) -> None:
@@ -137,7 +141,7 @@ def test_verify_refuses_changed_files_and_changed_answers(tiny_checkpoint: Path,
     manifest = json.loads((bundle / "manifest.json").read_text())
     manifest["files"]["model.onnx"] = sha256_of(bundle / "model.onnx")
     (bundle / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(SystemExit, match=r"parity gate failed: max abs error 0\.01"):
+    with pytest.raises(SystemExit, match=r"parity gate failed on .*: max abs error 0\.01"):
         main(["verify", str(bundle)])
 
 
