@@ -5,11 +5,11 @@ import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
+from typing import Any, Final
 
 from service.onnx_engine import EngineError
 
-PLUGIN_PROVIDER = "NvTensorRTRTXExecutionProvider"
+PLUGIN_PROVIDER: Final = "NvTensorRTRTXExecutionProvider"
 _PLUGIN_PACKAGE = "onnxruntime-ep-nv-tensorrt-rtx-cu13"
 
 

@@ -6,7 +6,7 @@ import io
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from model_export.bundles.parity import check_parity, pipeline, tolerance_of
 from model_export.bundles.reference import reference_logits
 from model_export.checkpoints.checkpoint import Checkpoint
 from model_export.errors import ExportError
+from model_export.tensorrt.engine import CompiledEngine
 from service import __version__
 from service.bundle import load_bundle
 from service.manifest import NAME_PATTERN, SCHEMA_VERSION, VERSION_PATTERN, Golden, Manifest
@@ -40,10 +41,12 @@ def publish(
     labels: tuple[str, ...] | None,
     golden: dict[str, bytes],
     replace: bool = False,
+    compile_engine: Callable[[Path], CompiledEngine] | None = None,
 ) -> Path:
     """Write <repository>/<name>/<version>/ and return it. `golden` are encoded images by file name.
 
-    Without `version` the next free one is taken. Raises PublishError if the version exists (unless `replace`), the
+    Without `version` the next free one is taken. `compile_engine` adds an engine to the staged bundle once its
+    model.onnx has passed the gate. Raises PublishError if the version exists (unless `replace`), the
     labels do not fit, or the checkpoint has no head or comes from no file; GateError if parity fails. The repository
     is then as it was.
     """
@@ -73,6 +76,9 @@ def publish(
         logits = reference_logits(checkpoint, pixels)
         parity = check_parity(bundle / "model.onnx", pixels, logits)
         progress.update()
+
+        engine_files, tensorrt = compile_engine(bundle) if compile_engine else ({}, None)
+        files |= engine_files
 
         progress.set_postfix_str("describe")
         files |= _write(bundle, {f"golden/{file}": data for file, data in golden.items()})
@@ -104,6 +110,7 @@ def publish(
                 logits="golden/logits.npy",
                 tolerance=_GOLDEN_SLACK * tolerance_of(logits),
             ),
+            tensorrt=tensorrt,
             files=files,
             tools={tool: _version_of(tool) for tool in _TOOLS},
         )

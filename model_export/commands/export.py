@@ -9,6 +9,7 @@ from model_export.bundles import samples
 from model_export.bundles.publish import PublishError, publish
 from model_export.checkpoints.checkpoint import Checkpoint, CheckpointError, read_checkpoint
 from model_export.checkpoints.preprocessing import CROP_PCT, evaluated_with
+from model_export.commands import tensorrt
 from model_export.datasets import digits
 from model_export.variants import Gelu
 
@@ -24,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--golden", help='folder of images for the gate and for readiness, or "digits" (default: generated images)'
     )
     parser.add_argument("--replace", action="store_true", help="replace the version if it exists")
+    tensorrt.add_arguments(parser)
     told = parser.add_argument_group("what weights cannot tell (default: their layout's, see `inspect`)")
     told.add_argument("--gelu", choices=get_args(Gelu))
     told.add_argument("--layer-norm-eps", type=float, metavar="EPS")
@@ -35,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Publish the bundle and print its path."""
+    compile_engine = tensorrt.compiler(options)
     bundle = publish(
         _as_told(read_checkpoint(options.source), options),
         repository=options.repository,
@@ -43,6 +46,7 @@ def run(options: argparse.Namespace) -> None:
         labels=_read_labels(options.labels) if options.labels else None,
         golden=_golden_images(options.golden),
         replace=options.replace,
+        compile_engine=compile_engine,
     )
     print(bundle)
 
