@@ -58,7 +58,7 @@ class Builder:
         network = builder.create_network(0 if strongly_typed is None else 1 << int(strongly_typed))
         parser = trt.OnnxParser(network, logger)
         if not parser.parse(model):
-            errors = "; ".join(str(parser.get_error(number)) for number in range(parser.num_errors))
+            errors = "; ".join(" ".join(str(parser.get_error(n)).split()) for n in range(parser.num_errors))
             raise TensorRTError(f"TensorRT {self.version} cannot parse the model: {errors}")
         config = builder.create_builder_config()
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, _WORKSPACE)

@@ -19,6 +19,7 @@ from model_export.tensorrt.errors import TensorRTError
 from model_export.tensorrt.input_check import check_input
 from model_export.tensorrt.profile import Profile
 from tests.gpu_doubles import GPU
+from tests.model_export.tensorrt.models import uint8_model
 
 # Its timing cache is a deprecated no-op; classic TensorRT's is neither.
 pytestmark = pytest.mark.filterwarnings("ignore:.*Timing cache operations are no-ops:DeprecationWarning")
@@ -61,6 +62,7 @@ def test_what_passes_the_check_is_built(
     assert (tmp_path / "model.engine").stat().st_size > 0
 
 
-def test_uint8_into_a_transpose_is_refused_by_tensorrt_too(exported: bytes, trt: Any, tmp_path: Path) -> None:
+def test_uint8_into_a_transpose_is_refused_by_tensorrt_too(trt: Any, tmp_path: Path) -> None:
+    model = uint8_model(("Transpose", "0312"))
     with pytest.raises(TensorRTError, match=r"cannot parse the model: In node 0 .* Transpose .*type UInt8 but must"):
-        Builder(GPU, tmp_path / "cache", trt).compile(exported, tmp_path / "model_ctx.onnx", Profile(1, 8, 64))
+        Builder(GPU, tmp_path / "cache", trt).compile(model, tmp_path / "model_ctx.onnx", Profile(1, 8, 64))
