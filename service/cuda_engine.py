@@ -30,7 +30,7 @@ class CudaEngine:
         ort.preload_dlls()  # CUDA and cuDNN from their Python packages, if they are not the system's
         manifest = bundle.manifest
         session = self._open(ort, bundle)
-        self._passes = BoundPasses(
+        self.passes = BoundPasses(
             session,
             manifest.image_size,
             manifest.classes,
@@ -41,7 +41,7 @@ class CudaEngine:
 
     def run(self, pixels: PixelBatch) -> LogitBatch:
         """One pass over uint8 [N, H, W, 3] -> float32 [N, classes]."""
-        return self._passes.run(pixels)
+        return self.passes.run(pixels)
 
     @staticmethod
     def _open(ort: ModuleType, bundle: Bundle) -> Any:

@@ -19,9 +19,7 @@ def test_what_we_export_is_taken(model: bytes) -> None:
 
 
 def test_uint8_into_a_transpose_is_not() -> None:
-    with pytest.raises(
-        TensorRTError, match=r"node 'move_0' \(Transpose\) reads uint8, which TensorRT takes into a Cast"
-    ):
+    with pytest.raises(TensorRTError, match=r"node .move_0. \(Transpose\) reads uint8"):
         check_input(uint8_model(("Transpose", "0312")))
 
 
