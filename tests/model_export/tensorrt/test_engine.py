@@ -1,5 +1,6 @@
 """`export --format tensorrt` as a whole, where only TensorRT and the driver are stand-ins."""
 
+import argparse
 from pathlib import Path
 
 import numpy as np
@@ -84,3 +85,19 @@ def test_profiles_that_make_no_sense(profile: str, capsys: pytest.CaptureFixture
     with pytest.raises(SystemExit):
         main(["export", "x", "--name", "x", "--format", "tensorrt", "--profile", profile])
     assert f"argument --profile: '{profile}' is not three ascending batch sizes" in capsys.readouterr().err
+
+
+def test_the_documented_flags_and_defaults() -> None:
+    page = (Path(__file__).parent.parent.parent.parent / "docs" / "gpu.md").read_text()
+    table = page.partition("| flag of `export` |")[2].partition("\n\n")[0]
+    rows = [line.strip("|").split("|") for line in table.splitlines() if line.startswith("| `--")]
+    documented = {cells[0].strip(" `").split()[0]: cells[1].strip(" `") for cells in rows}
+    parser = argparse.ArgumentParser()
+    model_export.commands.tensorrt.add_arguments(parser)
+    defaults = vars(parser.parse_args([]))
+    assert {flag: documented[flag] for flag in ("--tensorrt-with", "--profile")} == {
+        "--tensorrt-with": defaults["tensorrt_with"],
+        "--profile": ",".join(map(str, defaults["profile"])),
+    }
+    assert documented["--engine-cache"].replace("~", str(Path.home())) == str(defaults["engine_cache"])
+    assert documented["--format"] == defaults["format"]
