@@ -1,6 +1,7 @@
 """Passes of an onnxruntime session whose input and output stay on a device, at a few fixed batch sizes."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -48,10 +49,21 @@ class BoundPasses:
         self._allocate = allocate
         self._graph_option = graph_option
         self._bindings = {size: self._bind(size) for size in sorted(buckets)}
+        # Of its own: onnxruntime keeps a CUDA graph in the context of the thread that captured it, so that one captured
+        # while warming up would not be there for the thread that serves.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="gpu")
         self._padded = {size: np.zeros((size, image_size, image_size, 3), np.uint8) for size in buckets}
 
     def run(self, pixels: PixelBatch) -> LogitBatch:
         """One pass over uint8 [N, H, W, 3] -> float32 [N, classes]; rows of padding are dropped."""
+        return self._thread.submit(self._run, pixels).result()
+
+    def replay(self, bucket: int) -> None:
+        """One more pass over the pixels that `bucket` holds, without copying them or the logits: for benchmarks."""
+        run = self._session.run_with_iobinding
+        self._thread.submit(run, self._bindings[bucket].io, self._options(bucket)).result()
+
+    def _run(self, pixels: PixelBatch) -> LogitBatch:
         size = len(pixels)
         bucket = next((bucket for bucket in self._bindings if bucket >= size), None)
         if bucket is None:
@@ -60,10 +72,6 @@ class BoundPasses:
         padded[:size] = pixels
         padded[size:] = 0  # not the images of an earlier batch: a pass depends on nothing but its own images
         return self._pass(self._bindings[bucket], padded, graph=bucket)[:size]
-
-    def replay(self, bucket: int) -> None:
-        """One more pass over the pixels that `bucket` holds, without copying them or the logits: for benchmarks."""
-        self._session.run_with_iobinding(self._bindings[bucket].io, self._options(bucket))
 
     def _bind(self, size: int) -> _Binding:
         return _Binding(self._session, size, self._image_size, self._classes, self._allocate)

@@ -11,11 +11,10 @@ from service.bound_passes import BUCKETS, BoundPasses
 from service.bundle import Bundle
 from service.engine import LogitBatch, PixelBatch
 from service.gpu import Gpu, NoGpu, find_gpu
+from service.gpu_session import open_gpu_session
 from service.manifest import TensorRT
 from service.onnx_engine import EngineError
 from service.tensorrt_library import PLUGIN_PROVIDER, register_plugin, version_of
-
-_NVIDIA = 0x10DE  # PCI vendor
 
 
 class TensorRTEngine:
@@ -45,8 +44,6 @@ class TensorRTEngine:
             raise EngineError(f"{provider}: {error}") from None
         open_session = _open_plugin if provider == PLUGIN_PROVIDER else _open_classic
         session, allocate, graph_option = open_session(ort, bundle, part, here)
-        if session.get_providers()[0] != provider:
-            raise EngineError(f"{provider} did not start; onnxruntime fell back to {session.get_providers()}")
         smallest, _, self._largest = part.profile
         self._passes = BoundPasses(
             session,
@@ -91,45 +88,24 @@ _Opened = tuple[Any, Callable[[list[int], type], Any], str]  # session, allocate
 def _open_plugin(ort: ModuleType, bundle: Bundle, part: TensorRT, gpu: Gpu) -> _Opened:
     plugin = register_plugin(ort)
     check_machine(part, gpu, plugin.version)
-    options = _no_fallback(ort)
-    options.add_provider_for_devices([plugin.device], {"enable_cuda_graph": "1"})
-    session = _session(ort, bundle, part, options, providers=None)
+    options = {"enable_cuda_graph": "1"}
+    memory = plugin.device.memory_info(ort.OrtDeviceMemoryType.DEFAULT)
     return (
-        session,
-        lambda shape, element: ort.OrtValue.ortvalue_from_shape_and_type(shape, element, "gpu", 0, _NVIDIA),
+        open_gpu_session(ort, bundle.path / part.model, part.provider, options, plugin.device),
+        lambda shape, element: ort.OrtValue.ortvalue_from_shape_and_type(shape, element, memory_info=memory),
         "cuda_graph_annotation_id",
     )
 
 
 def _open_classic(ort: ModuleType, bundle: Bundle, part: TensorRT, gpu: Gpu) -> _Opened:
-    if part.provider not in (installed := ort.get_available_providers()):
-        raise EngineError(
-            f"providers not installed: {part.provider} (package onnxruntime-gpu); installed: {', '.join(installed)}"
-        )
     library = f"libnvinfer.so.{part.version.partition('.')[0]}"
     try:
         check_machine(part, gpu, version_of(library))
     except OSError:
         raise EngineError(f"{part.provider} needs TensorRT {part.version}: {library} cannot be loaded") from None
-    ort.preload_dlls()
     options = {"device_id": "0", "trt_cuda_graph_enable": "1"}
-    session = _session(ort, bundle, part, _no_fallback(ort), providers=[(part.provider, options)])
     return (
-        session,
+        open_gpu_session(ort, bundle.path / part.model, part.provider, options),
         lambda shape, element: ort.OrtValue.ortvalue_from_shape_and_type(shape, element, "cuda", 0),
         "gpu_graph_id",
     )
-
-
-def _no_fallback(ort: ModuleType) -> Any:
-    options = ort.SessionOptions()
-    options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-    return options
-
-
-def _session(ort: ModuleType, bundle: Bundle, part: TensorRT, options: Any, providers: Any) -> Any:
-    path = bundle.path / part.model
-    try:
-        return ort.InferenceSession(path, options, providers=providers, enable_fallback=False)
-    except Exception as error:  # onnxruntime raises classes of its own that share no public base
-        raise EngineError(f"{path}: {error}") from error

@@ -1,5 +1,6 @@
 """A GPU that is this CPU: onnxruntime's module as the GPU engines see it, recording what is asked and running it."""
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,9 @@ class Device:
     def __init__(self, ep_name: str) -> None:
         self.ep_name = ep_name
 
+    def memory_info(self, kind: Any) -> str:
+        return f"{kind.name} memory of {self.ep_name}"
+
 
 class StandInOrt:
     """onnxruntime with `provider` installed. Sessions run `model`, or what they are given, on the CPU.
@@ -40,16 +44,17 @@ class StandInOrt:
     """
 
     SessionOptions = Options
+    OrtDeviceMemoryType = onnxruntime.OrtDeviceMemoryType
 
     def __init__(self, provider: str, model: Path | None = None, starts_as: str = "") -> None:
         self.provider = provider
         self.devices: list[Device] = []
         self.opened: list[dict[str, Any]] = []
-        self.allocated: list[tuple[list[int], Any]] = []  # shape, device
+        self.allocated: list[tuple[list[int], Any]] = []  # shape, device or memory
         self.passes: list[tuple[dict[str, str], np.ndarray]] = []  # run option, pixels as the device saw them
+        self.threads: set[int] = set()  # that passes ran on
         self._model = model
         self._starts_as = starts_as or provider
-        self._inputs: dict[int, Any] = {}
         self.OrtValue = self
 
     def get_available_providers(self) -> list[str]:
@@ -69,8 +74,8 @@ class StandInOrt:
         real = onnxruntime.InferenceSession(self._model or path, providers=["CPUExecutionProvider"])
         return Session(self, real, self._starts_as)
 
-    def ortvalue_from_shape_and_type(self, shape: list[int], element: type, *device: Any) -> Any:
-        self.allocated.append((shape, device))
+    def ortvalue_from_shape_and_type(self, shape: list[int], element: type, *device: Any, memory_info: Any = "") -> Any:
+        self.allocated.append((shape, memory_info or device))
         return onnxruntime.OrtValue.ortvalue_from_shape_and_type(shape, element, "cpu", 0)
 
 
@@ -93,6 +98,7 @@ class Session:
                 graphs[name] = options.get_run_config_entry(name)
             except Exception:
                 continue
+        self._ort.threads.add(threading.get_ident())
         self._ort.passes.append((graphs, np.array(binding._bound_inputs["images"].numpy())))
         self._real.run_with_iobinding(binding, options)
 

@@ -1,5 +1,6 @@
 """The CUDA engine on a stand-in for the GPU: passes are real, on the CPU; options are what it asked for."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,17 @@ def test_a_graphs_addresses_never_change(bundle: Bundle) -> None:
     assert bound == [
         (shape, ("cuda", 0)) for bucket in (2, 4) for shape in ([bucket, 32, 32, 3], [bucket, bundle.manifest.classes])
     ]
+
+
+def test_the_thread_that_captures_a_graph_is_the_one_that_replays_it(bundle: Bundle) -> None:
+    ort = StandInOrt(PROVIDER)
+    engine = CudaEngine(bundle, buckets=(1,), ort=ort)
+    engine.run(random_pixels(1))
+    with ThreadPoolExecutor(1) as serving:
+        serving.submit(engine.run, random_pixels(1)).result()
+    engine.passes.replay(1)
+    assert len(ort.passes) == 3
+    assert len(ort.threads) == 1
 
 
 def test_padding_is_black_and_changes_no_answer(bundle: Bundle) -> None:

@@ -77,7 +77,7 @@ def test_the_plugin_is_given_one_device_and_no_way_back_to_the_cpu(ort: StandInO
     assert [device.ep_name for device in opened["options"].devices] == [PLUGIN_PROVIDER]
     assert opened["options"].device_options == {"enable_cuda_graph": "1"}
     assert opened["enable_fallback"] is False
-    assert {device for _, device in ort.allocated} == {("gpu", 0, 0x10DE)}
+    assert {device for _, device in ort.allocated} == {f"DEFAULT memory of {PLUGIN_PROVIDER}"}
     engine.run(np.zeros((3, 32, 32, 3), np.uint8))
     assert [options for options, _ in ort.passes] == [{"cuda_graph_annotation_id": "4"}]
 
