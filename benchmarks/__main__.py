@@ -6,6 +6,7 @@ import shlex
 import sys
 from pathlib import Path
 
+from benchmarks import gpu
 from benchmarks.environment import describe_environment
 from benchmarks.load import measure_closed_loop
 from benchmarks.own_service import own_service
@@ -54,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     load.add_argument(
         "--images", type=Path, default=ROOT / "models" / "digits" / "1" / "golden", help="folder, default: %(default)s"
     )
+    gpu.add_command(commands)
     for command in (engine, load):
         command.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results", help="default: %(default)s")
     return parser

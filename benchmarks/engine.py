@@ -22,7 +22,8 @@ from model_export.bundles.reference import reference_logits
 
 NOTES = f"""\
 Images per second are medians of interleaved rounds; the spread is (max - min) / median; a ratio is the median of the
-rounds' ratios. Competitors take images that were normalised before, which is not timed; ours take pixels. The GEMM peak
+rounds' ratios. Competitors take images that were normalised before, which is not timed; ours take pixels; *split*
+means that each thread runs its own part of the batch. The GEMM peak
 is the fastest {SIZE}^3 matrix product below at the same precision, for int8 twice that of bf16. Cosine (of the worst
 image) and top-1 agreement are with torch fp32 on {IMAGES} synthetic images. Batch-invariant: whoever shares the batch,
 an image's logits keep every bit. Variants have random weights, so that their top-1 hangs on small differences."""

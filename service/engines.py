@@ -10,6 +10,7 @@ from service.bundle import Bundle
 from service.calibration import PassSeconds, batch_sizes_up_to, best_rate, measure_pass_seconds
 from service.engine import Engine, EngineError, LogitBatch, PixelBatch
 from service.golden import GoldenMismatch
+from service.gpu_engine import GPU_PROVIDERS, make_gpu_engine
 from service.manifest import Precision
 from service.onnx_engine import OnnxEngine
 from service.settings import Settings
@@ -39,6 +40,8 @@ def cpu_engines(model: Path, precision: Precision, threads: int) -> dict[str, li
 def candidates(bundle: Bundle, threads: int, settings: Settings) -> dict[str, list[Build]]:
     """The engines that the settings allow for a bundle; raises EngineError if there is none."""
     model, precision = bundle.model_path, bundle.manifest.precision
+    if settings.providers[0] in GPU_PROVIDERS:
+        return {settings.providers[0]: [partial(make_gpu_engine, bundle, threads, settings.providers)]}
     if settings.providers != [_CPU]:
         return {"onnxruntime": [partial(OnnxEngine, model, threads, settings.providers)]}
     engines = cpu_engines(model, precision, threads)

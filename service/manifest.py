@@ -103,6 +103,24 @@ class Evaluation(_Part):
     top1: float = Field(ge=0, le=1)
 
 
+class TensorRT(_Part):
+    """An engine compiled ahead of time from model.onnx, and the only machines that it holds for."""
+
+    provider: Literal["NvTensorRTRTXExecutionProvider", "TensorrtExecutionProvider"]  # what loads `model`
+    model: BundlePath  # an ONNX file of EPContext nodes; the compiled engine is inside it or beside it
+    version: str = Field(pattern=r"^\d+(\.\d+){2,3}$")  # of TensorRT, or of TensorRT-RTX
+    gpu: str = Field(min_length=1)  # as the driver names it
+    compute_capability: str = Field(pattern=r"^\d+\.\d+$")
+    driver_api: str = Field(pattern=r"^\d+\.\d+$")  # the newest CUDA that the compiling machine's driver speaks
+    profile: tuple[PositiveInt, PositiveInt, PositiveInt]  # batch sizes: smallest, fastest, largest
+
+    @model_validator(mode="after")
+    def _ascending(self) -> "TensorRT":
+        if list(self.profile) != sorted(self.profile):
+            raise ValueError(f"profile {self.profile} does not ascend")
+        return self
+
+
 class Manifest(_Part):
     """Everything the service needs to know about a bundle; it holds no constants of its own."""
 
@@ -127,6 +145,7 @@ class Manifest(_Part):
     other_engines: list[Parity] = []  # parity of further engines that were installed where it was exported
     quantisation: Quantisation | None = None
     golden: Golden
+    tensorrt: TensorRT | None = None
     files: dict[BundlePath, Sha256]
     tools: dict[str, str]
 
@@ -137,6 +156,8 @@ class Manifest(_Part):
         if not all(parity.passed for parity in (self.parity, *self.other_engines)):
             raise ValueError("the parity gate did not pass")
         named = {"model.onnx", self.golden.logits, *self.golden.images} | ({self.labels} if self.labels else set())
+        if self.tensorrt:
+            named.add(self.tensorrt.model)
         if missing := sorted(named - self.files.keys()):
             raise ValueError(f"files without a sha256: {', '.join(missing)}")
         return self

@@ -6,8 +6,11 @@ from pathlib import Path
 from benchmarks.columns.plain_export import plain_export
 from benchmarks.columns.quantisers import quantise_dynamic, quantise_static
 from benchmarks.subject import Subject
-from model_export.bundles.onnx_export import export_onnx
+from model_export.bundles.onnx_export import export_onnx, quantiser_of
+from model_export.bundles.parity import GATES
+from model_export.bundles.quantise import QuantisedLayers
 from model_export.bundles.reference import normalised
+from service.manifest import Precision
 
 
 class ModelFiles:
@@ -42,6 +45,20 @@ class ModelFiles:
     @cached_property
     def ours_fp32(self) -> Path:
         """Our export: pixels in."""
-        path = self._folder / "ours-fp32.onnx"
-        path.write_bytes(export_onnx(self.subject.checkpoint))
+        return self._ours("fp32")
+
+    @cached_property
+    def ours_bf16(self) -> Path:
+        """The same in bfloat16."""
+        return self._ours("bf16")
+
+    @cached_property
+    def ours_int8(self) -> Path:
+        """The same with its products in integers, all that pass the gate."""
+        quantised = quantiser_of(self.subject.checkpoint, self.subject.calibration).choose(GATES["int8"])
+        return self._ours("int8", quantised)
+
+    def _ours(self, precision: Precision, quantised: QuantisedLayers | None = None) -> Path:
+        path = self._folder / f"ours-{precision}.onnx"
+        path.write_bytes(export_onnx(self.subject.checkpoint, precision, quantised))
         return path

@@ -1,5 +1,6 @@
 """Checkpoint -> model.onnx in the precision asked for, proven against the reference."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from model_export.bundles.parity import GateError, check_parity, gate_of
 from model_export.bundles.reference import reference_logits
 from model_export.checkpoints.checkpoint import Checkpoint
 from model_export.errors import ExportError
+from model_export.tensorrt.engine import CompiledEngine
 from service.engine import PixelBatch
 from service.manifest import Gate, Parity, Precision, Quantisation
 
@@ -17,11 +19,12 @@ _BLAMED = 5  # layers named when int8 misses its gate
 
 @dataclass(frozen=True)
 class Conversion:
-    """How to convert: the precision, the images that calibrate and judge it, and figures of the gate to replace."""
+    """How to convert."""
 
     precision: Precision = "fp32"
-    calibration: Calibration | None = None
-    gate: dict[str, float] | None = None
+    calibration: Calibration | None = None  # images that calibrate and judge it
+    gate: dict[str, float] | None = None  # figures that replace the gate's own
+    compile_engine: Callable[[Path], CompiledEngine] | None = None  # adds one to the staged bundle after the gate
 
 
 def convert(

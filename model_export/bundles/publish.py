@@ -47,9 +47,9 @@ def publish(
 ) -> Path:
     """Write <repository>/<name>/<version>/ and return it. `golden` are encoded images by file name.
 
-    Without `version` the next free one is taken. Raises PublishError if the version exists (unless `replace`), the
-    labels do not fit, or the checkpoint has no head or comes from no file; GateError if parity fails, ExportError if
-    the conversion is impossible. The repository is then as it was.
+    Without `version` the next free one is taken. Raises PublishError if the version exists (unless `replace`), the labels do not fit,
+    or the checkpoint has no head or comes from no file; GateError if parity fails, ExportError if the conversion is
+    impossible. The repository is then as it was.
     """
     if not checkpoint.source:
         raise PublishError("the checkpoint was read from no file, so the bundle could not say what it was made of")
@@ -78,8 +78,11 @@ def publish(
         tolerance = _golden_tolerance(bundle / "model.onnx", conversion.precision, pixels, logits)
         progress.update()
 
-        progress.set_postfix_str("describe")
         files = {"model.onnx": sha256_of(bundle / "model.onnx")}
+        engine_files, tensorrt = conversion.compile_engine(bundle) if conversion.compile_engine else ({}, None)
+        files |= engine_files
+
+        progress.set_postfix_str("describe")
         files |= _write(bundle, {f"golden/{file}": data for file, data in golden.items()})
         files |= _write(bundle, {"golden/logits.npy": _npy(logits)})
         if labels:
@@ -111,6 +114,7 @@ def publish(
                 logits="golden/logits.npy",
                 tolerance=tolerance,
             ),
+            tensorrt=tensorrt,
             files=files,
             tools={tool: _version_of(tool) for tool in _TOOLS},
         )

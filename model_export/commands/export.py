@@ -11,6 +11,7 @@ from model_export.bundles.convert import Conversion
 from model_export.bundles.publish import PublishError, publish
 from model_export.checkpoints.checkpoint import Checkpoint, CheckpointError, read_checkpoint
 from model_export.checkpoints.preprocessing import CROP_PCT, evaluated_with
+from model_export.commands import tensorrt
 from model_export.datasets import digits
 from model_export.variants import Gelu
 from service.manifest import Gate, Precision
@@ -38,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what parity must reach instead of the precision's own: cosine, top1_agreement, max_abs_error",
     )
     parser.add_argument("--replace", action="store_true", help="replace the version if it exists")
+    tensorrt.add_arguments(parser)
     told = parser.add_argument_group("what weights cannot tell (default: their layout's, see `inspect`)")
     told.add_argument("--gelu", choices=get_args(Gelu))
     told.add_argument("--layer-norm-eps", type=float, metavar="EPS")
@@ -49,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Publish the bundle and print its path."""
+    compile_engine = tensorrt.compiler(options)
     checkpoint = _as_told(read_checkpoint(options.source), options)
     calibration = read_calibration(options.calibration, checkpoint.preprocessing) if options.calibration else None
     bundle = publish(
@@ -58,7 +61,7 @@ def run(options: argparse.Namespace) -> None:
         version=options.version,
         labels=_read_labels(options.labels) if options.labels else None,
         golden=_golden_images(options.golden),
-        conversion=Conversion(options.precision, calibration, dict(options.gate or ())),
+        conversion=Conversion(options.precision, calibration, dict(options.gate or ()), compile_engine),
         replace=options.replace,
     )
     print(bundle)

@@ -59,6 +59,37 @@ def test_an_invalid_manifest_is_refused_with_its_cause(bundle: Path, changes: di
         load_bundle(bundle)
 
 
+ENGINE = {
+    "provider": "NvTensorRTRTXExecutionProvider",
+    "model": "labels.txt",
+    "version": "1.7.1.116",
+    "gpu": "NVIDIA Test",
+    "compute_capability": "8.9",
+    "driver_api": "13.0",
+    "profile": [1, 8, 64],
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "cause"),
+    [
+        ({"model": "tensorrt/model_ctx.onnx"}, r"files without a sha256: tensorrt/model_ctx\.onnx"),
+        ({"profile": [8, 1, 64]}, "does not ascend"),
+        ({"provider": "CUDAExecutionProvider"}, r"tensorrt\.provider"),
+        ({"version": "ten"}, r"tensorrt\.version"),
+        ({"gpu": ""}, r"tensorrt\.gpu"),
+    ],
+)
+def test_a_compiled_engine_that_says_too_little_is_refused(
+    bundle: Path, changes: dict[str, object], cause: str
+) -> None:
+    edit(bundle, tensorrt=ENGINE)
+    assert load_bundle(bundle).manifest.tensorrt is not None
+    edit(bundle, tensorrt=ENGINE | changes)
+    with pytest.raises(BundleError, match=cause):
+        load_bundle(bundle)
+
+
 def test_a_failed_parity_gate_is_refused(bundle: Path) -> None:
     parity = json.loads((bundle / "manifest.json").read_text())["parity"]
     edit(bundle, parity=parity | {"passed": False})

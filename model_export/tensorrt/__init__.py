@@ -1,0 +1,1 @@
+"""A bundle's verified ONNX -> an engine compiled for the GPU of this machine, two ways."""

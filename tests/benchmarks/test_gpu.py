@@ -1,0 +1,46 @@
+"""The arithmetic and the order of the GPU benchmark; it has run on no GPU here."""
+
+import time
+
+import pytest
+
+from benchmarks.gpu import interleave, per_second, rows
+
+
+def test_the_share_of_the_gemm_rate_is_of_the_same_round() -> None:
+    # 0.5 GMACs are 1 GFLOP an image: 100 TFLOP/s is 100,000 images a second, and half of each round's GEMM rate.
+    rates = {("ours", 8): [100e3, 200e3, 50e3], ("theirs", 8): [25e3, 50e3, 12.5e3]}
+    ours, theirs = rows(rates, gemm=[200e12, 400e12, 100e12], gmacs=0.5)
+    assert (ours["contender"], ours["batch"], ours["img/s"], ours["TFLOP/s"]) == ("ours", 8, 100_000, 100.0)
+    assert (ours["of the bf16 GEMM rate"], ours["GEMM TFLOP/s"], ours["spread"]) == ("50%", 200.0, "150%")
+    assert theirs["of the bf16 GEMM rate"] == "12%"
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """A clock that only passes move."""
+    now = [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    return now
+
+
+def test_rounds_are_interleaved_and_rates_count_images(clock: list[float]) -> None:
+    order: list[str] = []
+
+    def taking(seconds: float, name: str) -> None:
+        clock[0] += seconds
+        order.append(name)
+
+    passes = {("a", 8): lambda: taking(0.5, "a"), ("b", 1): lambda: taking(0.25, "b")}
+    rates, gemm = interleave(passes, lambda: taking(1, "gemm"), rounds=2, seconds=1)
+    assert rates == {("a", 8): [16, 16], ("b", 1): [4, 4]}
+    assert gemm == [2 * 8192**3] * 2
+    measured = ["gemm", "a", "a", "b", "b", "b", "b"]
+    assert order[9:] == measured * 2  # after three of each to warm up
+
+
+def test_a_rate_is_runs_over_the_time_they_took(clock: list[float]) -> None:
+    def half_a_second() -> None:
+        clock[0] += 0.5
+
+    assert per_second(half_a_second, seconds=1.2) == 2
