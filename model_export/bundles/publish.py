@@ -47,9 +47,9 @@ def publish(
 ) -> Path:
     """Write <repository>/<name>/<version>/ and return it. `golden` are encoded images by file name.
 
-    Without `version` the next free one is taken. Raises PublishError if the version exists (unless `replace`), the labels do not fit,
-    or the checkpoint has no head or comes from no file; GateError if parity fails, ExportError if the conversion is
-    impossible. The repository is then as it was.
+    Without `version` the next free one is taken. Raises PublishError if the version exists (unless `replace`), the
+    labels do not fit, or the checkpoint has no head or comes from no file; GateError if parity fails, ExportError if
+    the conversion is impossible. The repository is then as it was.
     """
     if not checkpoint.source:
         raise PublishError("the checkpoint was read from no file, so the bundle could not say what it was made of")

@@ -85,7 +85,8 @@ def test_both_engines_can_be_asked_for_by_name() -> None:
     bundle = load_bundle(DIGITS)
     assert list(candidates(bundle, 1, Settings())) == ["onnxruntime", "openvino"]
     assert list(candidates(bundle, 1, Settings(engine="openvino"))) == ["openvino"]
-    assert list(candidates(bundle, 1, Settings(providers=["CUDAExecutionProvider"]))) == ["onnxruntime"]
+    assert list(candidates(bundle, 1, Settings(providers=["CUDAExecutionProvider"]))) == ["CUDAExecutionProvider"]
+    assert list(candidates(bundle, 1, Settings(providers=["AzureExecutionProvider"]))) == ["onnxruntime"]
 
 
 def test_bf16_has_no_onnxruntime_engine_on_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
