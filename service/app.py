@@ -14,7 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
-from service import __version__
+from service import __version__, v2_routes
 from service.admission import Admission
 from service.api_keys import ApiKeys
 from service.bundle import Bundle, BundleError, find_bundles, load_bundle
@@ -158,6 +158,7 @@ def create_app(replica: Replica) -> FastAPI:
     )
     app.state.replica = replica
     app.include_router(router)
+    app.include_router(v2_routes.router)
     app.add_middleware(Telemetry, replica=replica)
     app.add_exception_handler(ServiceError, _on_service_error)
     app.add_exception_handler(RequestValidationError, _on_invalid_parameter)
@@ -171,7 +172,7 @@ async def _on_service_error(request: Request, error: Exception) -> Response:
     body = error.body()
     if isinstance(error, EngineFailure):  # a fault of ours, which the log has under this id
         body["message"] += f"; the request id is {request.state.request_id}"
-    return JSONResponse({"error": body}, error.status, headers)
+    return JSONResponse({"error": _as_v2(request, body)}, error.status, headers)
 
 
 async def _on_invalid_parameter(request: Request, error: Exception) -> Response:
@@ -180,8 +181,13 @@ async def _on_invalid_parameter(request: Request, error: Exception) -> Response:
     return await _on_service_error(request, MalformedRequest(causes, reason="parameter"))
 
 
-async def _on_http_exception(_: Request, error: Exception) -> Response:
+async def _on_http_exception(request: Request, error: Exception) -> Response:
     """The framework's own refusals: no such route, method not allowed."""
     assert isinstance(error, HTTPException)
-    code = http.HTTPStatus(error.status_code).name.lower()
-    return JSONResponse({"error": {"code": code, "message": error.detail}}, error.status_code, error.headers)
+    body = {"code": http.HTTPStatus(error.status_code).name.lower(), "message": str(error.detail)}
+    return JSONResponse({"error": _as_v2(request, body)}, error.status_code, error.headers)
+
+
+def _as_v2(request: Request, body: dict[str, str]) -> dict[str, str] | str:
+    """The protocol under /v2 wants an error to be its message alone."""
+    return body["message"] if request.url.path.startswith("/v2/") else body

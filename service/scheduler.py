@@ -70,7 +70,7 @@ class Scheduler:
         self._model = model
         self._engine = engine
         self._runner = runner
-        self._max_batch_size = max_batch_size
+        self.max_batch_size = max_batch_size
         self._metrics = metrics
         self._tickets: deque[Ticket] = deque()
         self._arrived = asyncio.Event()
@@ -135,7 +135,7 @@ class Scheduler:
     def _freeze(self) -> list[Ticket]:
         """The next batch: the longest-waiting tickets whose clients still wait."""
         batch: list[Ticket] = []
-        while self._tickets and len(batch) < self._max_batch_size:
+        while self._tickets and len(batch) < self.max_batch_size:
             ticket = self._tickets.popleft()
             if not ticket.answer.done():
                 batch.append(ticket)
@@ -167,7 +167,7 @@ class Scheduler:
             self._settle(ticket, Answer(row, started, ended))
 
     def _count_pass(self, size: int, seconds: float) -> None:
-        reason = "full" if size == self._max_batch_size else "drain" if self._closing else "idle"
+        reason = "full" if size == self.max_batch_size else "drain" if self._closing else "idle"
         self._metrics.passes.labels(self._model, reason).inc()
         self._metrics.batch_size.labels(self._model).observe(size)
         self._metrics.engine_core_seconds.labels(self._model).inc(seconds * self._engine.threads)

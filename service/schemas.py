@@ -74,3 +74,23 @@ class HealthResponse(_Body):
     """A probe's good news."""
 
     status: str
+
+
+class ModelConfig(_Body):
+    """How a model runs on this machine, as chosen and measured at start."""
+
+    name: str
+    version: str
+    precision: str
+    max_batch_size: int
+    engine: str
+    engines_considered: dict[str, str]  # by name: its rate, or why it cannot serve
+    engine_threads: int
+    pass_seconds: dict[int, float]  # wall time by batch size
+    images_per_second: float
+
+
+class V2Error(_Body):
+    """Body of every status of 400 and above under /v2."""
+
+    error: str
