@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: `engine`, `load`, or, without a command, both with their defaults."""
+"""`python -m benchmarks COMMAND`; without one, `engine` and `load` with their defaults."""
 
 import argparse
 import asyncio
@@ -46,6 +46,14 @@ def _parser() -> argparse.ArgumentParser:
         "--seconds", type=float, default=0.3, help="of one run, or one pass if longer; default: %(default)s"
     )
 
+    steps = commands.add_parser("steps", help="what each technique gains, one after the other")
+    steps.set_defaults(measure=_steps, name="steps")
+    steps.add_argument("--variants", type=lambda text: text.split(","), default=["S/32", "B/16"])
+    steps.add_argument("--threads", type=int, default=max(1, int(allowed_cores())), help="default: all cores")
+    steps.add_argument("--batch-sizes", type=_integers, default=[1, 8])
+    steps.add_argument("--rounds", type=int, default=9, help="default: %(default)s")
+    steps.add_argument("--seconds", type=float, default=0.3, help="of one run; default: %(default)s")
+
     load = commands.add_parser("load", help="closed-loop load on a service over HTTP")
     load.set_defaults(measure=_load, name="load")
     load.add_argument("--url", help="classify endpoint (default: start the service on the embedded bundle)")
@@ -56,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
         "--images", type=Path, default=ROOT / "models" / "digits" / "1" / "golden", help="folder, default: %(default)s"
     )
     gpu.add_command(commands)
-    for command in (engine, load):
+    for command in (engine, steps, load):
         command.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results", help="default: %(default)s")
     return parser
 
@@ -74,6 +82,12 @@ def _engine(options: argparse.Namespace) -> Result:
         return measure_engine(options.variants, options.threads, options.batch_sizes, options.rounds, options.seconds)
     except ExportError as error:
         sys.exit(f"benchmarks engine: {error}")
+
+
+def _steps(options: argparse.Namespace) -> Result:
+    from benchmarks.steps import measure_steps  # noqa: PLC0415 - with torch, as `engine`
+
+    return measure_steps(options.variants, options.threads, options.batch_sizes, options.rounds, options.seconds)
 
 
 def _load(options: argparse.Namespace) -> Result:

@@ -54,15 +54,21 @@ class ModelFiles:
 
     @cached_property
     def ours_int8(self) -> Path:
-        """The same with its products in integers, as many as the gate's cosine allows.
+        """The same with its products in integers, all that pass the gate."""
+        return self._ours("int8", self._quantised)
 
-        Its top-1 is not asked for: with random weights, classes are chosen by differences that mean nothing.
-        """
+    def ours_partly_int8(self, *parts: str) -> Path:
+        """The same with only the layers in integers that have one of `parts` in their name."""
+        chosen = {layer: spec for layer, spec in self._quantised.items() if any(part in layer for part in parts)}
+        return self._ours("int8", chosen, "-".join(parts))
+
+    @cached_property
+    def _quantised(self) -> QuantisedLayers:
+        # Top-1 is not asked for: with random weights, classes are chosen by differences that mean nothing.
         gate = GATES["int8"].model_copy(update={"top1_agreement": 0.0})
-        quantised = quantiser_of(self.subject.checkpoint, self.subject.calibration).choose(gate)
-        return self._ours("int8", quantised)
+        return quantiser_of(self.subject.checkpoint, self.subject.calibration).choose(gate)
 
-    def _ours(self, precision: Precision, quantised: QuantisedLayers | None = None) -> Path:
-        path = self._folder / f"ours-{precision}.onnx"
+    def _ours(self, precision: Precision, quantised: QuantisedLayers | None = None, part: str = "") -> Path:
+        path = self._folder / f"ours-{precision}{part}.onnx"
         path.write_bytes(export_onnx(self.subject.checkpoint, precision, quantised))
         return path

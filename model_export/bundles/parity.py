@@ -14,7 +14,7 @@ from service.manifest import Gate, Parity, Precision, Preprocessing
 from service.preprocess import Pixels, preparation
 
 BATCH_SIZES = (1, 3, 8)
-_MAX_PIXELS = 100_000_000
+MAX_PIXELS = 100_000_000
 
 GATES = {
     "int8": Gate(cosine=0.999, top1_agreement=0.99),
@@ -29,7 +29,7 @@ class GateError(ExportError):
 
 def pipeline(preprocessing: Preprocessing) -> Callable[[bytes], Pixels]:
     """Encoded image -> pixels [H, W, 3] by the service's own decode and preprocess steps."""
-    prepare = preparation(preprocessing, _MAX_PIXELS)
+    prepare = preparation(preprocessing, MAX_PIXELS)
     return lambda data: prepare(data)[0]
 
 

@@ -1,4 +1,4 @@
-"""What can be evaluated: a bundle, run by onnxruntime as it is served, or a checkpoint, run by torch."""
+"""What can be evaluated: a bundle, run as it is served, or a checkpoint, run by torch."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,13 +6,18 @@ from pathlib import Path
 
 import torch
 
+from model_export.bundles.parity import MAX_PIXELS
 from model_export.bundles.reference import torch_runner
 from model_export.checkpoints.checkpoint import CheckpointError, read_checkpoint
 from service.bundle import load_bundle
 from service.cores import allowed_cores
 from service.engine import LogitBatch, PixelBatch
+from service.engines import choose_engine, cpu_engines
+from service.golden import GoldenImages
 from service.manifest import Preprocessing
-from service.onnx_engine import OnnxEngine
+from service.preprocess import preparation
+
+_BATCH = 8  # images, that engines are compared on
 
 
 @dataclass(frozen=True)
@@ -30,13 +35,15 @@ class Subject:
 def open_subject(source: str) -> Subject:
     """A bundle's folder or anything that `read_checkpoint` takes.
 
-    Raises BundleError, EngineError or CheckpointError.
+    Raises BundleError, EngineError, GoldenMismatch or CheckpointError.
     """
     threads = max(1, int(allowed_cores()))
     if (Path(source) / "manifest.json").is_file():
         bundle = load_bundle(Path(source))
         manifest = bundle.manifest
-        engine = OnnxEngine(bundle.model_path, threads, ["CPUExecutionProvider"])
+        engines = cpu_engines(bundle.model_path, manifest.precision, threads)
+        golden = GoldenImages(bundle, preparation(manifest.preprocessing, MAX_PIXELS))
+        engine = choose_engine(engines, golden.prove, manifest.image_size, _BATCH).engine
         name = f"{manifest.name}/{manifest.version}"
         return Subject(name, manifest.preprocessing, bundle.labels, manifest.classes, threads, engine.run)
     checkpoint = read_checkpoint(source)
