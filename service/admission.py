@@ -1,55 +1,57 @@
-"""Admission: a bounded number of images inside at once; one more is refused at the door."""
+"""Admission: an image is let in only if it, and all that were let in before, will be answered in time."""
 
 import asyncio
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
-from service.errors import Overloaded, ServiceError
+from service.decode_pool import DecodePool
+from service.errors import NotReady, Overloaded, ServiceError
 from service.metrics import Metrics
-
-
-class Place:
-    """Room for one image inside the service."""
-
-    def __init__(self) -> None:
-        self.handed_over = False
-
-    def hand_over(self) -> None:
-        """Its request turned out to hold several images, each of which is admitted and counted on its own."""
-        self.handed_over = True
+from service.order import completion_times
+from service.scheduler import Scheduler
+from service.ticket import Ticket
 
 
 class Admission:
-    """Holds at most `limit` images, and no more than a model answers in half of `deadline` seconds, so that whoever
-    arrives behind a full pass still has time for one; counts how each image ended.
-    """
+    """Bounds images and bytes inside, predicts completion, and counts how each image ended."""
 
-    def __init__(self, limit: int, deadline: float, metrics: Metrics) -> None:
-        self._limit = limit
-        self._deadline = deadline
+    def __init__(
+        self, max_images: int, max_bytes: int, schedulers: list[Scheduler], decode_pool: DecodePool, metrics: Metrics
+    ) -> None:
+        self._max_images = max_images
+        self._max_bytes = max_bytes
+        self._decode_pool = decode_pool
         self._metrics = metrics
+        self._schedulers = schedulers
+        # Tickets that no pass has taken yet: on their way in, being decoded, or queued.
+        self._ahead: dict[Scheduler, set[Ticket]] = {scheduler: set() for scheduler in schedulers}
+        self._bytes = 0
         self.inflight = 0
 
     @contextmanager
-    def admit(self, model: str, images_per_second: float) -> Iterator[Place]:
-        """Take a place for one image; its outcome is that of the block.
+    def admit(self, scheduler: Scheduler, ticket: Ticket, body_bytes: int = 0) -> Iterator[Ticket]:
+        """Let an image in for the length of the block, whose end is its outcome.
 
-        Raises Overloaded if there is none, with the seconds after which a full house will have been served.
+        Raises Overloaded, with a reason and the time to retry, if there is no room for it or no time: its own
+        deadline would be missed, or it would make another's be missed.
         """
-        limit = min(self._limit, max(1, int(images_per_second * self._deadline / 2)))
-        if self.inflight >= limit:
-            self._metrics.count_image(model, Overloaded.outcome)
-            raise Overloaded(
-                f"{self.inflight} images are being served, which is the limit",
-                reason="inflight_images",
-                retry_after=max(1, math.ceil(self.inflight / images_per_second)),
-            )
-        place = Place()
-        outcome = "error"
-        self._count(+1)
+        if not scheduler.beats:
+            self._metrics.count_image(scheduler.model, NotReady.outcome)
+            raise NotReady("the scheduler has stopped or its engine hangs", reason="scheduler_stopped")
         try:
-            yield place
+            self._check_room(scheduler, body_bytes)
+            self._check_time(scheduler, ticket)
+        except Overloaded:
+            self._metrics.count_image(scheduler.model, Overloaded.outcome)
+            raise
+        self._metrics.admitted_images.labels(scheduler.model).inc()
+        self._ahead[scheduler].add(ticket)
+        outcome = "error"
+        self._count(+1, body_bytes)
+        try:
+            yield ticket
             outcome = "ok"
         except ServiceError as error:
             outcome = error.outcome or "error"
@@ -58,10 +60,85 @@ class Admission:
             outcome = "cancelled"
             raise
         finally:
-            self._count(-1)
-            if not place.handed_over:
-                self._metrics.count_image(model, outcome)
+            self._ahead[scheduler].discard(ticket)
+            self._count(-1, -body_bytes)
+            self._metrics.count_image(scheduler.model, outcome)
 
-    def _count(self, change: int) -> None:
-        self.inflight += change
+    def _check_room(self, scheduler: Scheduler, body_bytes: int) -> None:
+        over = [
+            (reason, f"{held} {unit} are inside, of {limit}")
+            for reason, unit, held, more, limit in (
+                ("inflight_images", "images", self.inflight, 1, self._max_images),
+                ("inflight_bytes", "bytes", self._bytes, body_bytes, self._max_bytes),
+            )
+            if held + more > limit
+        ]
+        if over:
+            (reason, message), *_ = over
+            full = scheduler.pass_times.seconds(scheduler.max_batch_size)
+            passes = math.ceil(len(self._ahead[scheduler]) / scheduler.max_batch_size)
+            raise Overloaded(message, reason=reason, retry_after=max(1, math.ceil(passes * full)))
+
+    def _check_time(self, scheduler: Scheduler, ticket: Ticket) -> None:
+        late = self.seconds_late(scheduler, ticket)
+        if late > 0:
+            raise Overloaded(
+                f"a deadline would be missed by {late * 1000:.0f} ms",
+                reason="deadline",
+                retry_after=max(1, math.ceil(late)),
+            )
+
+    def seconds_late(self, scheduler: Scheduler, ticket: Ticket) -> float:
+        """By how much the worst of the deadlines would be missed because of `ticket`; not positive if none would."""
+        now = scheduler.now()
+        free_at = scheduler.engine_free_at(now)
+        if free_at + scheduler.pass_times.seconds(1) > ticket.deadline:
+            return free_at + scheduler.pass_times.seconds(1) - ticket.deadline
+        ahead = [*self._waiting(scheduler), ticket]
+        undecoded = 0
+        ready_at = []
+        for other in ahead:
+            if other.answer is not None:  # queued
+                ready_at.append(-math.inf)
+            else:
+                ready_at.append(now + self._decode_pool.seconds_for(undecoded))
+                undecoded += 1
+        deadlines = [other.deadline for other in ahead]
+        turns = self._turns(scheduler, len(ahead))
+        predict = partial(
+            completion_times,
+            engine_free_at=free_at,
+            max_batch_size=scheduler.max_batch_size,
+            seconds=scheduler.pass_times.seconds,
+            turns=turns,
+        )
+        times = predict(deadlines, ready_at)
+        late = times[-1] - ticket.deadline
+        if late <= 0 and any(time > deadline for time, deadline in zip(times, deadlines, strict=True)):
+            # Who would be late anyway is no reason to refuse another.
+            before = predict(deadlines[:-1], ready_at[:-1])
+            for with_it, without, deadline in zip(times, before, deadlines, strict=False):
+                if with_it > without:
+                    late = max(late, with_it - deadline)
+        return late
+
+    def _waiting(self, scheduler: Scheduler) -> list[Ticket]:
+        return [ticket for ticket in self._ahead[scheduler] if not (ticket.settled or scheduler.is_running(ticket))]
+
+    def _turns(self, scheduler: Scheduler, count: int) -> list[float]:
+        """What other models' passes take before each pass of this one: each has a turn while it has tickets."""
+        passes = -(-count // scheduler.max_batch_size)
+        turns = [0.0] * passes
+        for other in self._schedulers:
+            if other is not scheduler:
+                left = len(self._waiting(other))
+                for number in range(passes):
+                    size = min(other.max_batch_size, left)
+                    turns[number] += other.pass_times.seconds(size) if size else 0.0
+                    left -= size
+        return turns
+
+    def _count(self, images: int, body_bytes: int) -> None:
+        self.inflight += images
+        self._bytes += body_bytes
         self._metrics.inflight_images.set(self.inflight)

@@ -3,8 +3,8 @@
 import http
 import logging
 import platform
+import sys
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -21,14 +21,17 @@ from service.bundle import Bundle, BundleError, find_bundles, load_bundle
 from service.calibration import best_batch_size, best_rate, engine_share, measure_decode_seconds, warm_up
 from service.classifier import Classifier
 from service.cores import allowed_cores, thread_budget
+from service.decode_pool import DecodePool, PixelBudget
 from service.engines import Build, Choice, candidates, choose_engine
 from service.errors import EngineFailure, MalformedRequest, ServiceError
 from service.golden import GoldenImages
 from service.metrics import Metrics
+from service.pass_log import PassLog
+from service.pass_times import PassTimes
 from service.preprocess import Prepare, preparation
 from service.replica import Replica
 from service.routes import router
-from service.scheduler import EngineRunner, Scheduler
+from service.scheduler import BatchPolicy, EngineRunner, Scheduler
 from service.settings import Settings
 from service.telemetry import Telemetry
 
@@ -53,17 +56,19 @@ def build_replica(settings: Settings, metrics: Metrics, find_engines: Candidates
         raise ValueError(f"MIXER_THREADS {settings.threads} exceeds the {cores:g} cores allowed")
     api_keys = ApiKeys(settings.api_keys_file)
     bundles = [_load(path) for path in find_bundles(settings.model_repository, settings.models)]
-    prepares = [preparation(bundle.manifest.preprocessing, settings.max_pixels) for bundle in bundles]
+    pixel_budget = PixelBudget(settings.max_inflight_pixels)
+    prepares = [preparation(bundle.manifest.preprocessing, settings.max_pixels, pixel_budget) for bundle in bundles]
     goldens = [GoldenImages(bundle, prepare) for bundle, prepare in zip(bundles, prepares, strict=True)]
 
     def choose(bundle: Bundle, golden: GoldenImages, threads: int, max_batch_size: int) -> Choice:
         engines = find_engines(bundle, threads, settings)
         return choose_engine(engines, golden.prove, bundle.manifest.image_size, max_batch_size)
 
+    decode_seconds = measure_decode_seconds(preparation(bundles[0].manifest.preprocessing, sys.maxsize))
     share = None
     if cores >= _FEWEST_TO_SPLIT and not settings.threads:
         alone = choose(bundles[0], goldens[0], 1, 1)
-        share = engine_share(alone.curve[1], measure_decode_seconds(prepares[0]))
+        share = engine_share(alone.curve[1], decode_seconds)
     budget = thread_budget(cores, settings.threads, share)
     log.info("thread budget", extra={"thread_budget": str(budget)})
     metrics.cores.set(budget.cores)
@@ -71,7 +76,8 @@ def build_replica(settings: Settings, metrics: Metrics, find_engines: Candidates
     metrics.decode_threads.set(budget.decode_threads)
     metrics.build_info.labels(__version__, onnxruntime.__version__, platform.python_version()).set(1)
     runner = EngineRunner()
-    decode_pool = ThreadPoolExecutor(budget.decode_threads, thread_name_prefix="decode")
+    decode_pool = DecodePool(budget.decode_threads, decode_seconds)
+    pass_log = PassLog()
 
     def serve(bundle: Bundle, prepare: Prepare, golden: GoldenImages) -> Classifier:
         manifest = bundle.manifest
@@ -82,9 +88,14 @@ def build_replica(settings: Settings, metrics: Metrics, find_engines: Candidates
             manifest.name,
             choice.engine,
             runner,
-            max_batch_size=max_batch_size,
-            longest_pass=max(_SHORTEST_HANG, 20 * max(choice.curve.values())),
+            policy=BatchPolicy(
+                max_batch_size,
+                max_queue_delay=settings.max_queue_delay_ms / 1000,
+                longest_pass=max(_SHORTEST_HANG, 20 * max(choice.curve.values())),
+            ),
+            pass_times=PassTimes(choice.curve),
             metrics=metrics,
+            pass_log=pass_log,
         )
         metrics.add_model(
             manifest.name,
@@ -120,13 +131,18 @@ def build_replica(settings: Settings, metrics: Metrics, find_engines: Candidates
             metrics=metrics,
         )
 
+    classifiers = [serve(*parts) for parts in zip(bundles, prepares, goldens, strict=True)]
+    schedulers = [classifier.scheduler for classifier in classifiers]
     return Replica(
         settings=settings,
         metrics=metrics,
         api_keys=api_keys,
-        admission=Admission(settings.max_inflight_images, settings.deadline_ms / 1000, metrics),
+        admission=Admission(
+            settings.max_inflight_images, settings.max_inflight_bytes, schedulers, decode_pool, metrics
+        ),
         runner=runner,
-        classifiers=[serve(*parts) for parts in zip(bundles, prepares, goldens, strict=True)],
+        classifiers=classifiers,
+        pass_log=pass_log,
     )
 
 

@@ -1,19 +1,19 @@
 """The life of one image: decode -> preprocess -> queue and pass -> predictions."""
 
-import asyncio
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from service.bundle import Bundle
 from service.calibration import best_rate
 from service.decode import ImageInfo
+from service.decode_pool import DecodePool
 from service.engines import Choice
 from service.golden import GoldenImages
 from service.metrics import Metrics
 from service.postprocess import Prediction, top_k
-from service.preprocess import Pixels, Prepare
+from service.preprocess import Prepare
 from service.scheduler import Scheduler
+from service.ticket import Ticket
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Classifier:
         *,
         prepare: Prepare,
         golden: GoldenImages,
-        decode_pool: ThreadPoolExecutor,
+        decode_pool: DecodePool,
         scheduler: Scheduler,
         choice: Choice,
         metrics: Metrics,
@@ -49,12 +49,11 @@ class Classifier:
         self._labels = bundle.labels
         self._metrics = metrics
 
-    async def classify(self, data: bytes, k: int) -> Classification:
+    async def classify(self, data: bytes, k: int, ticket: Ticket) -> Classification:
         """Encoded image -> its k best predictions. Raises the ServiceErrors of `decode` and `Scheduler.submit`."""
         arrived = time.perf_counter()
-        loop = asyncio.get_running_loop()
-        pixels, image, decode_seconds = await loop.run_in_executor(self._decode_pool, self._timed_prepare, data)
-        answer = await self.scheduler.submit(pixels)
+        (pixels, image), decode_seconds = await self._decode_pool.run(self._prepare, data)
+        answer = await self.scheduler.submit(pixels, ticket)
         answered = time.perf_counter()
         predictions = top_k(answer.logits, self._labels, k)
         stages = {
@@ -67,13 +66,10 @@ class Classifier:
             self._metrics.stage_duration.labels(stage).observe(seconds)
         return Classification(predictions, image, stages)
 
-    def _timed_prepare(self, data: bytes) -> tuple[Pixels, ImageInfo, float]:
-        """In a decode thread: pixels, what the client is told of the image, and the seconds it took."""
-        started = time.perf_counter()
-        pixels, image = self._prepare(data)
-        return pixels, image, time.perf_counter() - started
+    async def check_golden(self, deadline: float) -> None:
+        """Send one golden image through the queue until loop time `deadline`.
 
-    async def check_golden(self) -> None:
-        """Send one golden image through the queue; raises GoldenMismatch, EngineFailure or NotReady."""
-        answer = await self.scheduler.submit(self.golden.pixels[0])
+        Raises GoldenMismatch, EngineFailure, DeadlineExceeded or NotReady.
+        """
+        answer = await self.scheduler.submit(self.golden.pixels[0], Ticket(deadline))
         self.golden.check(answer.logits[None])

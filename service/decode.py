@@ -2,6 +2,7 @@
 
 import io
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from PIL import ExifTags, Image
@@ -47,10 +48,13 @@ class ImageInfo:
     orientation_applied: bool
 
 
-def decode(data: bytes, max_pixels: int) -> tuple[Image.Image, ImageInfo]:
+def decode(
+    data: bytes, max_pixels: int, on_header: Callable[[int], object] = lambda pixels: None
+) -> tuple[Image.Image, ImageInfo]:
     """Decode the first frame to upright RGB: EXIF orientation applied, transparency flattened on white.
 
-    16-bit gray is scaled to 8 bits; palette, gray and CMYK are converted; ICC profiles are ignored.
+    16-bit gray is scaled to 8 bits; palette, gray and CMYK are converted; ICC profiles are ignored. `on_header` is
+    called with the number of pixels before any is decoded.
 
     Raises:
         MalformedRequest: `data` is empty.
@@ -67,6 +71,7 @@ def decode(data: bytes, max_pixels: int) -> tuple[Image.Image, ImageInfo]:
                 raise ImageTooLarge(
                     f"the image has {image.width}x{image.height} pixels; at most {max_pixels} are accepted"
                 )
+            on_header(image.width * image.height)
             announced = _orientation(image)
             image.load()
             orientation = _orientation(image)  # a PNG's may follow its pixels; a TIFF is turned by Pillow on load

@@ -4,6 +4,7 @@
     |-- MalformedRequest      400  the request cannot be understood
     |-- Unauthorized          401  API key missing or unknown
     |-- UnknownModel          404  no such model or version is loaded
+    |-- UnknownRoute          404  a route that is not enabled
     |-- PayloadTooLarge       413  body over the limit
     |   `-- ImageTooLarge     413  pixels over the limit, read from the header before decoding
     |-- UnsupportedImage      415  not an accepted image format
@@ -56,6 +57,12 @@ class UnknownModel(ServiceError):
     """No such model or version is loaded."""
 
     status, code = 404, "unknown_model"
+
+
+class UnknownRoute(ServiceError):
+    """No such route, or none that is enabled."""
+
+    status, code = 404, "not_found"
 
 
 class PayloadTooLarge(ServiceError):

@@ -22,7 +22,7 @@ _BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 OUTCOMES = ("ok", "invalid", "rejected", "expired", "cancelled", "error")
 STAGES = ("receive", "decode", "queue", "infer", "post")
-PASS_REASONS = ("idle", "full", "drain")
+PASS_REASONS = ("idle", "full", "delay", "deadline", "drain")
 
 
 class Rate:
@@ -68,6 +68,7 @@ class Metrics:
 
         self.requests = counter("requests_total", "HTTP requests answered.", "route", "code")
         self.images = counter("images_total", "Images by how they ended; each ends exactly once.", "model", "outcome")
+        self.admitted_images = counter("admitted_images_total", "Images let in.", "model")
         self.request_duration = histogram(
             "request_duration_seconds", "Time from request head to last byte handed over.", _SECONDS, "route"
         )
@@ -108,6 +109,7 @@ class Metrics:
         """
         for outcome in OUTCOMES:
             self.images.labels(model, outcome)
+        self.admitted_images.labels(model)
         for reason in PASS_REASONS:
             self.passes.labels(model, reason)
         for stage in STAGES:

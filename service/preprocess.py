@@ -1,6 +1,7 @@
 """RGB image -> pixels: the uint8 array that the engine takes."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +9,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from service.decode import ImageInfo, decode
+from service.decode_pool import PixelBudget
 from service.manifest import Preprocessing
 
 Pixels = npt.NDArray[np.uint8]  # [H, W, 3] RGB, one image
@@ -46,12 +48,17 @@ class Preprocessor:
 Prepare = Callable[[bytes], tuple[Pixels, ImageInfo]]
 
 
-def preparation(preprocessing: Preprocessing, max_pixels: int) -> Prepare:
-    """Encoded bytes -> pixels, and what the client is told of the image. Raises the ServiceErrors of `decode`."""
+def preparation(preprocessing: Preprocessing, max_pixels: int, budget: PixelBudget | None = None) -> Prepare:
+    """Encoded bytes -> pixels, and what the client is told of the image. Raises the ServiceErrors of `decode`.
+
+    The decoded image counts against `budget` while it is in memory.
+    """
     preprocess = Preprocessor(preprocessing)
+    budget = budget or PixelBudget(max_pixels)
 
     def prepare(data: bytes) -> tuple[Pixels, ImageInfo]:
-        rgb, image = decode(data, max_pixels)
-        return preprocess(rgb), image
+        with ExitStack() as held:
+            rgb, image = decode(data, max_pixels, lambda pixels: held.enter_context(budget.reserve(pixels)))
+            return preprocess(rgb), image
 
     return prepare

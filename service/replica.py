@@ -2,15 +2,15 @@
 
 import asyncio
 from collections.abc import Iterable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
-from service.admission import Admission, Place
+from service.admission import Admission
 from service.api_keys import ApiKeys
 from service.classifier import Classifier
 from service.errors import NotReady, ServiceError, UnknownModel
 from service.golden import GoldenMismatch
 from service.metrics import Metrics
+from service.pass_log import PassLog
 from service.scheduler import EngineRunner
 from service.settings import Settings
 
@@ -25,6 +25,7 @@ class Replica:
     admission: Admission
     runner: EngineRunner
     classifiers: list[Classifier]
+    pass_log: PassLog
     draining: bool = field(default=False, init=False)
 
     def start(self) -> None:
@@ -54,10 +55,6 @@ class Replica:
                 return classifier
         raise UnknownModel("no such model or version is loaded")
 
-    def admit(self, classifier: Classifier) -> AbstractContextManager[Place]:
-        """Take a place for one image of a classifier's model (see `Admission.admit`)."""
-        return self.admission.admit(classifier.manifest.name, classifier.images_per_second)
-
     def check_live(self) -> None:
         """Raise NotReady if a scheduler has stopped or its engine hangs: nothing but a restart helps."""
         if not self.draining and not all(classifier.scheduler.beats for classifier in self.classifiers):
@@ -82,7 +79,8 @@ class Replica:
 
     async def _prove(self, classifier: Classifier) -> None:
         try:
-            async with asyncio.timeout(self.settings.deadline_ms / 1000):
-                await classifier.check_golden()
+            at = asyncio.get_running_loop().time() + self.settings.deadline_ms / 1000
+            async with asyncio.timeout_at(at):
+                await classifier.check_golden(at)
         except (ServiceError, GoldenMismatch, TimeoutError):
             raise NotReady("the engine does not reproduce its golden images", reason="engine_failing") from None

@@ -8,7 +8,7 @@ from fastapi.responses import Response
 
 from service.classifier import Classification, Classifier
 from service.deadline import deadline, unless_client_leaves
-from service.errors import ServiceError
+from service.errors import ServiceError, UnknownRoute
 from service.intake import read_images
 from service.replica import Replica
 from service.schemas import (
@@ -22,6 +22,7 @@ from service.schemas import (
     ModelReference,
     PredictionBody,
 )
+from service.ticket import Priority, Ticket
 from service.timings import StageTimings
 
 router = APIRouter()
@@ -62,6 +63,7 @@ async def classify(
     model: Annotated[str | None, Query(description="model name; the default model if left out")] = None,
     version: Annotated[str | None, Query(description="model version; the loaded one if left out")] = None,
     x_deadline_ms: Annotated[float | None, Header(gt=0, le=600_000, description="time to answer, ms")] = None,
+    x_priority: Annotated[Priority, Header(description="bulk yields to interactive work")] = "interactive",
 ) -> Response:
     """Classify the image in the body, or each image of a multipart form."""
     replica: Replica = request.app.state.replica
@@ -71,32 +73,55 @@ async def classify(
     now, default = asyncio.get_running_loop().time(), replica.settings.deadline_ms / 1000
     at = now + (x_deadline_ms / 1000 if x_deadline_ms else default)
 
-    with replica.admit(classifier) as place:
-        # A stalled upload holds its place, and up a shutdown, no longer than the default, whatever its client asks for.
-        with timings.stage("receive"):
-            async with deadline(min(at, now + default)):
-                images = await read_images(request, replica.settings.max_body_bytes)
-        async with deadline(at):
-            if len(images) == 1:
-                one = await unless_client_leaves(request.receive, classifier.classify(images[0], top_k))
-                return _answer_one(classifier, one, timings)
-            place.hand_over()
-    many = await unless_client_leaves(request.receive, _classify_each(replica, classifier, images, top_k, at))
-    return _answer_many(classifier, many, timings)
+    results: list[Classification | ServiceError] = []
+    try:
+        with replica.admission.admit(classifier.scheduler, Ticket(at, x_priority), _announced_bytes(request)) as ticket:
+            # A stalled upload holds its place, and up a shutdown, no longer than the default, whatever its client asks.
+            with timings.stage("receive"):
+                async with deadline(min(at, now + default)):
+                    images = await read_images(request, replica.settings.max_body_bytes)
+            work = _classify_each(replica, classifier, images, top_k, ticket)
+            results = await unless_client_leaves(request.receive, work)
+            if isinstance(results[0], ServiceError):
+                raise results[0]  # the ticket from the door was the first image's, and ends as that did
+    except ServiceError:
+        if len(results) < 2:
+            raise
+    if len(results) > 1:
+        return _answer_many(classifier, results, timings)
+    (one,) = results
+    assert isinstance(one, Classification)
+    return _answer_one(classifier, one, timings)
 
 
 async def _classify_each(
-    replica: Replica, classifier: Classifier, images: list[bytes], k: int, at: float
+    replica: Replica, classifier: Classifier, images: list[bytes], k: int, ticket: Ticket
 ) -> list[Classification | ServiceError]:
-    async def admitted(image: bytes) -> Classification | ServiceError:
+    """The first image is let in already, by `ticket`; every other one is on its own."""
+
+    async def inside(image: bytes, ticket: Ticket) -> Classification | ServiceError:
         try:
-            with replica.admit(classifier):
-                async with deadline(at):
-                    return await classifier.classify(image, k)
+            async with deadline(ticket.deadline):
+                return await classifier.classify(image, k, ticket)
         except ServiceError as error:
             return error
 
-    return await asyncio.gather(*map(admitted, images))
+    async def another(image: bytes) -> Classification | ServiceError:
+        try:
+            with replica.admission.admit(classifier.scheduler, Ticket(ticket.deadline, ticket.priority)) as own:
+                async with deadline(own.deadline):
+                    return await classifier.classify(image, k, own)
+        except ServiceError as error:
+            return error
+
+    return await asyncio.gather(inside(images[0], ticket), *map(another, images[1:]))
+
+
+def _announced_bytes(request: Request) -> int:
+    """What the body may need: its announced length, or all that is allowed where there is none."""
+    limit: int = request.app.state.replica.settings.max_body_bytes
+    announced = request.headers.get("content-length", "")
+    return min(int(announced), limit) if announced.isdecimal() else limit
 
 
 def _model(classifier: Classifier) -> ModelReference:
@@ -140,3 +165,13 @@ async def ready(request: Request) -> HealthResponse:
     """Whether to send traffic: inference is proven on golden images and no shutdown has begun."""
     await request.app.state.replica.check_ready()
     return HealthResponse(status="ready")
+
+
+@router.get("/debug/passes", include_in_schema=False)
+async def passes(request: Request) -> list[dict[str, object]]:
+    """The last 256 passes, newest first; there only where MIXER_DEBUG asks for it."""
+    replica: Replica = request.app.state.replica
+    if not replica.settings.debug:
+        raise UnknownRoute("Not Found")
+    replica.api_keys.check(request.headers)
+    return replica.pass_log.newest_first()

@@ -3,36 +3,21 @@
 import asyncio
 import logging
 import time
-from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
 from service.engine import Engine, LogitBatch, PixelBatch
-from service.errors import EngineFailure, NotReady
+from service.errors import DeadlineExceeded, EngineFailure, NotReady, ServiceError
 from service.metrics import Metrics
-from service.postprocess import Logits
+from service.order import serving_order
+from service.pass_log import PassLog, PassRecord
+from service.pass_times import PassTimes
 from service.preprocess import Pixels
+from service.ticket import Answer, Ticket
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """One image's logits and when its pass began and ended (time.perf_counter seconds)."""
-
-    logits: Logits
-    pass_started: float
-    pass_ended: float
-
-
-@dataclass(slots=True)
-class Ticket:
-    """One queued image. Its future is the only record of who waits; cancelled, it is dropped at the freeze."""
-
-    pixels: Pixels
-    answer: asyncio.Future[Answer]
 
 
 class EngineRunner:
@@ -41,6 +26,7 @@ class EngineRunner:
     def __init__(self) -> None:
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
         self.free = asyncio.Lock()  # first come, first served among the models
+        self.busy_until = 0.0  # loop time at which the pass in flight is predicted to end
 
     async def run(self, engine: Engine, pixels: PixelBatch) -> LogitBatch:
         """One pass, off the event loop."""
@@ -51,9 +37,18 @@ class EngineRunner:
         self._executor.shutdown(wait=False, cancel_futures=True)
 
 
+@dataclass(frozen=True, slots=True)
+class BatchPolicy:
+    """How batches form."""
+
+    max_batch_size: int
+    max_queue_delay: float = 0.0  # seconds that an idle engine waits for a batch to fill, less if a deadline is near
+    longest_pass: float = 10.0  # seconds; a pass that takes longer has hung
+
+
 class Scheduler:
-    """Batches one model's tickets. Work-conserving and late-binding: no timer, and no batch is frozen before the
-    engine is free to run it.
+    """Batches one model's tickets. Work-conserving and late-binding: no timer unless the policy asks for one, and no
+    batch is frozen before the engine is free to run it.
     """
 
     def __init__(
@@ -62,25 +57,29 @@ class Scheduler:
         engine: Engine,
         runner: EngineRunner,
         *,
-        max_batch_size: int,
-        longest_pass: float,
+        policy: BatchPolicy,
+        pass_times: PassTimes,
         metrics: Metrics,
+        pass_log: PassLog,
     ) -> None:
-        """A pass that takes longer than `longest_pass` seconds has hung."""
-        self._model = model
+        self.model = model
+        self.max_batch_size = policy.max_batch_size
+        self.pass_times = pass_times
         self._engine = engine
         self._runner = runner
-        self.max_batch_size = max_batch_size
+        self._policy = policy
         self._metrics = metrics
-        self._tickets: deque[Ticket] = deque()
-        self._arrived = asyncio.Event()
-        self._closing = False
+        self._pass_log = pass_log
+        self._tickets: list[Ticket] = []
         self._running: list[Ticket] = []
+        self._dropped = 0
+        self._arrived = asyncio.Event()
+        self._full = asyncio.Event()
+        self._closing = False
+        self._hung = False
         self._task: asyncio.Task[None] | None = None
         # False once a pass has failed even for a single image, until the next one succeeds.
         self.engine_works = True
-        self._pass_started: float | None = None
-        self._longest_pass = longest_pass
 
     @property
     def alive(self) -> bool:
@@ -90,32 +89,49 @@ class Scheduler:
     @property
     def beats(self) -> bool:
         """Whether tickets are taken and the engine thread comes back from its passes."""
-        hung = self._pass_started is not None and time.perf_counter() - self._pass_started > self._longest_pass
-        return self.alive and not hung
+        return self.alive and not self._hung
+
+    def now(self) -> float:
+        """The event loop's time, which deadlines are in."""
+        return asyncio.get_running_loop().time()
+
+    def engine_free_at(self, now: float) -> float:
+        """When the pass in flight, whosever it is, is predicted to end; `now` if there is none or it should have."""
+        return max(now, self._runner.busy_until)
+
+    def is_running(self, ticket: Ticket) -> bool:
+        """Whether a pass has taken the ticket."""
+        return ticket in self._running
 
     def start(self) -> None:
         """Begin serving tickets."""
-        self._task = asyncio.create_task(self._serve(), name=f"scheduler-{self._model}")
+        self._task = asyncio.create_task(self._serve(), name=f"scheduler-{self.model}")
         self._task.add_done_callback(self._stopped)
 
-    async def submit(self, pixels: Pixels) -> Answer:
+    async def submit(self, pixels: Pixels, ticket: Ticket) -> Answer:
         """Queue one image, uint8 [H, W, 3], and wait for its logits.
 
-        Cancelling the caller withdraws the ticket. Raises EngineFailure if the engine fails on this image alone,
-        NotReady if the scheduler is closed or dead.
+        Cancelling the caller withdraws the ticket. Raises EngineFailure if the engine fails on this image alone or
+        hangs, DeadlineExceeded if the ticket's deadline can no longer be met, NotReady if the scheduler is closed,
+        dead, or its engine hangs.
         """
-        if self._closing or not self.alive:
+        if self._closing or not self.beats:
             raise NotReady("the service is shutting down" if self._closing else "the scheduler has stopped")
-        ticket = Ticket(pixels, asyncio.get_running_loop().create_future())
+        ticket.pixels, ticket.queued_at = pixels, self.now()
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        ticket.answer = answer
         self._tickets.append(ticket)
-        self._metrics.queue_depth.labels(self._model).set(len(self._tickets))
+        self._show_queue()
         self._arrived.set()
-        return await ticket.answer
+        if len(self._tickets) >= self.max_batch_size:
+            self._full.set()
+        return await answer
 
     async def close(self) -> None:
         """Refuse new tickets, answer the waiting ones, stop."""
         self._closing = True
         self._arrived.set()
+        self._full.set()
         if self._task:
             await asyncio.gather(self._task, return_exceptions=True)
 
@@ -125,66 +141,134 @@ class Scheduler:
             if not self._tickets:
                 await self._arrived.wait()
                 continue
+            delayed = await self._let_batch_fill()
             async with self._runner.free:
                 batch = self._freeze()
                 if batch:
                     self._running = batch
-                    await self._pass(batch)
+                    await self._pass(batch, self._reason(batch, delayed))
                     self._running = []
 
+    async def _let_batch_fill(self) -> str | None:
+        """Wait for a full batch where an operator wants that; returns what cut the wait short, if anything did."""
+        if not self._policy.max_queue_delay or self._closing or len(self._tickets) >= self.max_batch_size:
+            return None
+        due = min(t.deadline for t in self._tickets) - self.pass_times.seconds(self.max_batch_size)
+        filled = min(t.queued_at for t in self._tickets) + self._policy.max_queue_delay
+        self._full.clear()
+        try:
+            async with asyncio.timeout_at(min(due, filled)):
+                await self._full.wait()
+        except TimeoutError:
+            return "deadline" if due < filled else "delay"
+        return None
+
+    def _reason(self, batch: list[Ticket], delayed: str | None) -> str:
+        if len(batch) == self.max_batch_size:
+            return "full"
+        return "drain" if self._closing else delayed or "idle"
+
     def _freeze(self) -> list[Ticket]:
-        """The next batch: the longest-waiting tickets whose clients still wait."""
-        batch: list[Ticket] = []
-        while self._tickets and len(batch) < self.max_batch_size:
-            ticket = self._tickets.popleft()
-            if not ticket.answer.done():
-                batch.append(ticket)
-        self._metrics.queue_depth.labels(self._model).set(len(self._tickets))
+        """The next batch, of tickets whose clients still wait and whose deadlines can still be met."""
+        now = self.now()
+        soonest = now + self.pass_times.seconds(1)
+        waiting = []
+        for ticket in self._tickets:
+            if ticket.deadline < soonest:
+                _settle(ticket, DeadlineExceeded("the deadline would pass before the answer is ready"))
+            if not ticket.settled:
+                waiting.append(ticket)
+        self._dropped = len(self._tickets) - len(waiting)
+        order = serving_order(waiting, now, self.max_batch_size, self.pass_times.seconds)
+        batch, self._tickets = order[: self.max_batch_size], order[self.max_batch_size :]
+        self._show_queue()
         return batch
 
-    async def _pass(self, batch: list[Ticket], retry: bool = False) -> None:
+    async def _pass(self, batch: list[Ticket], reason: str, retry: bool = False) -> None:
         """Run one pass and answer its tickets; if it fails, run each image alone, so that only the culprit fails."""
-        started = self._pass_started = time.perf_counter()
+        at, started = self.now(), time.perf_counter()
+        predicted = self.pass_times.seconds(len(batch))
+        self._runner.busy_until = at + predicted
+        failed = True
         try:
-            logits = await self._runner.run(self._engine, np.stack([ticket.pixels for ticket in batch]))
+            logits = await self._run(batch)
             if logits.shape[0] != len(batch) or not np.isfinite(logits).all():
                 raise RuntimeError(f"the engine answered {logits.shape} for {len(batch)} images, or not with numbers")
+            failed = False
         except Exception:
-            log.exception("a pass of %d images of %s failed", len(batch), self._model)
-            if retry:
-                self.engine_works = False
-                self._settle(batch[0], EngineFailure("the engine failed on this image"))
-                return
-            for ticket in batch:
-                await self._pass([ticket], retry=True)
+            log.exception("a pass of %d images of %s failed", len(batch), self.model)
+        seconds = self.now() - at
+        record = self._record(batch, reason, at, predicted, seconds, failed)
+        self._pass_log.add(record)
+        if failed:
+            await self._retry(batch, retry)
             return
-        finally:
-            self._pass_started = None
-        ended = time.perf_counter()
         self.engine_works = True
-        self._count_pass(len(batch), ended - started)
+        self.pass_times.learn(len(batch), seconds)
+        self._metrics.passes.labels(self.model, reason).inc()
+        self._metrics.batch_size.labels(self.model).observe(len(batch))
+        self._metrics.engine_core_seconds.labels(self.model).inc(seconds * self._engine.threads)
+        ended = time.perf_counter()
         for ticket, row in zip(batch, logits, strict=True):
-            self._settle(ticket, Answer(row, started, ended))
+            _settle(ticket, Answer(row, started, ended))
 
-    def _count_pass(self, size: int, seconds: float) -> None:
-        reason = "full" if size == self.max_batch_size else "drain" if self._closing else "idle"
-        self._metrics.passes.labels(self._model, reason).inc()
-        self._metrics.batch_size.labels(self._model).observe(size)
-        self._metrics.engine_core_seconds.labels(self._model).inc(seconds * self._engine.threads)
+    async def _run(self, batch: list[Ticket]) -> LogitBatch:
+        """One pass. If it hangs, nobody is left waiting for it: its tickets and those behind them fail at once."""
+        running = asyncio.ensure_future(self._runner.run(self._engine, np.stack([ticket.pixels for ticket in batch])))
+        try:
+            done, _ = await asyncio.wait({running}, timeout=self._policy.longest_pass)
+            if not done:
+                self._hung = True
+                log.error("a pass of %d images of %s hangs", len(batch), self.model)
+                for ticket in (*batch, *self._tickets):
+                    _settle(ticket, EngineFailure("the engine does not come back from a pass"))
+                await asyncio.wait({running})
+                raise RuntimeError(f"the pass came back after more than {self._policy.longest_pass:g} s")
+            return running.result()
+        finally:
+            self._hung = False
 
-    @staticmethod
-    def _settle(ticket: Ticket, result: Answer | Exception) -> None:
-        if ticket.answer.done():  # its client left during the pass
-            return
-        if isinstance(result, Exception):
-            ticket.answer.set_exception(result)
+    async def _retry(self, batch: list[Ticket], retry: bool) -> None:
+        waiting = [ticket for ticket in batch if not ticket.settled]
+        if retry or not waiting:
+            self.engine_works = False
+            _settle(batch[0], EngineFailure("the engine failed on this image"))
         else:
-            ticket.answer.set_result(result)
+            for ticket in waiting:
+                await self._pass([ticket], "idle", retry=True)
+
+    def _record(
+        self, batch: list[Ticket], reason: str, at: float, predicted: float, seconds: float, failed: bool
+    ) -> PassRecord:
+        return PassRecord(
+            at=at,
+            model=self.model,
+            size=len(batch),
+            reason=reason,
+            left_waiting=len(self._tickets),
+            dropped=self._dropped,
+            waited_ms=round((at - min(ticket.queued_at for ticket in batch)) * 1000, 3),
+            predicted_ms=round(predicted * 1000, 3),
+            actual_ms=round(seconds * 1000, 3),
+            failed=failed,
+        )
+
+    def _show_queue(self) -> None:
+        self._metrics.queue_depth.labels(self.model).set(len(self._tickets))
 
     def _stopped(self, task: asyncio.Task[None]) -> None:
         """However the loop ended, nobody is left waiting."""
         if not task.cancelled() and (error := task.exception()):
-            log.error("the scheduler of %s died", self._model, exc_info=error)
+            log.error("the scheduler of %s died", self.model, exc_info=error)
         for ticket in (*self._running, *self._tickets):
-            self._settle(ticket, NotReady("the scheduler has stopped"))
+            _settle(ticket, NotReady("the scheduler has stopped"))
         self._tickets.clear()
+
+
+def _settle(ticket: Ticket, result: Answer | ServiceError) -> None:
+    if ticket.answer is None or ticket.settled:  # its client left
+        return
+    if isinstance(result, ServiceError):
+        ticket.answer.set_exception(result)
+    else:
+        ticket.answer.set_result(result)

@@ -42,8 +42,17 @@ class Settings(BaseSettings):
     max_batch_size: int = Field(
         default=0, ge=0, le=1024, description="most images in one pass; 0: chosen from the measured passes, at most 16"
     )
+    max_queue_delay_ms: float = Field(
+        default=0, ge=0, le=10_000, description="time that an idle engine waits for a batch to fill"
+    )
     max_inflight_images: int = Field(
         default=256, ge=1, description="images accepted and not yet answered; beyond it clients get 429 at once"
+    )
+    max_inflight_bytes: int = Field(
+        default=256 * 2**20, ge=1, description="request bodies inside at once; beyond it clients get 429 at once"
+    )
+    max_inflight_pixels: int = Field(
+        default=100_000_000, ge=1, description="pixels decoded at once; beyond it decoding waits its turn"
     )
     deadline_ms: float = Field(
         default=5000, gt=0, le=600_000, description="time to answer unless the client's X-Deadline-Ms says otherwise"
@@ -56,6 +65,7 @@ class Settings(BaseSettings):
     drain_seconds: float = Field(
         default=5, ge=0, le=3600, description="time after SIGTERM to keep serving new work while not ready"
     )
+    debug: bool = Field(default=False, description="serve /debug/passes")
     log_format: Literal["json", "text"] = Field(default="json", description="form of the log lines")
     root_path: str = Field(default="", description="path prefix that a proxy strips")
 
@@ -76,5 +86,14 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"MIXER_MAX_INFLIGHT_IMAGES {self.max_inflight_images} is below "
                 f"MIXER_MAX_BATCH_SIZE {self.max_batch_size}: full batches could never form"
+            )
+        if self.max_inflight_bytes < self.max_body_bytes:
+            raise ValueError(
+                f"MIXER_MAX_INFLIGHT_BYTES {self.max_inflight_bytes} is below "
+                f"MIXER_MAX_BODY_BYTES {self.max_body_bytes}"
+            )
+        if self.max_inflight_pixels < self.max_pixels:
+            raise ValueError(
+                f"MIXER_MAX_INFLIGHT_PIXELS {self.max_inflight_pixels} is below MIXER_MAX_PIXELS {self.max_pixels}"
             )
         return self

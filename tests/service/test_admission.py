@@ -1,24 +1,63 @@
 import asyncio
+from contextlib import ExitStack
 
 import pytest
 
 from service.admission import Admission
-from service.errors import DeadlineExceeded, InvalidImage, Overloaded
-from service.metrics import Metrics
+from service.decode_pool import DecodePool, PixelBudget
+from service.errors import DeadlineExceeded, InvalidImage, NotReady, Overloaded
+from service.metrics import OUTCOMES, Metrics
+from service.pass_log import PassLog
+from service.pass_times import PassTimes
+from service.scheduler import BatchPolicy, EngineRunner, Scheduler
+from service.ticket import Ticket
+from tests.doubles import EchoEngine
+
+pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def metrics() -> Metrics:
-    return Metrics()
+class House:
+    """An admission in front of two idle models whose passes take 100 ms, whatever their size, up to 4 images."""
 
+    def __init__(self, max_images: int = 100, max_bytes: int = 1000, decode_seconds: float = 0.0) -> None:
+        self.metrics, runner = Metrics(), EngineRunner()
+        times = PassTimes({1: 0.1, 4: 0.1})
+        self.runner = runner
+        self.first, self.second = (
+            Scheduler(
+                name,
+                EchoEngine(),
+                runner,
+                policy=BatchPolicy(4),
+                pass_times=times,
+                metrics=self.metrics,
+                pass_log=PassLog(),
+            )
+            for name in ("first", "second")
+        )
+        pool = DecodePool(1, decode_seconds)
+        self.admission = Admission(max_images, max_bytes, [self.first, self.second], pool, self.metrics)
+        for scheduler in (self.first, self.second):
+            self.metrics.add_model(
+                scheduler.model, 1, {1: 0.1}, version="1", variant="v", precision="p", engine="e", sha256="0"
+            )
+            scheduler.start()
 
-@pytest.fixture
-def admission(metrics: Metrics, monkeypatch: pytest.MonkeyPatch) -> Admission:
-    counted: list[str] = []
-    monkeypatch.setattr(metrics, "count_image", lambda model, outcome: counted.append(outcome))
-    admission = Admission(2, 1000, metrics)
-    admission.counted = counted  # type: ignore[attr-defined]
-    return admission
+    def ticket(self, seconds: float = 1000) -> Ticket:
+        return Ticket(asyncio.get_running_loop().time() + seconds)
+
+    def busy(self, seconds: float) -> None:
+        self.runner.busy_until = asyncio.get_running_loop().time() + seconds
+
+    def outcomes(self, model: str = "first") -> dict[str, float]:
+        counts = {
+            outcome: self.metrics.registry.get_sample_value("mixer_images_total", {"model": model, "outcome": outcome})
+            for outcome in OUTCOMES
+        }
+        return {outcome: count for outcome, count in counts.items() if count}
+
+    def late(self, seconds: float) -> float:
+        return self.admission.seconds_late(self.first, self.ticket(seconds))
 
 
 @pytest.mark.parametrize(
@@ -30,40 +69,117 @@ def admission(metrics: Metrics, monkeypatch: pytest.MonkeyPatch) -> Admission:
         (ZeroDivisionError(), "error"),
     ],
 )
-def test_how_the_block_ends_is_how_the_image_ends(admission: Admission, error: BaseException, outcome: str) -> None:
-    with pytest.raises(type(error)), admission.admit("m", 10):
+async def test_how_the_block_ends_is_how_the_image_ends(error: BaseException, outcome: str) -> None:
+    house = House()
+    with pytest.raises(type(error)), house.admission.admit(house.first, house.ticket()):
         raise error
-    with admission.admit("m", 10):
+    with house.admission.admit(house.first, house.ticket()):
+        assert house.admission.inflight == 1
+    assert house.outcomes() == {outcome: 1, "ok": 1}
+    assert house.metrics.registry.get_sample_value("mixer_admitted_images_total", {"model": "first"}) == 2
+    assert house.admission.inflight == 0
+
+
+async def test_images_and_bytes_are_bounded() -> None:
+    house = House(max_images=2, max_bytes=1000)
+    with house.admission.admit(house.first, house.ticket(), 600):
+        with pytest.raises(Overloaded) as caught, house.admission.admit(house.first, house.ticket(), 500):
+            pass
+        assert (caught.value.reason, caught.value.retry_after) == ("inflight_bytes", 1)
+        with house.admission.admit(house.first, house.ticket(), 400):
+            assert house.metrics.registry.get_sample_value("mixer_inflight_images") == 2
+            with pytest.raises(Overloaded) as caught, house.admission.admit(house.second, house.ticket()):
+                pass
+            assert caught.value.reason == "inflight_images"
+    with house.admission.admit(house.first, house.ticket(), 1000):
         pass
-    assert admission.counted == [outcome, "ok"]  # type: ignore[attr-defined]
-    assert admission.inflight == 0
+    assert house.outcomes() == {"rejected": 1, "ok": 3}
+    assert house.outcomes("second") == {"rejected": 1}
 
 
-def test_over_the_limit_is_refused_with_the_time_to_retry(admission: Admission, metrics: Metrics) -> None:
-    with admission.admit("m", 10), admission.admit("m", 10):
-        assert metrics.registry.get_sample_value("mixer_inflight_images") == 2
-        with pytest.raises(Overloaded) as caught, admission.admit("m", images_per_second=0.5):
+async def test_whom_an_idle_engine_can_answer_is_let_in() -> None:
+    house = House()
+    assert house.late(0.11) < 0
+    assert house.late(0.09) == pytest.approx(0.01, abs=0.005)
+
+
+async def test_the_pass_in_flight_and_those_ahead_take_their_time() -> None:
+    house = House()
+    house.busy(0.05)
+    assert house.late(0.151) < 0 < house.late(0.149)
+    with ExitStack() as stack:
+        for _ in range(4):
+            stack.enter_context(house.admission.admit(house.first, house.ticket(10)))
+        assert house.late(9) < 0
+        assert house.late(0.151) < 0  # those with later deadlines let it go first
+        for _ in range(4):
+            stack.enter_context(house.admission.admit(house.first, house.ticket(0.16)))
+        assert house.late(9) < 0
+        assert house.late(0.2) > 0  # behind a full batch
+
+
+async def test_nobody_is_let_in_who_would_make_another_late() -> None:
+    house = House()
+    house.busy(0.05)
+    with ExitStack() as stack:
+        for _ in range(4):  # just fit into one pass
+            stack.enter_context(house.admission.admit(house.first, house.ticket(0.16)))
+        with pytest.raises(Overloaded) as caught, house.admission.admit(house.first, house.ticket(0.155)):
             pass
-        assert (caught.value.retry_after, caught.value.reason) == (4, "inflight_images")
-        with pytest.raises(Overloaded) as caught, admission.admit("m", images_per_second=1000):
-            pass
-        assert caught.value.retry_after == 1
-    with admission.admit("m", 10):
+        assert (caught.value.reason, caught.value.retry_after) == ("deadline", 1)
+        assert house.late(0.3) < 0  # behind them there is room
+
+
+async def test_the_time_to_retry_is_how_late_it_would_have_been() -> None:
+    house = House()
+    house.busy(7)
+    with pytest.raises(Overloaded) as caught, house.admission.admit(house.first, house.ticket(2)):
         pass
-    assert admission.counted == ["rejected", "rejected", "ok", "ok", "ok"]  # type: ignore[attr-defined]
+    assert caught.value.retry_after == 6
 
 
-def test_a_place_handed_over_is_free_again_and_not_counted(admission: Admission) -> None:
-    with admission.admit("m", 10) as place:
-        place.hand_over()
-    assert (admission.inflight, admission.counted) == (0, [])  # type: ignore[attr-defined]
+async def test_models_take_turns() -> None:
+    house = House()
+    with ExitStack() as stack:
+        for _ in range(8):  # two passes of the other model
+            stack.enter_context(house.admission.admit(house.second, house.ticket()))
+        assert house.late(0.21) < 0 < house.late(0.19)  # one of them comes before this model's first
 
 
-def test_no_more_are_let_in_than_a_slow_model_answers_in_half_the_deadline(metrics: Metrics) -> None:
-    metrics.add_model("m", 1, {1: 0.25}, version="1", variant="v", precision="p", engine="x", sha256="0")
-    admission = Admission(100, 2.0, metrics)
-    with admission.admit("m", 3.9), admission.admit("m", 3.9), admission.admit("m", 3.9):
-        with pytest.raises(Overloaded), admission.admit("m", 3.9):
-            pass
-        with admission.admit("m", 390):
-            pass
+async def test_decoding_takes_its_time_too() -> None:
+    house = House(decode_seconds=0.5)
+    assert house.late(0.61) < 0 < house.late(0.59)
+    with house.admission.admit(house.first, house.ticket()):
+        assert house.late(1.11) < 0 < house.late(1.09)
+
+
+async def test_a_dead_scheduler_takes_nobody() -> None:
+    house = House()
+    await house.first.close()
+    with pytest.raises(NotReady), house.admission.admit(house.first, house.ticket()):
+        pass
+    assert house.outcomes() == {"rejected": 1}
+
+
+async def test_pixels_are_bounded_by_waiting() -> None:
+    budget, order = PixelBudget(10), []
+
+    def hold(
+        pixels: int, entered: asyncio.Event, leave: "asyncio.Future[None]", loop: asyncio.AbstractEventLoop
+    ) -> None:
+        with budget.reserve(pixels):
+            order.append(pixels)
+            loop.call_soon_threadsafe(entered.set)
+            asyncio.run_coroutine_threadsafe(asyncio.wait_for(asyncio.shield(leave), 10), loop).result()
+
+    loop = asyncio.get_running_loop()
+    entered, leave = [asyncio.Event(), asyncio.Event()], [loop.create_future(), loop.create_future()]
+    threads = [asyncio.create_task(asyncio.to_thread(hold, 7, entered[0], leave[0], loop))]
+    await entered[0].wait()
+    threads.append(asyncio.create_task(asyncio.to_thread(hold, 4, entered[1], leave[1], loop)))
+    assert not entered[1].is_set()
+    leave[0].set_result(None)
+    await entered[1].wait()
+    leave[1].set_result(None)
+    await asyncio.gather(*threads)
+    assert order == [7, 4]

@@ -26,6 +26,7 @@ CONTRACT = {
     "mixer_images_per_second": {"model"},
     "mixer_images_per_second_per_core": {"model"},
     "mixer_predicted_capacity_images_per_second": {"model"},
+    "mixer_admitted_images": {"model"},
     "mixer_calibrated_pass_seconds": {"model", "batch_size"},
     "mixer_model_info": {"model", "version", "variant", "precision", "engine", "sha256"},
     "mixer_build_info": {"version", "onnxruntime", "python"},

@@ -4,12 +4,26 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from service.errors import EngineFailure, NotReady
+from service.errors import DeadlineExceeded, EngineFailure, NotReady
 from service.metrics import Metrics
-from service.scheduler import EngineRunner, Scheduler
+from service.pass_log import PassLog
+from service.pass_times import PassTimes
+from service.scheduler import BatchPolicy, EngineRunner, Scheduler
+from service.ticket import Priority, Ticket
 from tests.doubles import EchoEngine, FailingEngine, GatedEngine, level_pixels
 
 pytestmark = pytest.mark.anyio
+
+
+def make_scheduler(
+    model: str, engine: EchoEngine, runner: EngineRunner, policy: BatchPolicy, metrics: Metrics
+) -> Scheduler:
+    times = PassTimes({1: 0.001, policy.max_batch_size: 0.001 * policy.max_batch_size})
+    return Scheduler(model, engine, runner, policy=policy, pass_times=times, metrics=metrics, pass_log=PassLog())
+
+
+def ticket(seconds: float = 60, priority: Priority = "interactive") -> Ticket:
+    return Ticket(asyncio.get_running_loop().time() + seconds, priority)
 
 
 @asynccontextmanager
@@ -17,9 +31,7 @@ async def running(
     engine: EchoEngine, max_batch_size: int = 4, metrics: Metrics | None = None, longest_pass: float = 60
 ) -> AsyncIterator[Scheduler]:
     metrics = metrics or Metrics()
-    scheduler = Scheduler(
-        "echo", engine, EngineRunner(), max_batch_size=max_batch_size, longest_pass=longest_pass, metrics=metrics
-    )
+    scheduler = make_scheduler("echo", engine, EngineRunner(), BatchPolicy(max_batch_size, 0, longest_pass), metrics)
     scheduler.start()
     try:
         yield scheduler
@@ -33,7 +45,7 @@ def submit(scheduler: Scheduler, *levels: int) -> list[asyncio.Task[int]]:
     """Submit one image a level; each task's result is the level that came back."""
 
     async def one(level: int) -> int:
-        return int((await scheduler.submit(level_pixels(level))).logits.argmax())
+        return int((await scheduler.submit(level_pixels(level), ticket())).logits.argmax())
 
     return [asyncio.create_task(one(level)) for level in levels]
 
@@ -119,10 +131,10 @@ async def test_an_engine_that_fails_on_everything_is_noticed_and_so_is_its_recov
     async with running(engine) as scheduler:
         engine.broken = True
         with pytest.raises(EngineFailure):
-            await scheduler.submit(level_pixels(1))
+            await scheduler.submit(level_pixels(1), ticket())
         assert not scheduler.engine_works
         engine.broken = False
-        await scheduler.submit(level_pixels(1))
+        await scheduler.submit(level_pixels(1), ticket())
         assert scheduler.engine_works
 
 
@@ -133,7 +145,7 @@ async def test_a_wrong_number_of_rows_is_an_engine_failure() -> None:
 
     async with running(ShortEngine()) as scheduler:
         with pytest.raises(EngineFailure):
-            await scheduler.submit(level_pixels(1))
+            await scheduler.submit(level_pixels(1), ticket())
 
 
 async def test_closing_answers_what_waits_and_refuses_what_comes() -> None:
@@ -144,7 +156,7 @@ async def test_closing_answers_what_waits_and_refuses_what_comes() -> None:
         closing = asyncio.create_task(scheduler.close())
         await asyncio.sleep(0)
         with pytest.raises(NotReady):
-            await scheduler.submit(level_pixels(9))
+            await scheduler.submit(level_pixels(9), ticket())
         engine.gate.set()
         await closing
         assert [task.result() for task in tasks] == [1, 2, 3, 4, 5]
@@ -161,17 +173,16 @@ async def test_a_dead_scheduler_leaves_nobody_waiting(monkeypatch: pytest.Monkey
         monkeypatch.setattr(scheduler, "_freeze", broken)
         async with asyncio.timeout(10):
             with pytest.raises(NotReady):
-                await scheduler.submit(level_pixels(1))
+                await scheduler.submit(level_pixels(1), ticket())
             assert not scheduler.alive
             with pytest.raises(NotReady):
-                await scheduler.submit(level_pixels(1))
+                await scheduler.submit(level_pixels(1), ticket())
 
 
 async def test_two_models_take_turns_on_the_one_engine_thread() -> None:
     runner, engines = EngineRunner(), [GatedEngine(), GatedEngine()]
     schedulers = [
-        Scheduler(f"m{i}", engine, runner, max_batch_size=4, longest_pass=60, metrics=Metrics())
-        for i, engine in enumerate(engines)
+        make_scheduler(f"m{i}", engine, runner, BatchPolicy(4), Metrics()) for i, engine in enumerate(engines)
     ]
     for scheduler in schedulers:
         scheduler.start()
@@ -187,16 +198,36 @@ async def test_two_models_take_turns_on_the_one_engine_thread() -> None:
         await scheduler.close()
 
 
-async def test_a_hung_engine_does_not_beat() -> None:
+async def test_a_hung_pass_fails_its_tickets_and_those_behind_at_once() -> None:
     engine = GatedEngine()
-    async with running(engine, longest_pass=0) as scheduler:
+    async with running(engine, max_batch_size=1, longest_pass=0.05) as scheduler:
         assert scheduler.beats
-        tasks = submit(scheduler, 1)
-        await pass_begun(engine)
+        tasks = submit(scheduler, 1, 2)
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [type(result) for result in results] == [EngineFailure, EngineFailure]
         assert not scheduler.beats
+        with pytest.raises(NotReady):
+            await scheduler.submit(level_pixels(3), ticket())
         engine.gate.set()
-        await asyncio.gather(*tasks)
-        assert scheduler.beats
+        await queued(lambda: scheduler.beats)
+        await queued(lambda: not scheduler.engine_works)
+        assert await asyncio.gather(*submit(scheduler, 4)) == [4]
+        assert scheduler.engine_works
+
+
+async def test_a_ticket_whose_deadline_cannot_be_met_is_dropped_when_the_batch_freezes() -> None:
+    engine = GatedEngine()
+    async with running(engine) as scheduler:
+        first = submit(scheduler, 1)
+        await pass_begun(engine)
+        late = asyncio.create_task(scheduler.submit(level_pixels(2), ticket(seconds=0.0005)))
+        later = submit(scheduler, 3)
+        await asyncio.sleep(0)
+        engine.gate.set()
+        with pytest.raises(DeadlineExceeded):
+            await late
+        assert await asyncio.gather(*first, *later) == [1, 3]
+    assert engine.batch_sizes == [1, 1]
 
 
 async def test_an_engine_that_stumbles_once_is_asked_again() -> None:

@@ -1,0 +1,69 @@
+"""The threads that decode, how busy they are, and how many pixels they may hold at once."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TypeVar
+
+_T = TypeVar("_T")
+_WEIGHT = 0.1  # of the newest image in the running mean
+
+
+class DecodePool:
+    """Runs `prepare` off the event loop, first come, first served."""
+
+    def __init__(self, threads: int, seconds: float) -> None:
+        """`seconds` is what an image takes until the first ones have shown it."""
+        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+        self._threads = threads
+        self._mean_seconds = seconds
+        self.waiting = 0  # images in the pool, those being decoded included
+
+    async def run(self, work: Callable[[bytes], _T], data: bytes) -> tuple[_T, float]:
+        """`work(data)` in a thread, and the seconds it took there."""
+        self.waiting += 1
+        try:
+            result, seconds = await asyncio.get_running_loop().run_in_executor(self._executor, _timed, work, data)
+        finally:
+            self.waiting -= 1
+        self._mean_seconds += _WEIGHT * (seconds - self._mean_seconds)
+        return result, seconds
+
+    def seconds_for(self, images: int) -> float:
+        """Predicted time until one more image is decoded behind `images` others."""
+        return self._mean_seconds * (1 + images / self._threads)
+
+    def close(self) -> None:
+        """Let the threads end."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+
+def _timed(work: Callable[[bytes], _T], data: bytes) -> tuple[_T, float]:
+    started = time.perf_counter()
+    result = work(data)
+    return result, time.perf_counter() - started
+
+
+class PixelBudget:
+    """Decoded pixels in memory at once: whoever would exceed it waits for another thread to finish."""
+
+    def __init__(self, pixels: int) -> None:
+        """At least an image's `MAX_PIXELS`, so that every accepted image fits alone."""
+        self._free = pixels
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def reserve(self, pixels: int) -> Iterator[None]:
+        """Hold `pixels` for the block; called in decode threads, which may wait."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._free >= pixels)
+            self._free -= pixels
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += pixels
+                self._changed.notify_all()

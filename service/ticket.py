@@ -1,0 +1,37 @@
+"""One image inside the service, from the door to its one outcome."""
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from service.postprocess import Logits
+from service.preprocess import Pixels
+
+Priority = Literal["interactive", "bulk"]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One image's logits and when its pass began and ended (time.perf_counter seconds)."""
+
+    logits: Logits
+    pass_started: float
+    pass_ended: float
+
+
+@dataclass(eq=False, slots=True)
+class Ticket:
+    """An admitted image. Its future, once it is queued, is the only record of who waits for it."""
+
+    deadline: float  # loop time
+    priority: Priority = "interactive"
+    pixels: Pixels = field(default_factory=lambda: np.empty((0, 0, 3), np.uint8))
+    answer: asyncio.Future[Answer] | None = None
+    queued_at: float = 0.0  # loop time
+
+    @property
+    def settled(self) -> bool:
+        """Whether its outcome is known, or its client left."""
+        return self.answer is not None and self.answer.done()

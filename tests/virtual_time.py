@@ -1,0 +1,70 @@
+"""An event loop whose clock jumps to the next timer, and an engine and decoders that take exactly that time."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from service.decode_pool import DecodePool
+from service.engine import Engine, LogitBatch, PixelBatch
+from service.pass_times import PassTimes
+from service.scheduler import EngineRunner
+
+_T = TypeVar("_T")
+
+
+class VirtualTimeLoop(asyncio.SelectorEventLoop):
+    """Never waits: an hour of timers passes at once. Raises RuntimeError where nothing would ever happen again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._now = 0.0
+
+    def time(self) -> float:
+        return self._now
+
+    def _run_once(self) -> None:
+        if not self._ready:  # type: ignore[attr-defined]
+            if not self._scheduled:  # type: ignore[attr-defined]
+                raise RuntimeError("everybody waits, and nothing will ever happen")
+            self._now = max(self._now, self._scheduled[0]._when)  # type: ignore[attr-defined]
+        super()._run_once()  # type: ignore[misc]
+
+
+def run_virtually(main: Coroutine[Any, Any, _T]) -> _T:
+    """`asyncio.run` on a VirtualTimeLoop."""
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        return runner.run(main)
+
+
+class VirtualRunner(EngineRunner):
+    """A pass takes what `times` predicts, and remembers when it began and ended."""
+
+    def __init__(self, times: PassTimes) -> None:
+        super().__init__()
+        self._times = times
+        self.passes: list[tuple[float, float]] = []
+
+    async def run(self, engine: Engine, pixels: PixelBatch) -> LogitBatch:
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        await asyncio.sleep(self._times.seconds(len(pixels)))
+        self.passes.append((started, loop.time()))
+        return engine.run(pixels)
+
+
+class VirtualDecodePool(DecodePool):
+    """Every image takes the same time."""
+
+    def __init__(self, threads: int, seconds: float) -> None:
+        super().__init__(threads, seconds)
+        self._seconds = seconds
+        self._free = asyncio.Semaphore(threads)
+
+    async def run(self, work: Callable[[bytes], _T], data: bytes) -> tuple[_T, float]:
+        self.waiting += 1
+        try:
+            async with self._free:
+                await asyncio.sleep(self._seconds)
+                return work(data), self._seconds
+        finally:
+            self.waiting -= 1
