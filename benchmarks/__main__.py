@@ -11,6 +11,7 @@ from benchmarks.environment import describe_environment
 from benchmarks.load import measure_closed_loop
 from benchmarks.own_service import own_service
 from benchmarks.report import Result, Row, markdown, write_report
+from benchmarks.soak import measure_soak, read_images
 from service.cores import allowed_cores
 
 ROOT = Path(__file__).parent.parent
@@ -60,11 +61,19 @@ def _parser() -> argparse.ArgumentParser:
     load.add_argument("--metrics-url", help="the service's /metrics, for the server's own CPU time")
     load.add_argument("--connections", type=_integers, default=[1, 8, 32, 64])
     load.add_argument("--seconds", type=float, default=5, help="of one row, default: %(default)s")
-    load.add_argument(
-        "--images", type=Path, default=ROOT / "models" / "digits" / "1" / "golden", help="folder, default: %(default)s"
-    )
+    soak = commands.add_parser("soak", help="ten minutes near capacity, with bad images and clients that leave")
+    soak.set_defaults(measure=_soak, name="soak")
+    soak.add_argument("--seconds", type=float, default=600, help="default: %(default)s")
+    soak.add_argument("--load", type=float, default=0.9, help="of the closed-loop rate, default: %(default)s")
     gpu.add_command(commands)
-    for command in (engine, steps, load):
+    for command in (load, soak):
+        command.add_argument(
+            "--images",
+            type=Path,
+            default=ROOT / "models" / "digits" / "1" / "golden",
+            help="folder, default: %(default)s",
+        )
+    for command in (engine, steps, load, soak):
         command.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results", help="default: %(default)s")
     return parser
 
@@ -91,11 +100,16 @@ def _steps(options: argparse.Namespace) -> Result:
 
 
 def _load(options: argparse.Namespace) -> Result:
-    images = [path.read_bytes() for path in sorted(options.images.iterdir()) if path.suffix != ".npy"]
+    images = read_images(options.images)
     if options.url:
         return Result({"rows": _load_rows(options, options.url, options.metrics_url, images)})
     with own_service() as (url, metrics_url):
         return Result({"rows": _load_rows(options, url, metrics_url, images)})
+
+
+def _soak(options: argparse.Namespace) -> Result:
+    with own_service() as (url, metrics_url):
+        return asyncio.run(measure_soak(url, metrics_url, read_images(options.images), options.seconds, options.load))
 
 
 def _load_rows(options: argparse.Namespace, url: str, metrics_url: str | None, images: list[bytes]) -> list[Row]:

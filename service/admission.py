@@ -105,6 +105,14 @@ class Admission:
                 undecoded += 1
         deadlines = [other.deadline for other in ahead]
         turns = self._turns(scheduler, len(ahead))
+        if ticket.deadline >= max(deadlines):
+            # Last in line, as where all deadlines are equally far away: its completion is a sum, and under overload
+            # most of those who come are refused here.
+            full, rest = divmod(len(ahead) - 1, scheduler.max_batch_size)
+            seconds = scheduler.pass_times.seconds
+            at = free_at + sum(turns) + full * seconds(scheduler.max_batch_size) + seconds(rest + 1)
+            if at > ticket.deadline or (undecoded == 1 and at <= min(deadlines) and ready_at[-1] < free_at):
+                return at - ticket.deadline
         predict = partial(
             completion_times,
             engine_free_at=free_at,

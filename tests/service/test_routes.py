@@ -194,6 +194,76 @@ async def test_a_passed_deadline_is_504_and_its_ticket_is_dropped(tmp_path: Path
     assert outcomes(replica) == {"ok": 1, "expired": 1}
 
 
+async def test_what_cannot_be_answered_in_time_is_refused_before_its_body_is_read(tmp_path: Path) -> None:
+    engine = GatedEngine()
+    replica = replica_around(engine, tmp_path / "models", max_batch_size=1)
+    body_read = False
+
+    async def body() -> AsyncIterator[bytes]:
+        nonlocal body_read
+        body_read = True
+        yield level_png(3)
+
+    async with client_of(replica) as client:
+        first = asyncio.create_task(client.post("/v1/classify", content=level_png(1)))
+        assert await asyncio.to_thread(engine.entered.acquire, timeout=10)
+        replica.runner.busy_until = asyncio.get_running_loop().time() + 3
+        refused = await client.post("/v1/classify", content=body(), headers={"x-deadline-ms": "1000"})
+        assert (refused.status_code, refused.json()["error"]["reason"]) == (429, "deadline")
+        assert int(refused.headers["retry-after"]) in (2, 3)
+        engine.gate.set()
+        assert (await first).status_code == 200
+    assert outcomes(replica) == {"ok": 1, "rejected": 1}
+    assert not body_read
+
+
+async def test_bytes_inside_are_bounded_by_what_bodies_announce(tmp_path: Path) -> None:
+    engine = GatedEngine()
+    image = level_png(1)
+    replica = replica_around(
+        engine, tmp_path / "models", max_body_bytes=2 * len(image), max_inflight_bytes=2 * len(image)
+    )
+    async with client_of(replica) as client:
+        first = asyncio.create_task(client.post("/v1/classify", content=image))
+        assert await asyncio.to_thread(engine.entered.acquire, timeout=10)
+        refused = await client.post("/v1/classify", content=image + b"\0" * len(image))
+        assert (refused.status_code, refused.json()["error"]["reason"]) == (429, "inflight_bytes")
+        second = asyncio.create_task(client.post("/v1/classify", content=image))
+        engine.gate.set()
+        assert [response.status_code for response in await asyncio.gather(first, second)] == [200, 200]
+
+
+async def test_bulk_may_be_said(client: httpx.AsyncClient) -> None:
+    assert (await client.post("/v1/classify", content=level_png(1), headers={"x-priority": "bulk"})).status_code == 200
+    refused = await client.post("/v1/classify", content=level_png(1), headers={"x-priority": "urgent"})
+    assert refused.status_code == 400
+
+
+async def test_every_image_of_a_form_is_let_in_and_ends_on_its_own(tmp_path: Path) -> None:
+    replica = replica_around(FailingEngine(), tmp_path / "models")
+    async with client_of(replica) as client:
+        parts = [level_png(66), b"no image", level_png(7), level_png(8)]
+        form = [("image", (f"{number}.png", part)) for number, part in enumerate(parts)]
+        results = (await client.post("/v1/classify", files=form)).json()["results"]
+    assert [result.get("error", {}).get("code") for result in results] == ["internal", "unsupported_image", None, None]
+    assert [result["predictions"][0]["index"] for result in results[2:]] == [7, 8]
+    assert outcomes(replica) == {"ok": 2, "error": 1, "invalid": 1}
+    assert replica.metrics.registry.get_sample_value("mixer_admitted_images_total", {"model": "echo"}) == 4
+
+
+async def test_the_last_passes_can_be_looked_at_where_that_is_enabled(tmp_path: Path) -> None:
+    async with client_of(replica_around(EchoEngine(), tmp_path / "models")) as client:
+        hidden = await client.get("/debug/passes")
+        assert (hidden.status_code, hidden.json()["error"]["code"]) == (404, "not_found")
+    async with client_of(replica_around(EchoEngine(), tmp_path / "models", debug=True)) as client:
+        for level in (1, 2):
+            await client.post("/v1/classify", content=level_png(level))
+        newest, oldest = (await client.get("/debug/passes")).json()
+    assert newest["at"] > oldest["at"]
+    assert (newest["model"], newest["size"], newest["reason"], newest["failed"]) == ("echo", 1, "idle", False)
+    assert newest.keys() >= {"waited_ms", "predicted_ms", "actual_ms", "left_waiting", "dropped"}
+
+
 async def test_a_client_that_leaves_frees_its_place(tmp_path: Path) -> None:
     engine = GatedEngine()
     replica = replica_around(engine, tmp_path / "models")

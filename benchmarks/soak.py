@@ -1,0 +1,143 @@
+"""Ten minutes near capacity, with bad images and clients that leave: is everybody answered, and memory flat?"""
+
+import asyncio
+import io
+import random
+import statistics
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import aiohttp
+from prometheus_client.parser import text_string_to_metric_families
+
+from benchmarks.load import measure_closed_loop
+from benchmarks.report import Result, Row
+
+NOTES = """\
+Requests arrive by chance (Poisson) at a share of the rate that 32 connections reach in a closed loop just before. 1 % of
+them carry a damaged image, 1 % of the clients leave before their answer. Growth is the median memory of the last tenth
+of the time over that of the second tenth; "unsettled" is admitted images less those with an outcome, at the end."""
+
+_DAMAGED, _LEAVING = 0.01, 0.01  # shares of the requests
+_PATIENCE = 0.002  # seconds that a leaving client waits
+
+
+@dataclass
+class Soak:
+    """What was seen: answers by status, and the service's memory over time."""
+
+    statuses: Counter[str] = field(default_factory=Counter)
+    memory: list[tuple[float, float]] = field(default_factory=list)  # seconds since the start, bytes
+
+
+async def measure_soak(
+    url: str, metrics_url: str, images: list[bytes], seconds: float, load: float = 0.9, seed: int = 0
+) -> Result:
+    """Run it against a service; memory is sampled once a second."""
+    closed = await measure_closed_loop(url, metrics_url, images, connections=32, seconds=5)
+    rate = load * float(str(closed["img/s"]))
+    soak = Soak()
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+        before = await _scrape(session, metrics_url)
+        started = time.perf_counter()
+        watching = asyncio.create_task(_watch(session, metrics_url, soak, started))
+        await _send(session, url, images, soak, rate, seconds, random.Random(seed))
+        watching.cancel()
+        elapsed = time.perf_counter() - started
+        await asyncio.sleep(1)  # the last answers are counted after they are sent
+        after = await _scrape(session, metrics_url)
+    spent = {name: after[name] - before.get(name, 0.0) for name in after}
+    return Result({"rows": [_row(soak, spent, rate, elapsed)], "memory": _memory_rows(soak)}, NOTES)
+
+
+async def _send(
+    session: aiohttp.ClientSession,
+    url: str,
+    images: list[bytes],
+    soak: Soak,
+    rate: float,
+    seconds: float,
+    chance: random.Random,
+) -> None:
+    tasks: set[asyncio.Task[None]] = set()
+    at = started = time.perf_counter()
+    while at < started + seconds:
+        at += chance.expovariate(rate)
+        await asyncio.sleep(max(0.0, at - time.perf_counter()))
+        image = chance.choice(images)
+        kind = chance.random()
+        if kind < _DAMAGED:
+            image = image[: len(image) // 2]
+        patience = _PATIENCE if _DAMAGED <= kind < _DAMAGED + _LEAVING else None
+        task = asyncio.create_task(_request(session, url, image, patience, soak))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+    await asyncio.gather(*tasks)
+
+
+async def _request(session: aiohttp.ClientSession, url: str, image: bytes, patience: float | None, soak: Soak) -> None:
+    try:
+        timeout = aiohttp.ClientTimeout(total=patience or 60)
+        async with session.post(url, data=io.BytesIO(image), timeout=timeout) as response:
+            await response.read()
+        soak.statuses[str(response.status)] += 1
+    except TimeoutError:
+        soak.statuses["left" if patience else "timeout"] += 1
+    except aiohttp.ClientError as error:
+        soak.statuses[type(error).__name__] += 1
+
+
+async def _watch(session: aiohttp.ClientSession, metrics_url: str, soak: Soak, started: float) -> None:
+    while True:
+        samples = await _scrape(session, metrics_url)
+        soak.memory.append((time.perf_counter() - started, samples["process_resident_memory_bytes"]))
+        await asyncio.sleep(1)
+
+
+async def _scrape(session: aiohttp.ClientSession, metrics_url: str) -> dict[str, float]:
+    """Samples summed over their labels; of the images also by outcome."""
+    async with session.get(metrics_url) as response:
+        families = text_string_to_metric_families(await response.text())
+    sums: Counter[str] = Counter()
+    for family in families:
+        for sample in family.samples:
+            sums[sample.name] += sample.value  # type: ignore[assignment]
+            if sample.name == "mixer_images_total":
+                sums[sample.labels["outcome"]] += sample.value  # type: ignore[assignment]
+    return dict(sums)
+
+
+def _row(soak: Soak, spent: dict[str, float], rate: float, elapsed: float) -> Row:
+    outcomes = {
+        name: int(spent.get(name, 0)) for name in ("ok", "invalid", "rejected", "expired", "cancelled", "error")
+    }
+    admitted = int(spent["mixer_admitted_images_total"])
+    return {
+        "seconds": round(elapsed),
+        "offered img/s": round(rate, 1),
+        "answers": dict(soak.statuses),
+        "outcomes": outcomes,
+        "admitted": admitted,
+        "unsettled": admitted - sum(outcomes.values()) + outcomes["rejected"],
+        "memory growth %": round(100 * memory_growth(soak.memory), 1),
+        "img per CPU-second": round(outcomes["ok"] / spent["process_cpu_seconds_total"], 1),
+    }
+
+
+def memory_growth(memory: list[tuple[float, float]]) -> float:
+    """Median of the last tenth over that of the second tenth, less 1."""
+    tenth = max(1, len(memory) // 10)
+    early = statistics.median(size for _, size in memory[tenth : 2 * tenth] or memory[:1])
+    return statistics.median(size for _, size in memory[-tenth:]) / early - 1
+
+
+def _memory_rows(soak: Soak) -> list[Row]:
+    step = max(1, len(soak.memory) // 20)
+    return [{"second": round(at), "MiB": round(size / 2**20, 1)} for at, size in soak.memory[::step]]
+
+
+def read_images(folder: Path) -> list[bytes]:
+    """The encoded images of a folder, in the order of their names."""
+    return [path.read_bytes() for path in sorted(folder.iterdir()) if path.suffix != ".npy"]
