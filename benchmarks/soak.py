@@ -16,7 +16,7 @@ from benchmarks.load import measure_closed_loop
 from benchmarks.report import Result, Row
 
 NOTES = """\
-Requests arrive by chance (Poisson) at a share of the rate that 32 connections reach in a closed loop just before. 1 % of
+Requests arrive by chance (Poisson) at a share of what 32 connections reach in a closed loop just before. 1 % of
 them carry a damaged image, 1 % of the clients leave before their answer. Growth is the median memory of the last tenth
 of the time over that of the second tenth; "unsettled" is admitted images less those with an outcome, at the end."""
 

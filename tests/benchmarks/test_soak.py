@@ -21,6 +21,6 @@ async def test_a_short_soak_of_the_real_service_settles_every_image() -> None:
     assert isinstance(answers, dict)
     assert row["unsettled"] == 0
     assert outcomes["error"] == 0
-    assert answers["200"] == outcomes["ok"] > 0
+    assert 0 < answers["200"] <= outcomes["ok"] <= answers["200"] + answers.get("left", 0)
     assert answers.get("422", 0) == outcomes["invalid"]
     assert answers.keys() <= {"200", "422", "429", "left"}
