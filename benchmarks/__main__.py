@@ -6,7 +6,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from benchmarks import gpu
+from benchmarks import gpu, overhead
 from benchmarks.environment import describe_environment
 from benchmarks.load import measure_closed_loop
 from benchmarks.own_service import own_service
@@ -65,15 +65,19 @@ def _parser() -> argparse.ArgumentParser:
     soak.set_defaults(measure=_soak, name="soak")
     soak.add_argument("--seconds", type=float, default=600, help="default: %(default)s")
     soak.add_argument("--load", type=float, default=0.9, help="of the closed-loop rate, default: %(default)s")
+    own = commands.add_parser("overhead", help="the service around an engine that does nothing")
+    own.set_defaults(measure=_overhead, name="overhead")
+    own.add_argument("--connections", type=_integers, default=[1, 8, 32])
+    own.add_argument("--seconds", type=float, default=5, help="of one row, default: %(default)s")
     gpu.add_command(commands)
-    for command in (load, soak):
+    for command in (load, soak, own):
         command.add_argument(
             "--images",
             type=Path,
             default=ROOT / "models" / "digits" / "1" / "golden",
             help="folder, default: %(default)s",
         )
-    for command in (engine, steps, load, soak):
+    for command in (engine, steps, load, soak, own):
         command.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results", help="default: %(default)s")
     return parser
 
@@ -110,6 +114,10 @@ def _load(options: argparse.Namespace) -> Result:
 def _soak(options: argparse.Namespace) -> Result:
     with own_service() as (url, metrics_url):
         return asyncio.run(measure_soak(url, metrics_url, read_images(options.images), options.seconds, options.load))
+
+
+def _overhead(options: argparse.Namespace) -> Result:
+    return overhead.measure(read_images(options.images), options.connections, options.seconds)
 
 
 def _load_rows(options: argparse.Namespace, url: str, metrics_url: str | None, images: list[bytes]) -> list[Row]:

@@ -62,8 +62,14 @@ async def _run(
     return tally
 
 
+async def scrape(metrics_url: str) -> dict[str, float]:
+    """One scrape of /metrics (see `_scrape`)."""
+    async with aiohttp.ClientSession() as session:
+        return await _scrape(session, metrics_url)
+
+
 async def _scrape(session: aiohttp.ClientSession, metrics_url: str | None) -> dict[str, float]:
-    """Samples summed over their labels, by name."""
+    """Samples summed over their labels, by name; images also by outcome and stages' seconds by stage."""
     if metrics_url is None:
         return {}
     async with session.get(metrics_url) as response:
@@ -72,6 +78,10 @@ async def _scrape(session: aiohttp.ClientSession, metrics_url: str | None) -> di
     for family in families:
         for sample in family.samples:
             sums[sample.name] += sample.value  # type: ignore[assignment]
+            if sample.name == "mixer_images_total":
+                sums[sample.labels["outcome"]] += sample.value  # type: ignore[assignment]
+            if sample.name == "mixer_stage_duration_seconds_sum":
+                sums[sample.labels["stage"]] += sample.value  # type: ignore[assignment]
     return dict(sums)
 
 

@@ -15,13 +15,13 @@ ROOT = Path(__file__).parent.parent
 
 
 @contextmanager
-def own_service() -> Iterator[tuple[str, str]]:
-    """`python -m service` with its default settings on free ports; yields its classify and metrics URLs.
+def own_service(module: str = "service") -> Iterator[tuple[str, str]]:
+    """`python -m MODULE` with the default settings on free ports; yields its classify and metrics URLs.
 
     Raises RuntimeError with the service's log if it does not become ready within a minute.
     """
     port, metrics_port = _free_port(), _free_port()
-    command = [sys.executable, "-m", "service", "--host", "127.0.0.1", "--drain-seconds", "0"]
+    command = [sys.executable, "-m", module, "--host", "127.0.0.1", "--drain-seconds", "0"]
     ports = ["--port", str(port), "--metrics-port", str(metrics_port)]
     with tempfile.TemporaryFile("w+") as log, subprocess.Popen([*command, *ports], cwd=ROOT, stderr=log) as process:
         try:

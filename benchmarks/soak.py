@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import aiohttp
-from prometheus_client.parser import text_string_to_metric_families
 
-from benchmarks.load import measure_closed_loop
+from benchmarks.load import measure_closed_loop, scrape
 from benchmarks.report import Result, Row
 
 NOTES = """\
@@ -40,14 +39,14 @@ async def measure_soak(
     rate = load * float(str(closed["img/s"]))
     soak = Soak()
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
-        before = await _scrape(session, metrics_url)
+        before = await scrape(metrics_url)
         started = time.perf_counter()
-        watching = asyncio.create_task(_watch(session, metrics_url, soak, started))
+        watching = asyncio.create_task(_watch(metrics_url, soak, started))
         await _send(session, url, images, soak, rate, seconds, random.Random(seed))
         watching.cancel()
         elapsed = time.perf_counter() - started
         await asyncio.sleep(1)  # the last answers are counted after they are sent
-        after = await _scrape(session, metrics_url)
+        after = await scrape(metrics_url)
     spent = {name: after[name] - before.get(name, 0.0) for name in after}
     return Result({"rows": [_row(soak, spent, rate, elapsed)], "memory": _memory_rows(soak)}, NOTES)
 
@@ -89,24 +88,11 @@ async def _request(session: aiohttp.ClientSession, url: str, image: bytes, patie
         soak.statuses[type(error).__name__] += 1
 
 
-async def _watch(session: aiohttp.ClientSession, metrics_url: str, soak: Soak, started: float) -> None:
+async def _watch(metrics_url: str, soak: Soak, started: float) -> None:
     while True:
-        samples = await _scrape(session, metrics_url)
+        samples = await scrape(metrics_url)
         soak.memory.append((time.perf_counter() - started, samples["process_resident_memory_bytes"]))
         await asyncio.sleep(1)
-
-
-async def _scrape(session: aiohttp.ClientSession, metrics_url: str) -> dict[str, float]:
-    """Samples summed over their labels; of the images also by outcome."""
-    async with session.get(metrics_url) as response:
-        families = text_string_to_metric_families(await response.text())
-    sums: Counter[str] = Counter()
-    for family in families:
-        for sample in family.samples:
-            sums[sample.name] += sample.value  # type: ignore[assignment]
-            if sample.name == "mixer_images_total":
-                sums[sample.labels["outcome"]] += sample.value  # type: ignore[assignment]
-    return dict(sums)
 
 
 def _row(soak: Soak, spent: dict[str, float], rate: float, elapsed: float) -> Row:
