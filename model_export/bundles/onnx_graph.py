@@ -191,7 +191,7 @@ class _MixerGraph:
             centre = np.float32((spec.low + spec.high) / 2)
             bias = bias + centre * weight.sum(axis=0) + (spec.mean - centre) @ (weight - rounded * scales)
             x = add(f"{layer}.centred", "Sub", x, constant(f"{layer}.centre", centre))
-            x = self.nodes.quantize(f"{layer}.input", x, (spec.high - spec.low) / 254, np.int8(0))
+            x = self.nodes.quantize(f"{layer}.input", x, max(spec.high - spec.low, 1e-12) / 254, np.int8(0))
             integers = self.nodes.integers(f"{layer}.weight", rounded.T)
             x = add(
                 f"{layer}.product", "MatMul", self.nodes.dequantize(f"{layer}.weight", integers, 1.0, np.int8(0)), x
