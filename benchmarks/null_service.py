@@ -61,5 +61,5 @@ def _build(settings: Settings, metrics: Metrics) -> Replica:
 
 
 if __name__ == "__main__":
-    entry.build_replica = _build  # type: ignore[attr-defined]
+    entry.build_replica = _build  # type: ignore[assignment, attr-defined]
     entry.main()

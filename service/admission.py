@@ -9,7 +9,7 @@ from functools import partial
 from service.decode_pool import DecodePool
 from service.errors import NotReady, Overloaded, ServiceError
 from service.metrics import Metrics
-from service.order import completion_times
+from service.order import PassSecondsOf, completion_times
 from service.scheduler import Scheduler
 from service.ticket import Ticket
 
@@ -91,9 +91,10 @@ class Admission:
     def seconds_late(self, scheduler: Scheduler, ticket: Ticket) -> float:
         """By how much the worst of the deadlines would be missed because of `ticket`; not positive if none would."""
         now = scheduler.now()
+        seconds = self._seconds_of(scheduler)
         free_at = scheduler.engine_free_at(now)
-        if free_at + scheduler.pass_times.seconds(1) > ticket.deadline:
-            return free_at + scheduler.pass_times.seconds(1) - ticket.deadline
+        if free_at + seconds(1) > ticket.deadline:
+            return free_at + seconds(1) - ticket.deadline
         ahead = [*self._waiting(scheduler), ticket]
         undecoded = 0
         ready_at = []
@@ -109,7 +110,6 @@ class Admission:
             # Last in line, as where all deadlines are equally far away: its completion is a sum, and under overload
             # most of those who come are refused here.
             full, rest = divmod(len(ahead) - 1, scheduler.max_batch_size)
-            seconds = scheduler.pass_times.seconds
             at = free_at + sum(turns) + full * seconds(scheduler.max_batch_size) + seconds(rest + 1)
             if at > ticket.deadline or (undecoded == 1 and at <= min(deadlines) and ready_at[-1] < free_at):
                 return at - ticket.deadline
@@ -117,7 +117,7 @@ class Admission:
             completion_times,
             engine_free_at=free_at,
             max_batch_size=scheduler.max_batch_size,
-            seconds=scheduler.pass_times.seconds,
+            seconds=seconds,
             turns=turns,
         )
         times = predict(deadlines, ready_at)
@@ -129,6 +129,10 @@ class Admission:
                 if with_it > without:
                     late = max(late, with_it - deadline)
         return late
+
+    def _seconds_of(self, scheduler: Scheduler) -> PassSecondsOf:
+        """Batch size -> predicted time from the end of a pass to the end of the next."""
+        return lambda size: scheduler.pass_times.seconds(size) + self._decode_pool.seconds_before_pass(size)
 
     def _waiting(self, scheduler: Scheduler) -> list[Ticket]:
         return [ticket for ticket in self._ahead[scheduler] if not (ticket.settled or scheduler.is_running(ticket))]

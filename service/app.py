@@ -18,7 +18,7 @@ from service import __version__, v2_routes
 from service.admission import Admission
 from service.api_keys import ApiKeys
 from service.bundle import Bundle, BundleError, find_bundles, load_bundle
-from service.calibration import best_batch_size, best_rate, engine_share, measure_decode_seconds, warm_up
+from service.calibration import best_batch_size, best_rate, measure_decode_seconds, warm_up
 from service.classifier import Classifier
 from service.cores import allowed_cores, thread_budget
 from service.decode_pool import DecodePool, PixelBudget
@@ -34,13 +34,14 @@ from service.routes import router
 from service.scheduler import BatchPolicy, EngineRunner, Scheduler
 from service.settings import Settings
 from service.telemetry import Telemetry
+from service.turns import Turns
 
 log = logging.getLogger(__name__)
 
 # Seconds; a pass is called hung only beyond this and beyond twenty times what it took at start.
 _SHORTEST_HANG = 10.0
 _LARGEST_BATCH = 16  # of those that MAX_BATCH_SIZE 0 chooses among
-_FEWEST_TO_SPLIT = 3  # cores: two are a thread for the engine and one for decoding, whatever they cost
+_FEWEST_TO_SPLIT = 2  # cores
 
 Candidates = Callable[[Bundle, int, Settings], dict[str, list[Build]]]
 
@@ -65,18 +66,18 @@ def build_replica(settings: Settings, metrics: Metrics, find_engines: Candidates
         return choose_engine(engines, golden.prove, bundle.manifest.image_size, max_batch_size)
 
     decode_seconds = measure_decode_seconds(preparation(bundles[0].manifest.preprocessing, sys.maxsize))
-    share = None
+    engine_seconds = decode_seconds
     if cores >= _FEWEST_TO_SPLIT and not settings.threads:
-        alone = choose(bundles[0], goldens[0], 1, 1)
-        share = engine_share(alone.curve[1], decode_seconds)
-    budget = thread_budget(cores, settings.threads, share)
+        engine_seconds = choose(bundles[0], goldens[0], 1, 1).curve[1]
+    budget = thread_budget(cores, settings.threads, engine_seconds, decode_seconds)
     log.info("thread budget", extra={"thread_budget": str(budget)})
     metrics.cores.set(budget.cores)
     metrics.engine_threads.set(budget.engine_threads)
     metrics.decode_threads.set(budget.decode_threads)
     metrics.build_info.labels(__version__, onnxruntime.__version__, platform.python_version()).set(1)
-    runner = EngineRunner()
-    decode_pool = DecodePool(budget.decode_threads, decode_seconds)
+    turns = None if budget.decode_threads else Turns(settings.max_batch_size or _LARGEST_BATCH)
+    runner = EngineRunner(turns)
+    decode_pool = DecodePool(budget.decode_threads or budget.engine_threads, decode_seconds, turns)
     pass_log = PassLog()
 
     def serve(bundle: Bundle, prepare: Prepare, golden: GoldenImages) -> Classifier:

@@ -55,11 +55,6 @@ def best_rate(curve: PassSeconds) -> float:
     return max(size / seconds for size, seconds in curve.items())
 
 
-def engine_share(engine_core_seconds: float, decode_core_seconds: float) -> float:
-    """The share of the cores that keeps engine and decoding equally busy, from what each spends on an image."""
-    return engine_core_seconds / (engine_core_seconds + decode_core_seconds)
-
-
 def _fastest(work: Callable[[], object]) -> float:
     work()
     seconds: list[float] = []

@@ -51,23 +51,33 @@ def _quota_v1(group: Path) -> float | None:
     return None if quota <= 0 else quota / period
 
 
-_ENGINE_SHARE = 0.75  # where nothing was measured
+# Of their cores' time, what decoding and passes that take turns use; the rest goes in handing over.
+_TURNS_EFFICIENCY = 0.85
 
 
 @dataclass(frozen=True, slots=True)
 class ThreadBudget:
-    """The one split of the allowed cores: decode + engine threads <= cores, each at least 1."""
+    """The one split of the allowed cores: decode + engine threads <= cores, if there is at least one.
+
+    With 0 decode threads decoding has none of its own: it takes turns with the engine on the engine's.
+    """
 
     cores: float
     decode_threads: int
     engine_threads: int
 
 
-def thread_budget(cores: float, engine_threads: int = 0, engine_share: float | None = None) -> ThreadBudget:
-    """Split `cores`: the engine gets `engine_share` unless `engine_threads` says how many; decoding gets the rest.
+def thread_budget(
+    cores: float, engine_threads: int = 0, engine_seconds: float = 3.0, decode_seconds: float = 1.0
+) -> ThreadBudget:
+    """Split `cores` so that most images are answered, given the core-seconds that one spends in engine and decoding.
 
-    Below two cores both still need a thread each; they then take turns on what there is.
+    `engine_threads` says how many the engine gets; decoding gets the rest, and takes turns where nothing is left.
     """
     whole = max(1, int(cores))
-    engine = engine_threads or max(1, min(whole - 1, round(whole * (engine_share or _ENGINE_SHARE))))
-    return ThreadBudget(cores, max(1, whole - engine), engine)
+    if engine_threads:
+        return ThreadBudget(cores, max(0, whole - engine_threads), engine_threads)
+    rates = {engine: min(engine / engine_seconds, (whole - engine) / decode_seconds) for engine in range(1, whole)}
+    rates[whole] = _TURNS_EFFICIENCY * whole / (engine_seconds + decode_seconds)
+    best = max(rates, key=rates.__getitem__)
+    return ThreadBudget(cores, whole - best, best)

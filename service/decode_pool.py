@@ -5,8 +5,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TypeVar
+
+from service.turns import Turns
 
 _T = TypeVar("_T")
 _WEIGHT = 0.1  # of the newest image in the running mean
@@ -15,8 +17,9 @@ _WEIGHT = 0.1  # of the newest image in the running mean
 class DecodePool:
     """Runs `prepare` off the event loop, first come, first served."""
 
-    def __init__(self, threads: int, seconds: float) -> None:
-        """`seconds` is what an image takes until the first ones have shown it."""
+    def __init__(self, threads: int, seconds: float, turns: Turns | None = None) -> None:
+        """`seconds` is what an image takes until the first ones have shown it; `turns` are those on shared cores."""
+        self._turns = turns
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="decode")
         self._threads = threads
         self._mean_seconds = seconds
@@ -26,7 +29,8 @@ class DecodePool:
         """`work(data)` in a thread, and the seconds it took there."""
         self.waiting += 1
         try:
-            result, seconds = await asyncio.get_running_loop().run_in_executor(self._executor, _timed, work, data)
+            async with self._turns.decoding() if self._turns else nullcontext():
+                result, seconds = await asyncio.get_running_loop().run_in_executor(self._executor, _timed, work, data)
         finally:
             self.waiting -= 1
         self._mean_seconds += _WEIGHT * (seconds - self._mean_seconds)
@@ -35,6 +39,10 @@ class DecodePool:
     def seconds_for(self, images: int) -> float:
         """Predicted time until one more image is decoded behind `images` others."""
         return self._mean_seconds * (1 + images / self._threads)
+
+    def seconds_before_pass(self, images: int) -> float:
+        """Predicted time that decoding a batch keeps a pass waiting: none unless they share their cores."""
+        return self._mean_seconds * images / self._threads if self._turns else 0.0
 
     def close(self) -> None:
         """Let the threads end."""

@@ -3,7 +3,9 @@
 import asyncio
 import logging
 import time
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +18,7 @@ from service.pass_log import PassLog, PassRecord
 from service.pass_times import PassTimes
 from service.preprocess import Pixels
 from service.ticket import Answer, Ticket
+from service.turns import Turns
 
 log = logging.getLogger(__name__)
 
@@ -23,10 +26,18 @@ log = logging.getLogger(__name__)
 class EngineRunner:
     """Runs the passes of all models in turn on the one engine thread, so that they never compete for cores."""
 
-    def __init__(self) -> None:
+    def __init__(self, turns: Turns | None = None) -> None:
+        """`turns` are those that passes and decoding take on shared cores."""
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
-        self.free = asyncio.Lock()  # first come, first served among the models
+        self._turns = turns
+        self._free = asyncio.Lock()  # first come, first served among the models
         self.busy_until = 0.0  # loop time at which the pass in flight is predicted to end
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """The engine to oneself."""
+        async with self._free, self._turns.passing() if self._turns else nullcontext():
+            yield
 
     async def run(self, engine: Engine, pixels: PixelBatch) -> LogitBatch:
         """One pass, off the event loop."""
@@ -142,7 +153,7 @@ class Scheduler:
                 await self._arrived.wait()
                 continue
             delayed = await self._let_batch_fill()
-            async with self._runner.free:
+            async with self._runner.turn():
                 batch = self._freeze()
                 if batch:
                     self._running = batch

@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextlib import nullcontext
 from typing import Any, TypeVar
 
 from service.decode_pool import DecodePool
 from service.engine import Engine, LogitBatch, PixelBatch
 from service.pass_times import PassTimes
 from service.scheduler import EngineRunner
+from service.turns import Turns
 
 _T = TypeVar("_T")
 
@@ -39,8 +41,8 @@ def run_virtually(main: Coroutine[Any, Any, _T]) -> _T:
 class VirtualRunner(EngineRunner):
     """A pass takes what `times` predicts, and remembers when it began and ended."""
 
-    def __init__(self, times: PassTimes) -> None:
-        super().__init__()
+    def __init__(self, times: PassTimes, turns: Turns | None = None) -> None:
+        super().__init__(turns)
         self._times = times
         self.passes: list[tuple[float, float]] = []
 
@@ -55,15 +57,15 @@ class VirtualRunner(EngineRunner):
 class VirtualDecodePool(DecodePool):
     """Every image takes the same time."""
 
-    def __init__(self, threads: int, seconds: float) -> None:
-        super().__init__(threads, seconds)
+    def __init__(self, threads: int, seconds: float, turns: Turns | None = None) -> None:
+        super().__init__(threads, seconds, turns)
         self._seconds = seconds
         self._free = asyncio.Semaphore(threads)
 
     async def run(self, work: Callable[[bytes], _T], data: bytes) -> tuple[_T, float]:
         self.waiting += 1
         try:
-            async with self._free:
+            async with self._turns.decoding() if self._turns else nullcontext(), self._free:
                 await asyncio.sleep(self._seconds)
                 return work(data), self._seconds
         finally:

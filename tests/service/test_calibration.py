@@ -5,12 +5,10 @@ from service.calibration import (
     batch_sizes_up_to,
     best_batch_size,
     best_rate,
-    engine_share,
     measure_decode_seconds,
     measure_pass_seconds,
     warm_up,
 )
-from service.cores import thread_budget
 from service.engine import LogitBatch, PixelBatch
 
 
@@ -55,15 +53,6 @@ def test_no_batch_is_larger_than_pays() -> None:
     assert best_batch_size({1: 0.01, 2: 0.02, 4: 0.04}) == 1
     assert best_batch_size({1: 0.01, 2: 0.015, 4: 0.0297, 8: 0.059}) == 2
     assert best_batch_size({1: 1.0, 2: 1.0, 4: 1.0, 8: 1.0}) == 8
-
-
-@pytest.mark.parametrize(
-    ("engine_ms", "decode_ms", "cores", "split"),
-    [(40, 2, 16, (1, 15)), (2, 2, 16, (8, 8)), (4, 2, 6, (2, 4)), (0.1, 5, 8, (7, 1)), (40, 2, 2, (1, 1))],
-)
-def test_cores_go_where_the_time_goes(engine_ms: float, decode_ms: float, cores: int, split: tuple[int, int]) -> None:
-    budget = thread_budget(cores, engine_share=engine_share(engine_ms, decode_ms))
-    assert (budget.decode_threads, budget.engine_threads) == split
 
 
 def test_decoding_is_measured_on_a_real_jpeg() -> None:

@@ -63,20 +63,29 @@ def test_quota_caps_the_affinity(tmp_path: Path, files: dict[str, str], cores: f
 
 
 @pytest.mark.parametrize(
-    ("cores", "decode", "engine"), [(2, 1, 1), (3, 1, 2), (4, 1, 3), (8, 2, 6), (16, 4, 12), (2.9, 1, 1), (64, 16, 48)]
+    ("cores", "engine_ms", "decode_ms", "engine", "decode"),
+    [
+        (16, 40, 2, 15, 1),
+        (16, 2, 2, 8, 8),
+        (16, 7, 3, 11, 5),
+        (8, 0.1, 5, 1, 7),
+        (2, 2, 2, 1, 1),  # a core each keeps both busy
+        (2, 40, 2, 2, 0),  # a core of its own would leave decoding idle nearly all the time
+        (2, 1, 3, 2, 0),
+        (3.9, 30, 10, 2, 1),
+        (1, 10, 10, 1, 0),
+        (0.5, 10, 10, 1, 0),
+    ],
 )
-def test_decode_and_engine_threads_fit_the_cores(cores: float, decode: int, engine: int) -> None:
-    budget = thread_budget(cores)
-    assert (budget.decode_threads, budget.engine_threads) == (decode, engine)
-    assert budget.decode_threads + budget.engine_threads <= cores
+def test_cores_go_where_the_time_goes(
+    cores: float, engine_ms: float, decode_ms: float, engine: int, decode: int
+) -> None:
+    budget = thread_budget(cores, 0, engine_ms, decode_ms)
+    assert (budget.engine_threads, budget.decode_threads) == (engine, decode)
+    assert budget.decode_threads + budget.engine_threads <= max(1, cores)
 
 
-@pytest.mark.parametrize("cores", [0.1, 0.5, 1.0, 1.9])
-def test_below_two_cores_each_still_gets_a_thread(cores: float) -> None:
-    budget = thread_budget(cores)
-    assert (budget.decode_threads, budget.engine_threads) == (1, 1)
-
-
-def test_the_operator_may_choose_the_engine_threads() -> None:
-    budget = thread_budget(8, engine_threads=3)
-    assert (budget.decode_threads, budget.engine_threads) == (5, 3)
+@pytest.mark.parametrize(("cores", "threads", "decode"), [(8, 3, 5), (2, 1, 1), (2, 2, 0), (0.5, 1, 0)])
+def test_the_operator_may_choose_the_engine_threads(cores: float, threads: int, decode: int) -> None:
+    budget = thread_budget(cores, engine_threads=threads)
+    assert (budget.decode_threads, budget.engine_threads) == (decode, threads)

@@ -18,6 +18,7 @@ from service.pass_log import PassLog
 from service.pass_times import PassTimes
 from service.scheduler import BatchPolicy, Scheduler
 from service.ticket import Priority, Ticket
+from service.turns import Turns
 from tests.doubles import FailingEngine, level_pixels
 from tests.virtual_time import VirtualDecodePool, VirtualRunner, run_virtually
 
@@ -71,16 +72,17 @@ class Run:
     metrics: Metrics = field(default_factory=Metrics)
 
 
-def run(arrivals: list[Arrival], decode_seconds: float = 0.0) -> Run:
+def run(arrivals: list[Arrival], decode_seconds: float = 0.0, shared_cores: bool = False) -> Run:
     """Play a scenario to its end."""
-    return run_virtually(_run(arrivals, decode_seconds))
+    return run_virtually(_run(arrivals, decode_seconds, shared_cores))
 
 
-async def _run(arrivals: list[Arrival], decode_seconds: float) -> Run:
+async def _run(arrivals: list[Arrival], decode_seconds: float, shared_cores: bool) -> Run:
     done, loop = Run(), asyncio.get_running_loop()
     done.results = [None] * len(arrivals)
     times = PassTimes(CURVE)
-    runner = VirtualRunner(times)
+    turns = Turns(MAX_BATCH) if shared_cores else None
+    runner = VirtualRunner(times, turns)
     scheduler = WatchedScheduler(
         "m",
         FailingEngine(),
@@ -91,7 +93,7 @@ async def _run(arrivals: list[Arrival], decode_seconds: float) -> Run:
         pass_log=PassLog(),
     )
     done.metrics.add_model("m", 1, CURVE, version="1", variant="v", precision="p", engine="e", sha256="0")
-    pool = VirtualDecodePool(2, decode_seconds)
+    pool = VirtualDecodePool(2, decode_seconds, turns)
     admission = Admission(10**6, 10**12, [scheduler], pool, done.metrics)
     scheduler.start()
 
@@ -163,9 +165,11 @@ def test_what_is_let_in_is_answered_in_time_and_what_is_refused_would_have_misse
 
 
 @settings(max_examples=300, deadline=None)
-@given(rough, st.sampled_from([0.0, 0.002, 0.020]))
-def test_every_image_has_one_outcome_and_its_own_answer(arrivals: list[Arrival], decode_seconds: float) -> None:
-    done = run(arrivals, decode_seconds)
+@given(rough, st.sampled_from([0.0, 0.002, 0.020]), st.booleans())
+def test_every_image_has_one_outcome_and_its_own_answer(
+    arrivals: list[Arrival], decode_seconds: float, shared_cores: bool
+) -> None:
+    done = run(arrivals, decode_seconds, shared_cores)
     for number, (arrival, result) in enumerate(zip(arrivals, done.results, strict=True)):
         if isinstance(result, int):
             assert arrival.kind == "good"

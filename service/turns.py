@@ -1,0 +1,72 @@
+"""Decoding and passes taking turns on the same cores, where a core of its own for each would leave one idle."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+
+class Turns:
+    """Either images are decoded, any number side by side, or a pass runs. Used on one event loop.
+
+    A pass that waits lets at most `images` be decoded before it, so that neither keeps the other out.
+    """
+
+    def __init__(self, images: int) -> None:
+        self._images = images
+        self._decoding = 0
+        self._decoded = 0  # since the last pass
+        self._passing = False
+        self._decoders: deque[asyncio.Future[None]] = deque()
+        self._passes: deque[asyncio.Future[None]] = deque()
+
+    @asynccontextmanager
+    async def decoding(self) -> AsyncIterator[None]:
+        """For the time that one image is decoded."""
+        await self._wait(self._decoders)
+        try:
+            yield
+        finally:
+            self._decoding -= 1
+            self._next()
+
+    @asynccontextmanager
+    async def passing(self) -> AsyncIterator[None]:
+        """For the time of a pass."""
+        await self._wait(self._passes)
+        try:
+            yield
+        finally:
+            self._passing = False
+            self._next()
+
+    async def _wait(self, line: deque[asyncio.Future[None]]) -> None:
+        place = asyncio.get_running_loop().create_future()
+        line.append(place)
+        self._next()
+        try:
+            await place
+        except asyncio.CancelledError:
+            if place.done() and not place.cancelled():  # its turn had come already: give it back
+                if line is self._decoders:
+                    self._decoding -= 1
+                else:
+                    self._passing = False
+            self._next()
+            raise
+
+    def _next(self) -> None:
+        """Give whoever is next their turn."""
+        while self._decoders and self._decoders[0].done():
+            self._decoders.popleft()
+        while self._passes and self._passes[0].done():
+            self._passes.popleft()
+        while self._decoders and not self._passing and (not self._passes or self._decoded < self._images):
+            decoder = self._decoders.popleft()
+            if not decoder.done():
+                self._decoding += 1
+                self._decoded += 1
+                decoder.set_result(None)
+        if self._passes and not self._passing and not self._decoding:
+            self._passing, self._decoded = True, 0
+            self._passes.popleft().set_result(None)
