@@ -89,7 +89,7 @@ def test_only_metrics_names_metrics_and_only_errors_knows_status_codes() -> None
     for path in sources("service"):
         if path.name != "metrics.py":
             assert '"mixer_' not in path.read_text(), path
-        if path.name not in ("errors.py", "routes.py"):  # routes lists them for the OpenAPI document
+        if path.name not in ("errors.py", "routes.py", "v2_routes.py"):  # routes list them for the OpenAPI document
             numbers = [n.value for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Constant)]
             assert not [n for n in numbers if isinstance(n, int) and 400 <= n < 512], path
 

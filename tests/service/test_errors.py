@@ -8,6 +8,7 @@ STATUS_OF = {
     "MalformedRequest": 400,
     "Unauthorized": 401,
     "UnknownModel": 404,
+    "UnknownRoute": 404,
     "PayloadTooLarge": 413,
     "ImageTooLarge": 413,
     "UnsupportedImage": 415,
