@@ -72,24 +72,26 @@ def choose_engine(
     """The fastest candidate that reproduces the golden images.
 
     `prove` returns the largest absolute error or raises GoldenMismatch. If no candidate serves, what stopped the
-    last one is raised: EngineError or GoldenMismatch.
+    first one is raised: EngineError or GoldenMismatch.
     """
     trial = min(_TRIAL_BATCH, max_batch_size)
     considered: dict[str, str] = {}
+    failures: list[EngineError | GoldenMismatch] = []
     best: tuple[float, str, Engine, float] | None = None
     for name, (build, *_) in candidates.items():
         try:
             engine = build()
             error = prove(engine)
         except (EngineError, GoldenMismatch) as failure:
-            considered[name], stopped = str(failure), failure
+            considered[name] = str(failure)
+            failures.append(failure)
             continue
         rate = best_rate(measure_pass_seconds(engine, image_size, [trial]))
         considered[name] = f"{engine.name}: {rate:.1f} img/s in batches of {trial}"
         if best is None or rate > best[0]:
             best = rate, name, engine, error
     if best is None:
-        raise stopped
+        raise failures[0]
     _, name, engine, error = best
     sizes = batch_sizes_up_to(max_batch_size)
     curve = measure_pass_seconds(engine, image_size, sizes)

@@ -31,7 +31,7 @@ class OpenVinoEngine:
             compiled = openvino.Core().compile_model(os.fspath(model), "CPU", options)
             self._requests = [compiled.create_infer_request() for _ in range(streams)]
         except RuntimeError as error:
-            raise EngineError(f"{model}: {error}") from error
+            raise EngineError(f"{model}: {' '.join(str(error).split())}") from error
         passes = "" if streams == 1 else f", {streams} passes side by side"
         self.name = f"openvino {openvino.__version__.partition('-')[0]}{passes}"
         self.threads = threads

@@ -39,9 +39,9 @@ class EngineRunner:
         async with self._free, self._turns.passing() if self._turns else nullcontext():
             yield
 
-    async def run(self, engine: Engine, pixels: PixelBatch) -> LogitBatch:
-        """One pass, off the event loop."""
-        return await asyncio.get_running_loop().run_in_executor(self._executor, engine.run, pixels)
+    async def run(self, engine: Engine, pixels: PixelBatch) -> tuple[LogitBatch, float]:
+        """One pass, off the event loop, and the seconds it took."""
+        return await asyncio.get_running_loop().run_in_executor(self._executor, _timed_pass, engine, pixels)
 
     def close(self) -> None:
         """Let the engine thread end."""
@@ -200,15 +200,14 @@ class Scheduler:
         at, started = self.now(), time.perf_counter()
         predicted = self.pass_times.seconds(len(batch))
         self._runner.busy_until = at + predicted
-        failed = True
+        failed, seconds = True, 0.0
         try:
-            logits = await self._run(batch)
+            logits, seconds = await self._run(batch)
             if logits.shape[0] != len(batch) or not np.isfinite(logits).all():
                 raise RuntimeError(f"the engine answered {logits.shape} for {len(batch)} images, or not with numbers")
             failed = False
         except Exception:
             log.exception("a pass of %d images of %s failed", len(batch), self.model)
-        seconds = self.now() - at
         record = self._record(batch, reason, at, predicted, seconds, failed)
         self._pass_log.add(record)
         if failed:
@@ -223,7 +222,7 @@ class Scheduler:
         for ticket, row in zip(batch, logits, strict=True):
             _settle(ticket, Answer(row, started, ended))
 
-    async def _run(self, batch: list[Ticket]) -> LogitBatch:
+    async def _run(self, batch: list[Ticket]) -> tuple[LogitBatch, float]:
         """One pass. If it hangs, nobody is left waiting for it: its tickets and those behind them fail at once."""
         running = asyncio.ensure_future(self._runner.run(self._engine, np.stack([ticket.pixels for ticket in batch])))
         try:
@@ -274,6 +273,12 @@ class Scheduler:
         for ticket in (*self._running, *self._tickets):
             _settle(ticket, NotReady("the scheduler has stopped"))
         self._tickets.clear()
+
+
+def _timed_pass(engine: Engine, pixels: PixelBatch) -> tuple[LogitBatch, float]:
+    started = time.perf_counter()
+    logits = engine.run(pixels)
+    return logits, time.perf_counter() - started
 
 
 def _settle(ticket: Ticket, result: Answer | ServiceError) -> None:

@@ -46,12 +46,12 @@ class VirtualRunner(EngineRunner):
         self._times = times
         self.passes: list[tuple[float, float]] = []
 
-    async def run(self, engine: Engine, pixels: PixelBatch) -> LogitBatch:
+    async def run(self, engine: Engine, pixels: PixelBatch) -> tuple[LogitBatch, float]:
         loop = asyncio.get_running_loop()
         started = loop.time()
         await asyncio.sleep(self._times.seconds(len(pixels)))
         self.passes.append((started, loop.time()))
-        return engine.run(pixels)
+        return engine.run(pixels), loop.time() - started
 
 
 class VirtualDecodePool(DecodePool):

@@ -23,7 +23,8 @@ def test_the_sample_curl_gives_the_answer_shown() -> None:
     assert answer["timing_ms"].keys() == expected["timing_ms"].keys()
     assert (answer["model"], answer["image"]) == (expected["model"], expected["image"])
     for prediction, promised in zip(answer["predictions"], expected["predictions"], strict=True):
-        assert prediction["probability"] == pytest.approx(promised["probability"], abs=1e-4)
+        # int8 rounds as engine and CPU do
+        assert prediction["probability"] == pytest.approx(promised["probability"], abs=0.01)
         assert prediction["label"] == promised["label"]
 
 

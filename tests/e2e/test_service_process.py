@@ -16,7 +16,7 @@ from PIL import Image
 from model_export.bundles.parity import pipeline
 from model_export.datasets import digits
 from service.bundle import load_bundle
-from service.onnx_engine import OnnxEngine
+from service.openvino_engine import OpenVinoEngine
 from service.postprocess import softmax
 from tests.doubles import write_bundle
 from tests.e2e.processes import GOLDEN, ROOT, ServiceProcess, running_service
@@ -31,7 +31,7 @@ Sent = tuple[bytes, np.ndarray]
 def real_digits() -> list[Sent]:
     """Held-out digits as PNGs and JPEGs of several sizes, each with the answer it gets in a pass of its own."""
     bundle = load_bundle(GOLDEN.parent)
-    engine = OnnxEngine(bundle.model_path, 1, ["CPUExecutionProvider"])
+    engine = OpenVinoEngine(bundle.model_path, 1, bundle.manifest.precision)
     prepare = pipeline(bundle.manifest.preprocessing)
     _, held_out = digits.load_split()
     sent = []
@@ -48,7 +48,7 @@ def real_digits() -> list[Sent]:
 
 @pytest.fixture(scope="module")
 def service():  # type: ignore[no-untyped-def]
-    with running_service() as service:
+    with running_service("--engine", "openvino") as service:
         yield service
 
 
@@ -206,8 +206,8 @@ def refused_start(*flags: str) -> tuple[int, str]:
 
 
 def test_a_start_that_cannot_succeed_says_why_and_exits(service: ServiceProcess, tmp_path: Path) -> None:
-    assert refused_start("--max-batch-size", "0") == (
-        2, "mixer-serve: MIXER_MAX_BATCH_SIZE: Input should be greater than or equal to 1"
+    assert refused_start("--max-batch-size", "-1") == (
+        2, "mixer-serve: MIXER_MAX_BATCH_SIZE: Input should be greater than or equal to 0"
     )  # fmt: skip
     assert refused_start("--models", "nope") == (
         1,

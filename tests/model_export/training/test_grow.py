@@ -4,13 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 import torch
 
 from model_export.checkpoints.checkpoint import Checkpoint, CheckpointError, read_checkpoint, write_checkpoint
-from model_export.checkpoints.tensor_file import Tensors
-from model_export.datasets import digits
 from model_export.training.grow import grow
 from model_export.training.start import starting_checkpoint
 from tests.model_export import oracle, published
@@ -24,20 +21,6 @@ def random_checkpoint(variant: str, classes: int = 7) -> Checkpoint:
     generator = torch.Generator().manual_seed(1)
     state = {name: torch.randn(t.shape, generator=generator) * 0.2 for name, t in checkpoint.state.items()}
     return Checkpoint(checkpoint.config, state, checkpoint.preprocessing, "mixer")
-
-
-def committed_default() -> Checkpoint:
-    """Its weights, read back from the exported graph: a matrix is named by the bias that is added to its product."""
-    graph = onnx.load(DEFAULT).graph
-    stored = {tensor.name: torch.tensor(onnx.numpy_helper.to_array(tensor)) for tensor in graph.initializer}
-    state: Tensors = {name.removeprefix("mixer."): t for name, t in stored.items() if name.startswith("mixer.")}
-    added = {node.input[0]: node.input[1] for node in graph.node if node.op_type == "Add"}
-    for node in graph.node:
-        if node.op_type == "MatMul":
-            bias = added[node.output[0]].removeprefix("mixer.")
-            state[bias.replace(".bias", ".weight")] = stored[node.input[1]].T.contiguous()
-    config = starting_checkpoint("XS/4", 10, seed=0).config
-    return Checkpoint(config, state, digits.PREPROCESSING, "mixer")
 
 
 @torch.no_grad()
@@ -55,16 +38,6 @@ def test_a_tiled_image_keeps_its_logits(variant: str, factor: int) -> None:
     size = checkpoint.config.image_size
     images = torch.randn(3, 3, size, size, generator=torch.Generator().manual_seed(2))
     assert_tiling_keeps_logits(checkpoint, images, factor)
-
-
-def test_the_committed_default_keeps_its_logits() -> None:
-    _, held_out = digits.load_split()
-    # The exported stem holds the normalisation, so it takes bytes.
-    images = (digits.render(held_out.ink[:20], on_white=True) * 255).round()
-    checkpoint = committed_default()
-    with torch.no_grad():
-        assert (checkpoint.model()(images).argmax(dim=1) == held_out.classes[:20]).float().mean() >= 0.9
-    assert_tiling_keeps_logits(checkpoint, images, 2)
 
 
 def test_parts_do_not_mix_before_training() -> None:
