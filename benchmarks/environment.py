@@ -34,7 +34,9 @@ def _cpu_model() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
+    values = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    # Cloud machines call generations alike: family and model tell them apart.
+    return "{} (family {}, model {})".format(*(values.get(key, "?") for key in ("model name", "cpu family", "model")))
 
 
 def _commit() -> str:
