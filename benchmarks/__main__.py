@@ -65,19 +65,25 @@ def _parser() -> argparse.ArgumentParser:
     soak.set_defaults(measure=_soak, name="soak")
     soak.add_argument("--seconds", type=float, default=600, help="default: %(default)s")
     soak.add_argument("--load", type=float, default=0.9, help="of the closed-loop rate, default: %(default)s")
+    over = commands.add_parser("overload", help="the same at twice the capacity, with short deadlines")
+    over.set_defaults(measure=_soak, name="overload")
+    over.add_argument("--seconds", type=float, default=30, help="default: %(default)s")
+    over.add_argument("--load", type=float, default=2.0, help="of the closed-loop rate, default: %(default)s")
+    for command, default in ((soak, 5000), (over, 500)):
+        command.add_argument("--deadline-ms", type=float, default=default, help="default: %(default)s")
     own = commands.add_parser("overhead", help="the service around an engine that does nothing")
     own.set_defaults(measure=_overhead, name="overhead")
     own.add_argument("--connections", type=_integers, default=[1, 8, 32])
     own.add_argument("--seconds", type=float, default=5, help="of one row, default: %(default)s")
     gpu.add_command(commands)
-    for command in (load, soak, own):
+    for command in (load, soak, over, own):
         command.add_argument(
             "--images",
             type=Path,
             default=ROOT / "models" / "digits" / "1" / "golden",
             help="folder, default: %(default)s",
         )
-    for command in (engine, steps, load, soak, own):
+    for command in (engine, steps, load, soak, over, own):
         command.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results", help="default: %(default)s")
     return parser
 
@@ -113,7 +119,11 @@ def _load(options: argparse.Namespace) -> Result:
 
 def _soak(options: argparse.Namespace) -> Result:
     with own_service() as (url, metrics_url):
-        return asyncio.run(measure_soak(url, metrics_url, read_images(options.images), options.seconds, options.load))
+        return asyncio.run(
+            measure_soak(
+                url, metrics_url, read_images(options.images), options.seconds, options.load, options.deadline_ms
+            )
+        )
 
 
 def _overhead(options: argparse.Namespace) -> Result:

@@ -28,17 +28,25 @@ class Soak:
     """What was seen: answers by status, and the service's memory over time."""
 
     statuses: Counter[str] = field(default_factory=Counter)
+    seconds: list[float] = field(default_factory=list)  # of every good answer
     memory: list[tuple[float, float]] = field(default_factory=list)  # seconds since the start, bytes
 
 
 async def measure_soak(
-    url: str, metrics_url: str, images: list[bytes], seconds: float, load: float = 0.9, seed: int = 0
+    url: str,
+    metrics_url: str,
+    images: list[bytes],
+    seconds: float,
+    load: float = 0.9,
+    deadline_ms: float = 5000,
+    seed: int = 0,
 ) -> Result:
-    """Run it against a service; memory is sampled once a second."""
+    """Run it against a service; memory is sampled once a second. `load` beyond 1 is overload."""
     closed = await measure_closed_loop(url, metrics_url, images, connections=32, seconds=5)
     rate = load * float(str(closed["img/s"]))
     soak = Soak()
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+    headers = {"x-deadline-ms": str(deadline_ms)}
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), headers=headers) as session:
         before = await scrape(metrics_url)
         started = time.perf_counter()
         watching = asyncio.create_task(_watch(metrics_url, soak, started))
@@ -77,11 +85,14 @@ async def _send(
 
 
 async def _request(session: aiohttp.ClientSession, url: str, image: bytes, patience: float | None, soak: Soak) -> None:
+    sent = time.perf_counter()
     try:
         timeout = aiohttp.ClientTimeout(total=patience or 60)
         async with session.post(url, data=io.BytesIO(image), timeout=timeout) as response:
             await response.read()
         soak.statuses[str(response.status)] += 1
+        if response.status == 200:
+            soak.seconds.append(time.perf_counter() - sent)
     except TimeoutError:
         soak.statuses["left" if patience else "timeout"] += 1
     except aiohttp.ClientError as error:
@@ -103,6 +114,9 @@ def _row(soak: Soak, spent: dict[str, float], rate: float, elapsed: float) -> Ro
     return {
         "seconds": round(elapsed),
         "offered img/s": round(rate, 1),
+        "answered img/s": round(soak.statuses["200"] / elapsed, 1),
+        "p50 ms": round(statistics.median(soak.seconds) * 1000, 1),
+        "p99 ms": round(statistics.quantiles(soak.seconds, n=100)[98] * 1000, 1),
         "answers": dict(soak.statuses),
         "outcomes": outcomes,
         "admitted": admitted,
