@@ -1,6 +1,7 @@
 """Images with a photograph's statistics, so that figures need no data set: detail at every scale, and hard edges."""
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 _CONTRAST = 14  # standard deviation of an octave, of 255
@@ -30,5 +31,5 @@ def photograph(width: int, height: int, seed: int = 0) -> Image.Image:
     return image
 
 
-def _enlarged(noise: np.ndarray, width: int, height: int) -> np.ndarray:
+def _enlarged(noise: npt.NDArray[np.float64], width: int, height: int) -> npt.NDArray[np.float32]:
     return np.asarray(Image.fromarray(noise.astype(np.float32)).resize((width, height), Image.Resampling.BICUBIC))
