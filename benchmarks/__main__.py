@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from benchmarks import gpu, overhead
+from benchmarks.decode import measure_decode
 from benchmarks.environment import describe_environment
 from benchmarks.load import measure_closed_loop
 from benchmarks.own_service import own_service
@@ -55,6 +56,17 @@ def _parser() -> argparse.ArgumentParser:
     steps.add_argument("--rounds", type=int, default=9, help="default: %(default)s")
     steps.add_argument("--seconds", type=float, default=0.3, help="of one run; default: %(default)s")
 
+    decoding = commands.add_parser("decode", help="from JPEG to pixels, beside the plain Pillow pipeline")
+    decoding.set_defaults(measure=_decode, name="decode")
+    decoding.add_argument(
+        "--sizes",
+        type=_sizes,
+        default=[(500, 375), (1024, 768), (4000, 3000)],
+        help="default: 500x375,1024x768,4000x3000",
+    )
+    decoding.add_argument("--rounds", type=int, default=15, help="default: %(default)s")
+    decoding.add_argument("--seconds", type=float, default=0.3, help="of one run; default: %(default)s")
+
     load = commands.add_parser("load", help="closed-loop load on a service over HTTP")
     load.set_defaults(measure=_load, name="load")
     load.add_argument("--url", help="classify endpoint (default: start the service on the embedded bundle)")
@@ -83,13 +95,17 @@ def _parser() -> argparse.ArgumentParser:
             default=ROOT / "models" / "digits" / "1" / "golden",
             help="folder, default: %(default)s",
         )
-    for command in (engine, steps, load, soak, over, own):
+    for command in (engine, steps, decoding, load, soak, over, own):
         command.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results", help="default: %(default)s")
     return parser
 
 
 def _integers(text: str) -> list[int]:
     return sorted({int(part) for part in text.split(",")})
+
+
+def _sizes(text: str) -> list[tuple[int, int]]:
+    return [(int(width), int(height)) for width, height in (size.split("x") for size in text.split(","))]
 
 
 def _engine(options: argparse.Namespace) -> Result:
@@ -107,6 +123,10 @@ def _steps(options: argparse.Namespace) -> Result:
     from benchmarks.steps import measure_steps  # noqa: PLC0415 - with torch, as `engine`
 
     return measure_steps(options.variants, options.threads, options.batch_sizes, options.rounds, options.seconds)
+
+
+def _decode(options: argparse.Namespace) -> Result:
+    return measure_decode(options.sizes, options.rounds, options.seconds)
 
 
 def _load(options: argparse.Namespace) -> Result:

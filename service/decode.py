@@ -4,6 +4,7 @@ import io
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from PIL import ExifTags, Image
 
@@ -32,6 +33,9 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 
+# Those that swap width and height, and those that take a stored right or bottom edge to the left, and to the top.
+_SWAPPED, _TO_LEFT, _TO_TOP = (5, 6, 7, 8), (2, 3, 6, 7), (3, 4, 7, 8)
+
 # Our own limit is checked before any pixel is decoded; Pillow's would warn below it and contradict it above.
 Image.MAX_IMAGE_PIXELS = None
 # Odd metadata is nobody's concern if the pixels decode.
@@ -48,13 +52,36 @@ class ImageInfo:
     orientation_applied: bool
 
 
+Box = tuple[float, float, float, float]  # left, top, right, bottom
+
+
+class Decoded(NamedTuple):
+    """An upright RGB image, perhaps smaller than the client's, and where in it the client's image lies.
+
+    `area` is all of `image`, but for the part of an edge pixel that lies beyond the client's image where its side is
+    no multiple of the scale: a side of 1001 pixels decoded at 1/4 has 251, of which the image covers 250.25.
+    """
+
+    image: Image.Image
+    info: ImageInfo
+    area: Box
+
+
 def decode(
-    data: bytes, max_pixels: int, on_header: Callable[[int], object] = lambda pixels: None
-) -> tuple[Image.Image, ImageInfo]:
+    data: bytes,
+    max_pixels: int,
+    on_header: Callable[[int], object] = lambda pixels: None,
+    smallest: int | None = None,
+) -> Decoded:
     """Decode the first frame to upright RGB: EXIF orientation applied, transparency flattened on white.
 
     16-bit gray is scaled to 8 bits; palette, gray and CMYK are converted; ICC profiles are ignored. `on_header` is
-    called with the number of pixels before any is decoded.
+    called with the number of its pixels before any is decoded.
+
+    `smallest` is the least short side that the caller can use. Given it, a JPEG is decoded at 1/8, 1/4 or 1/2 of its
+    size if its short side is at least `smallest` even then: the decoder averages in the frequency domain, in a fraction
+    of the time. Reduced by 2 or more from there, a photograph differs by less than 1 of 255 on average from one
+    decoded in full.
 
     Raises:
         MalformedRequest: `data` is empty.
@@ -71,7 +98,10 @@ def decode(
                 raise ImageTooLarge(
                     f"the image has {image.width}x{image.height} pixels; at most {max_pixels} are accepted"
                 )
+            # In full, whatever the scale: of a progressive JPEG the decoder holds every coefficient.
             on_header(image.width * image.height)
+            size = image.size
+            scale = _draft(image, smallest) if smallest else 1
             announced = _orientation(image)
             image.load()
             orientation = _orientation(image)  # a PNG's may follow its pixels; a TIFF is turned by Pillow on load
@@ -81,9 +111,10 @@ def decode(
     # Pillow's decoders raise whatever the damage provokes: OSError, SyntaxError, struct.error, ValueError, ...
     except Exception as error:
         raise InvalidImage(f"the {format_} data is truncated or damaged") from error
-    if orientation in _UPRIGHT:
-        rgb = rgb.transpose(_UPRIGHT[orientation])
-    return rgb, ImageInfo(rgb.width, rgb.height, format_, orientation in _UPRIGHT or announced in _UPRIGHT)
+    covered = (size[0] / scale, size[1] / scale) if scale > 1 else rgb.size
+    rgb, area = _upright(rgb, covered, orientation)
+    width, height = round((area[2] - area[0]) * scale), round((area[3] - area[1]) * scale)
+    return Decoded(rgb, ImageInfo(width, height, format_, orientation in _UPRIGHT or announced in _UPRIGHT), area)
 
 
 def _sniff(data: bytes) -> str:
@@ -95,11 +126,30 @@ def _sniff(data: bytes) -> str:
     raise UnsupportedImage(f"not an accepted image format; accepted: {', '.join(FORMATS)}")
 
 
+def _draft(image: Image.Image, smallest: int) -> int:
+    """Have a JPEG decoded at 1/scale, a power of two, with no side under `smallest`; returns scale, 1 for the rest."""
+    width = image.width
+    drafted = image.draft(None, (smallest, smallest))
+    return round(width / drafted[1][2]) if drafted else 1
+
+
 def _orientation(image: Image.Image) -> int:
     try:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # damaged EXIF beside intact pixels: show them as stored
         return 1
+
+
+def _upright(image: Image.Image, covered: tuple[float, float], orientation: int) -> tuple[Image.Image, Box]:
+    """The stored image turned, and where its first `covered` columns and rows are then."""
+    width, height = covered
+    if orientation in _UPRIGHT:
+        image = image.transpose(_UPRIGHT[orientation])
+    if orientation in _SWAPPED:
+        width, height = height, width
+    left = image.width - width if orientation in _TO_LEFT else 0
+    top = image.height - height if orientation in _TO_TOP else 0
+    return image, (left, top, left + width, top + height)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -108,4 +158,4 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), rgba).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")  # which would copy

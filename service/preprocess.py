@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from service.decode import ImageInfo, decode
+from service.decode import Box, ImageInfo, decode
 from service.decode_pool import PixelBudget
 from service.manifest import Preprocessing
 
@@ -27,20 +27,27 @@ class Preprocessor:
 
     spec: Preprocessing
 
-    def __call__(self, image: Image.Image) -> Pixels:
-        """Resample the crop's region straight to uint8 [crop, crop, 3].
+    def __call__(self, image: Image.Image, area: Box | None = None) -> Pixels:
+        """Resample the crop's region of `area`, or of the whole image, straight to uint8 [crop, crop, 3].
 
         The region is that of torchvision's Resize followed by CenterCrop, rounding included; only it is
-        resampled, so an image of extreme shape never becomes a huge intermediate.
+        resampled, so an image of extreme shape never becomes a huge intermediate. That `decode` has scaled the image by
+        a power of two changes no rounding.
         """
         spec = self.spec
-        if image.width <= image.height:
-            width, height = spec.resize_short, max(spec.crop, int(spec.resize_short * image.height / image.width))
+        x, y, right, bottom = area or (0, 0, *image.size)
+        if right - x <= bottom - y:
+            width, height = spec.resize_short, max(spec.crop, int(spec.resize_short * (bottom - y) / (right - x)))
         else:
-            width, height = max(spec.crop, int(spec.resize_short * image.width / image.height)), spec.resize_short
+            width, height = max(spec.crop, int(spec.resize_short * (right - x) / (bottom - y))), spec.resize_short
         left, top = round((width - spec.crop) / 2), round((height - spec.crop) / 2)
-        scale_x, scale_y = image.width / width, image.height / height
-        box = (left * scale_x, top * scale_y, (left + spec.crop) * scale_x, (top + spec.crop) * scale_y)
+        scale_x, scale_y = (right - x) / width, (bottom - y) / height
+        box = (
+            x + left * scale_x,
+            y + top * scale_y,
+            x + (left + spec.crop) * scale_x,
+            y + (top + spec.crop) * scale_y,
+        )
         resized = image.resize((spec.crop, spec.crop), _FILTERS[spec.interpolation], box=box)
         return np.asarray(resized)
 
@@ -55,10 +62,13 @@ def preparation(preprocessing: Preprocessing, max_pixels: int, budget: PixelBudg
     """
     preprocess = Preprocessor(preprocessing)
     budget = budget or PixelBudget(max_pixels)
+    smallest = 2 * preprocessing.resize_short  # so that the filter still has two pixels to weigh for one
 
     def prepare(data: bytes) -> tuple[Pixels, ImageInfo]:
         with ExitStack() as held:
-            rgb, image = decode(data, max_pixels, lambda pixels: held.enter_context(budget.reserve(pixels)))
-            return preprocess(rgb), image
+            rgb, image, area = decode(
+                data, max_pixels, lambda pixels: held.enter_context(budget.reserve(pixels)), smallest
+            )
+            return preprocess(rgb, area), image
 
     return prepare

@@ -27,7 +27,7 @@ def photo() -> Image.Image:
 
 @pytest.mark.parametrize("format_", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"])
 def test_every_accepted_format_by_content(photo: Image.Image, format_: str) -> None:
-    rgb, info = decode(encode(photo, format_), LIMIT)
+    rgb, info, _ = decode(encode(photo, format_), LIMIT)
     assert (info.width, info.height, info.format, info.orientation_applied) == (40, 30, format_, False)
     assert rgb.mode == "RGB"
     left, right = np.asarray(rgb)[15, 5], np.asarray(rgb)[15, 35]
@@ -95,7 +95,7 @@ def test_exif_orientation_is_applied(photo: Image.Image, format_: str, orientati
     stored = photo.transpose(stored_by[orientation]) if orientation in stored_by else photo
     exif = Image.Exif()
     exif[0x0112] = orientation
-    rgb, info = decode(encode(stored, format_, exif=exif), LIMIT)
+    rgb, info, _ = decode(encode(stored, format_, exif=exif), LIMIT)
     assert (info.width, info.height, info.orientation_applied) == (40, 30, orientation != 1)
     assert np.asarray(rgb)[15, 5, 0] > 150 > 100 > np.asarray(rgb)[15, 35, 0]
 

@@ -11,8 +11,11 @@ from model_export.bundles.parity import pipeline
 from model_export.bundles.publish import verify
 from model_export.datasets import digits
 from service.bundle import Bundle, load_bundle
+from service.decode import decode
 from service.engine import Engine
 from service.engines import cpu_engines
+from service.preprocess import Preprocessor
+from tests.doubles import encode
 
 PATH = Path(__file__).parent.parent.parent.parent / "models" / "digits" / "1"
 
@@ -60,6 +63,22 @@ def test_its_sample_digits_are_recognised(bundle: Bundle, engine: Engine) -> Non
     assert len(samples) == 10
     for name, pixels in samples.items():
         assert f"digit-{engine.run(pixels[None]).argmax()}.png" in name
+
+
+@pytest.mark.parametrize("side", [128, 517, 1400])
+def test_a_large_jpeg_decoded_at_a_fraction_is_recognised_as_the_full_one(
+    bundle: Bundle, engine: Engine, side: int
+) -> None:
+    spec = bundle.manifest.preprocessing
+    prepare, preprocess = pipeline(spec), Preprocessor(spec)
+    for name in bundle.manifest.golden.images:
+        image = Image.open(PATH / name).convert("RGB").resize((side, side), Image.Resampling.BICUBIC)
+        data = encode(image, "JPEG")
+        full = decode(data, side * side).image
+        assert decode(data, side * side, smallest=2 * spec.resize_short).image.width < full.width == side
+        scaled_class, full_class = (engine.run(pixels[None]).argmax() for pixels in (prepare(data), preprocess(full)))
+        assert scaled_class == full_class
+        assert f"digit-{scaled_class}.png" in name
 
 
 @pytest.mark.parametrize("size", [1, 2, 5, 16])
