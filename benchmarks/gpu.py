@@ -14,10 +14,10 @@ from tqdm import tqdm
 
 from benchmarks.report import Row
 from service.bundle import Bundle, load_bundle
-from service.cuda_engine import CudaEngine
 from service.engine import PixelBatch
 from service.golden import GoldenImages
-from service.gpu import find_gpu
+from service.on_gpu.cuda_engine import CudaEngine
+from service.on_gpu.device import find_gpu
 from service.preprocess import preparation
 
 ROOT = Path(__file__).parent.parent

@@ -10,8 +10,8 @@ from service.bundle import Bundle
 from service.calibration import PassSeconds, batch_sizes_up_to, best_rate, measure_pass_seconds
 from service.engine import Engine, EngineError, LogitBatch, PixelBatch
 from service.golden import GoldenMismatch
-from service.gpu_engine import GPU_PROVIDERS, make_gpu_engine
 from service.manifest import Precision
+from service.on_gpu.gpu_engine import GPU_PROVIDERS, make_gpu_engine
 from service.onnx_engine import OnnxEngine
 from service.settings import Settings
 

@@ -1,10 +1,10 @@
 """Which engine runs a bundle on a GPU: the one whose provider was asked for."""
 
-from service import cuda_engine
 from service.bundle import Bundle
-from service.cuda_engine import CudaEngine
 from service.engine import Engine, EngineError
-from service.tensorrt_engine import TensorRTEngine
+from service.on_gpu import cuda_engine
+from service.on_gpu.cuda_engine import CudaEngine
+from service.on_gpu.tensorrt_engine import TensorRTEngine
 
 GPU_PROVIDERS = (cuda_engine.PROVIDER, "NvTensorRTRTXExecutionProvider", "TensorrtExecutionProvider")
 

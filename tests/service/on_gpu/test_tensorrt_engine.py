@@ -7,19 +7,19 @@ import numpy as np
 import onnxruntime
 import pytest
 
-import service.tensorrt_engine
+import service.on_gpu.tensorrt_engine
 from service.bundle import Bundle, load_bundle
 from service.engine import EngineError
-from service.gpu import Gpu, NoGpu, find_gpu
-from service.gpu_engine import make_gpu_engine
 from service.manifest import TensorRT
+from service.on_gpu.device import Gpu, NoGpu, find_gpu
+from service.on_gpu.gpu_engine import make_gpu_engine
+from service.on_gpu.tensorrt_engine import TensorRTEngine
+from service.on_gpu.tensorrt_library import PLUGIN_PROVIDER, Plugin, register_plugin, version_of
 from service.onnx_engine import OnnxEngine
-from service.tensorrt_engine import TensorRTEngine
-from service.tensorrt_library import PLUGIN_PROVIDER, Plugin, register_plugin, version_of
 from tests.gpu_doubles import GPU, Device, StandInOrt
 
 CLASSIC = "TensorrtExecutionProvider"
-DIGITS = load_bundle(Path(__file__).parent.parent.parent / "models" / "digits" / "1")
+DIGITS = load_bundle(Path(__file__).parent.parent.parent.parent / "models" / "digits" / "1")
 PART = TensorRT(
     provider=PLUGIN_PROVIDER,
     model="tensorrt/model_ctx.onnx",
@@ -47,8 +47,10 @@ def ort(monkeypatch: pytest.MonkeyPatch) -> StandInOrt:
     """onnxruntime with both of TensorRT's providers at hand; sessions run the digits model."""
     stand_in = StandInOrt(CLASSIC, model=DIGITS.model_path)
     plugin = Plugin(Device(PLUGIN_PROVIDER), VERSIONS[PLUGIN_PROVIDER])
-    monkeypatch.setattr(service.tensorrt_engine, "register_plugin", lambda ort: plugin)
-    monkeypatch.setattr(service.tensorrt_engine, "version_of", {"libnvinfer.so.10": VERSIONS[CLASSIC]}.__getitem__)
+    monkeypatch.setattr(service.on_gpu.tensorrt_engine, "register_plugin", lambda ort: plugin)
+    monkeypatch.setattr(
+        service.on_gpu.tensorrt_engine, "version_of", {"libnvinfer.so.10": VERSIONS[CLASSIC]}.__getitem__
+    )
     return stand_in
 
 
@@ -126,7 +128,7 @@ def test_no_driver(ort: StandInOrt) -> None:
 
 
 def test_the_classic_provider_needs_its_tensorrt(ort: StandInOrt, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service.tensorrt_engine, "version_of", version_of)
+    monkeypatch.setattr(service.on_gpu.tensorrt_engine, "version_of", version_of)
     with pytest.raises(EngineError, match=r"needs TensorRT 10\.16\.1\.11: libnvinfer\.so\.10 cannot be loaded"):
         engine_of(compiled_for(CLASSIC), ort)
 
@@ -160,7 +162,7 @@ class Package:
 
 
 def test_the_plugin_is_registered_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.tensorrt_library.version_of", {"libtensorrt_rtx.so.1": "1.7.1.116"}.__getitem__)
+    monkeypatch.setattr("service.on_gpu.tensorrt_library.version_of", {"libtensorrt_rtx.so.1": "1.7.1.116"}.__getitem__)
     ort = StandInOrt(PLUGIN_PROVIDER)
     first = register_plugin(ort, load=lambda name: Package(tmp_path))
     monkeypatch.setattr(ort, "register_execution_provider_library", None)  # onnxruntime refuses a second time
@@ -169,7 +171,7 @@ def test_the_plugin_is_registered_once(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_a_gpu_that_the_plugin_does_not_support(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.tensorrt_library.version_of", lambda library: "1.7.1.116")
+    monkeypatch.setattr("service.on_gpu.tensorrt_library.version_of", lambda library: "1.7.1.116")
     ort = StandInOrt(PLUGIN_PROVIDER)
     monkeypatch.setattr(ort, "register_execution_provider_library", lambda name, library: None)
     with pytest.raises(EngineError, match=r"compute capability 8\.6, 8\.9 or 12\.0 and above"):

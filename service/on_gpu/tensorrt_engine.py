@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from service.bound_passes import BUCKETS, BoundPasses
 from service.bundle import Bundle
 from service.engine import EngineError, LogitBatch, PixelBatch
-from service.gpu import Gpu, NoGpu, find_gpu
-from service.gpu_session import open_gpu_session
 from service.manifest import TensorRT
-from service.tensorrt_library import PLUGIN_PROVIDER, register_plugin, version_of
+from service.on_gpu.bound_passes import BUCKETS, BoundPasses
+from service.on_gpu.device import Gpu, NoGpu, find_gpu
+from service.on_gpu.session import open_gpu_session
+from service.on_gpu.tensorrt_library import PLUGIN_PROVIDER, register_plugin, version_of
 
 
 class TensorRTEngine:

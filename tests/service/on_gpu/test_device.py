@@ -1,6 +1,6 @@
 import pytest
 
-from service.gpu import NoGpu, find_gpu
+from service.on_gpu.device import NoGpu, find_gpu
 from tests.gpu_doubles import GPU, fake_driver
 
 

@@ -4,10 +4,10 @@ from types import ModuleType
 
 import onnxruntime
 
-from service.bound_passes import BUCKETS, BoundPasses
 from service.bundle import Bundle
 from service.engine import LogitBatch, PixelBatch
-from service.gpu_session import open_gpu_session
+from service.on_gpu.bound_passes import BUCKETS, BoundPasses
+from service.on_gpu.session import open_gpu_session
 
 PROVIDER = "CUDAExecutionProvider"
 

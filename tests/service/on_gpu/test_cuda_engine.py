@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from service.bundle import Bundle, load_bundle
-from service.cuda_engine import PROVIDER, CudaEngine
 from service.engine import EngineError
+from service.on_gpu.cuda_engine import PROVIDER, CudaEngine
 from service.onnx_engine import OnnxEngine
 from tests.gpu_doubles import StandInOrt
 
-DIGITS = Path(__file__).parent.parent.parent / "models" / "digits" / "1"
+DIGITS = Path(__file__).parent.parent.parent.parent / "models" / "digits" / "1"
 
 
 @pytest.fixture(scope="module")
