@@ -22,7 +22,7 @@ def imports(path: Path) -> set[str]:
 
 
 def sources(package: str) -> list[Path]:
-    found = sorted((ROOT / package).glob("*.py"))
+    found = sorted((ROOT / package).rglob("*.py"))
     assert found
     return found
 
