@@ -9,7 +9,6 @@ from pathlib import Path
 from service.bundle import Bundle
 from service.calibration import PassSeconds, batch_sizes_up_to, best_rate, measure_pass_seconds
 from service.engine import Engine, EngineError, LogitBatch, PixelBatch
-from service.golden import GoldenMismatch
 from service.manifest import Precision
 from service.on_gpu.gpu_engine import GPU_PROVIDERS, make_gpu_engine
 from service.onnx_engine import OnnxEngine
@@ -30,11 +29,16 @@ def cpu_engines(model: Path, precision: Precision, threads: int) -> dict[str, li
     if precision != "bf16":  # onnxruntime has no bfloat16 arithmetic on CPUs
         engines["onnxruntime"] = [partial(OnnxEngine, model, threads, [_CPU])]
     if importlib.util.find_spec("openvino"):
-        from service.openvino_engine import OpenVinoEngine  # noqa: PLC0415 - an optional dependency
-
-        ways = sorted({1, threads})
-        engines["openvino"] = [partial(OpenVinoEngine, model, threads, precision, way) for way in ways]
+        engines["openvino"] = [partial(_openvino, model, threads, precision, way) for way in sorted({1, threads})]
     return engines
+
+
+def _openvino(model: Path, threads: int, precision: Precision, streams: int) -> Engine:
+    try:
+        from service.openvino_engine import OpenVinoEngine  # noqa: PLC0415 - an optional dependency
+    except ImportError as error:
+        raise EngineError(f"openvino is installed but cannot be imported: {error}") from None
+    return OpenVinoEngine(model, threads, precision, streams)
 
 
 def candidates(bundle: Bundle, threads: int, settings: Settings) -> dict[str, list[Build]]:
@@ -72,21 +76,21 @@ def choose_engine(
     """The fastest candidate that reproduces the golden images.
 
     `prove` returns the largest absolute error or raises GoldenMismatch. If no candidate serves, what stopped the
-    first one is raised: EngineError or GoldenMismatch.
+    first one is raised: EngineError, GoldenMismatch, or what its library raises.
     """
     trial = min(_TRIAL_BATCH, max_batch_size)
     considered: dict[str, str] = {}
-    failures: list[EngineError | GoldenMismatch] = []
+    failures: list[Exception] = []
     best: tuple[float, str, Engine, float] | None = None
     for name, (build, *_) in candidates.items():
         try:
             engine = build()
             error = prove(engine)
-        except (EngineError, GoldenMismatch) as failure:
+            rate = best_rate(measure_pass_seconds(engine, image_size, [trial]))
+        except Exception as failure:  # whatever a library raises, another may still serve
             considered[name] = str(failure)
             failures.append(failure)
             continue
-        rate = best_rate(measure_pass_seconds(engine, image_size, [trial]))
         considered[name] = f"{engine.name}: {rate:.1f} img/s in batches of {trial}"
         if best is None or rate > best[0]:
             best = rate, name, engine, error
@@ -96,9 +100,13 @@ def choose_engine(
     sizes = batch_sizes_up_to(max_batch_size)
     curve = measure_pass_seconds(engine, image_size, sizes)
     for build in candidates[name][1:]:
-        other = build()
-        prove(other)
-        other_curve = measure_pass_seconds(other, image_size, sizes)
+        try:
+            other = build()
+            prove(other)
+            other_curve = measure_pass_seconds(other, image_size, sizes)
+        except Exception as failure:
+            considered[f"{name}, another way"] = str(failure)
+            continue
         if faster := {size for size in sizes if other_curve[size] < curve[size]}:
             engine = BySize({size: other if size in faster else engine for size in sizes})
             curve = {size: min(curve[size], other_curve[size]) for size in sizes}

@@ -42,10 +42,12 @@ class OpenVinoEngine:
         whole = np.require(pixels, requirements=["C_CONTIGUOUS", "WRITEABLE"])
         shares = np.array_split(whole, min(len(self._requests), len(pixels)))
         busy = self._requests[: len(shares)]
-        for request, share in zip(busy, shares, strict=True):
-            request.set_input_tensor(openvino.Tensor(share, shared_memory=True))
-            request.start_async()
-        for request in busy:
-            request.wait()
+        try:
+            for request, share in zip(busy, shares, strict=True):
+                request.set_input_tensor(openvino.Tensor(share, shared_memory=True))
+                request.start_async()
+        finally:  # even if one fails: none may read its share when that is gone
+            for request in busy:
+                request.wait()
         logits: LogitBatch = np.concatenate([request.get_output_tensor().data for request in busy])
         return logits

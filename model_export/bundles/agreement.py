@@ -7,6 +7,8 @@ import numpy.typing as npt
 
 from service.engine import LogitBatch
 
+_FLAT = 1e-6  # rounding of equal logits
+
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
@@ -34,8 +36,12 @@ def agreement(logits: LogitBatch, reference: LogitBatch) -> Agreement:
 
 
 def cosines(a: LogitBatch, b: LogitBatch) -> npt.NDArray[np.float64]:
-    """Of each row of `a` with that of `b`, [N]."""
-    a64, b64 = a.astype(np.float64), b.astype(np.float64)
-    norms = np.linalg.norm(a64, axis=1) * np.linalg.norm(b64, axis=1)
-    result: npt.NDArray[np.float64] = (a64 * b64).sum(axis=1) / np.maximum(norms, np.finfo(np.float64).tiny)
+    """Of each row of `a` with that of `b`, [N], each less its own mean: a bias common to all classes tells them apart
+    no better and would only flatter. Rows without differences between classes count as 1 if both are.
+    """
+    a64, b64 = (logits - logits.mean(axis=1, keepdims=True) for logits in (a.astype(np.float64), b.astype(np.float64)))
+    norms_a, norms_b = np.linalg.norm(a64, axis=1), np.linalg.norm(b64, axis=1)
+    products = np.maximum(norms_a * norms_b, np.finfo(np.float64).tiny)
+    flat = np.maximum(norms_a, norms_b) <= _FLAT
+    result: npt.NDArray[np.float64] = np.where(flat, 1.0, (a64 * b64).sum(axis=1) / products)
     return result

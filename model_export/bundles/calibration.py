@@ -1,6 +1,5 @@
 """Calibration: the user's own images, and what every dense layer reads on them."""
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,7 +41,7 @@ def read_calibration(source: str, preprocessing: Preprocessing) -> Calibration:
     """Decode and preprocess images as the service does: a folder with images at any depth, or "digits".
 
     Of more than 512 images at most as many are taken, evenly. Every fourth is held out. Raises CalibrationError if
-    there are fewer than 16, or naming the image that does not decode.
+    there are fewer than 16 different ones, or naming the image that does not decode.
     """
     if source == "digits":
         from model_export.datasets.digits import training_pngs  # noqa: PLC0415 - scikit-learn is slow to import
@@ -50,11 +49,10 @@ def read_calibration(source: str, preprocessing: Preprocessing) -> Calibration:
         encoded = training_pngs()
     elif Path(source).is_dir():
         paths = list(image_files(Path(source)))
-        encoded = {str(path): path.read_bytes() for path in paths[:: max(1, math.ceil(len(paths) / _MOST))]}
+        evenly = np.linspace(0, len(paths) - 1, min(len(paths), _MOST)).astype(int)
+        encoded = {str(path): path.read_bytes() for path in (paths[index] for index in evenly)}
     else:
         raise CalibrationError(f"{source}: no such folder of images")
-    if len(encoded) < _LEAST:
-        raise CalibrationError(f"{source}: holds {len(encoded)} images; calibration needs at least {_LEAST}")
     prepare = pipeline(preprocessing)
     pixels = []
     for name, image in tqdm(encoded.items(), desc="calibration images", unit="image"):
@@ -62,8 +60,11 @@ def read_calibration(source: str, preprocessing: Preprocessing) -> Calibration:
             pixels.append(prepare(image))
         except ServiceError as error:
             raise CalibrationError(f"{name}: {error}") from None
-    judges = np.arange(len(pixels)) % _HELD_OUT_EVERY == 0
-    stacked = np.stack(pixels)
+    distinct = list({image.tobytes(): image for image in pixels}.values())
+    if len(distinct) < _LEAST:
+        raise CalibrationError(f"{source}: holds {len(distinct)} different images; calibration needs at least {_LEAST}")
+    judges = np.arange(len(distinct)) % _HELD_OUT_EVERY == 0
+    stacked = np.stack(distinct)
     return Calibration(stacked[~judges], stacked[judges])
 
 
@@ -75,6 +76,7 @@ def measure_layer_inputs(graph: MixerGraph, pixels: PixelBatch) -> dict[float, d
     for tensor in layers.values():
         model.graph.output.append(helper.make_tensor_value_info(tensor, TensorProto.FLOAT, None))
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    chance = np.random.default_rng(0)
     samples: dict[str, list[npt.NDArray[np.float32]]] = {layer: [] for layer in layers}
     sums: dict[str, npt.NDArray[np.float64]] = {}
     extremes = dict.fromkeys(layers, (np.inf, -np.inf))
@@ -87,7 +89,8 @@ def measure_layer_inputs(graph: MixerGraph, pixels: PixelBatch) -> dict[float, d
             sums[layer] = sums.get(layer, 0.0) + mean * len(batch)
             low, high = extremes[layer]
             extremes[layer] = min(low, float(values.min())), max(high, float(values.max()))
-            samples[layer].append(values.ravel()[:: max(1, values.size // _SAMPLE)])
+            # By chance: a stride would meet the same channels again and again.
+            samples[layer].append(values.ravel()[chance.integers(0, values.size, _SAMPLE)])
     means = {layer: (total / len(pixels)).astype(np.float32) for layer, total in sums.items()}
     ranges: dict[float, dict[str, tuple[float, float]]] = {
         percentile: {

@@ -6,7 +6,7 @@ import io
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,7 +22,9 @@ from model_export.errors import ExportError
 from service import __version__
 from service.bundle import load_bundle, sha256_of
 from service.engine import LogitBatch, PixelBatch
+from service.errors import ServiceError
 from service.manifest import NAME_PATTERN, SCHEMA_VERSION, VERSION_PATTERN, Gate, Golden, Manifest, Precision
+from service.preprocess import Pixels
 
 _TOOLS = ("mixer-serving", "torch", "onnx", "onnxscript", "onnxruntime", "numpy", "pillow")
 # Other hosts round otherwise and other Pillow releases resample otherwise; a wrong pipeline is off by far more.
@@ -69,7 +71,7 @@ def publish(
     with tqdm(total=4, desc="export", unit="step") as progress, _staged(target) as bundle:
         progress.set_postfix_str("convert")
         prepare = pipeline(checkpoint.preprocessing)
-        pixels = np.stack([prepare(image) for image in golden.values()])
+        pixels = np.stack([_prepared(prepare, file, image) for file, image in golden.items()])
         parities, quantisation = convert(checkpoint, conversion, pixels, bundle / "model.onnx")
         progress.update()
 
@@ -141,6 +143,13 @@ def verify(path: Path) -> float:
     pixels = np.stack([prepare(image) for image in images])
     parities = check_parity(bundle.model_path, manifest.precision, pixels, logits, gate)
     return max(parity.max_abs_error for parity in parities)
+
+
+def _prepared(prepare: Callable[[bytes], Pixels], file: str, image: bytes) -> Pixels:
+    try:
+        return prepare(image)
+    except ServiceError as error:
+        raise PublishError(f"golden image {file}: {error}") from None
 
 
 def _golden_tolerance(model: Path, precision: Precision, pixels: PixelBatch, logits: LogitBatch) -> float:

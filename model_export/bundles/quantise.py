@@ -1,6 +1,6 @@
 """Int8: which layers to quantise, so that the answers stay the reference's."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Iterator
 from functools import cached_property
 
 import numpy as np
@@ -36,24 +36,28 @@ class Quantiser:
         """Names of all that could be quantised, in order."""
         return list(self._inputs)
 
-    def choose(self, gate: Gate) -> QuantisedLayers:
-        """Every layer if that passes the gate, otherwise all but as many of the most sensitive as it takes.
+    def choices(self, gate: Gate) -> Iterator[QuantisedLayers]:
+        """Sets of layers to quantise, each leaving more in float32 than the one before, up to half of them.
 
-        The cosine must be twice as near to 1 as the gate says, since other images will have to pass it.
+        The first is the largest that reaches the gate's cosine with half its error to spare, since other images will
+        have to reach it. Top-1 is left to those: on few images it hangs on single ties.
         """
 
-        def passes(floats: Collection[str]) -> bool:
-            found = self._measure({layer: spec for layer, spec in self._inputs.items() if layer not in floats})
-            return 1 - found.cosine <= (1 - (gate.cosine or 0)) / 2 and found.top1 >= gate.top1_agreement
+        def near_enough(floats: int) -> bool:
+            return 1 - self._measure(self._without(floats)).cosine <= (1 - (gate.cosine or 0)) / 2
 
-        if passes(()):
-            return self._inputs
-        worst_first = list(self.sensitivity)
-        few, many = 1, len(worst_first)  # with all of them in float32 nothing is quantised, and anything passes
-        while few < many:
-            middle = (few + many) // 2
-            few, many = (few, middle) if passes(worst_first[:middle]) else (middle + 1, many)
-        return {layer: spec for layer, spec in self._inputs.items() if layer not in worst_first[:few]}
+        most = len(self._inputs) // 2
+        floats = 0
+        while floats < most and not near_enough(floats):
+            floats += 1
+        while floats <= most:
+            yield self._without(floats)
+            floats += max(1, floats)
+
+    def _without(self, floats: int) -> QuantisedLayers:
+        """All layers but the `floats` most sensitive."""
+        left = list(self.sensitivity)[:floats] if floats else []
+        return {layer: spec for layer, spec in self._inputs.items() if layer not in left}
 
     @cached_property
     def sensitivity(self) -> dict[str, float]:

@@ -13,6 +13,7 @@ from model_export.checkpoints.checkpoint import Checkpoint, CheckpointError, rea
 from model_export.checkpoints.preprocessing import CROP_PCT, evaluated_with
 from model_export.commands import tensorrt
 from model_export.datasets import digits
+from model_export.datasets.image_folder import image_files
 from model_export.variants import Gelu
 from service.manifest import Gate, Precision
 
@@ -108,7 +109,9 @@ def _golden_images(choice: str | None) -> dict[str, bytes]:
         return samples.sample_pngs()
     if choice == "digits":
         return digits.sample_pngs()
-    images = {path.name: path.read_bytes() for path in sorted(Path(choice).iterdir()) if path.is_file()}
+    if not Path(choice).is_dir():
+        raise PublishError(f"{choice}: no such folder of images")
+    images = {path.name: path.read_bytes() for path in image_files(Path(choice))}
     if not images:
         raise PublishError(f"{choice}: holds no images")
     return images

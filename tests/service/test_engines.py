@@ -81,6 +81,29 @@ def test_each_batch_size_runs_the_way_that_is_fastest_for_it(clock: list[float])
     assert ways == [np.float32(way) for way in (0.1, 0.2, 0.2, 0.2)]
 
 
+def test_a_second_way_that_fails_leaves_the_first(clock: list[float]) -> None:
+    whole = Double("whole", clock, {1: 0.1, 2: 0.2})
+    wrong = Double("wrong", clock, {1: 0.01, 2: 0.01}, error=2)
+
+    class Broken(Double):
+        def run(self, pixels: PixelBatch) -> LogitBatch:
+            raise RuntimeError("no such instruction")
+
+    broken = Broken("broken", clock, {})
+    choice = choose_engine({"a": [lambda: whole, lambda: wrong], "b": [lambda: broken]}, prove, 1, 2)
+    assert choice.engine is whole
+    assert choice.considered["a, another way"] == "golden logits differ"
+    assert choice.considered["b"] == "no such instruction"
+
+
+def test_a_broken_openvino_leaves_onnxruntime(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "service.openvino_engine", None)
+    built = candidates(load_bundle(DIGITS), 1, Settings())
+    choice = choose_engine(built, lambda engine: 0.0, 32, 1)
+    assert choice.engine.name.startswith("onnxruntime")
+    assert "cannot be imported" in choice.considered["openvino"]
+
+
 def test_both_engines_can_be_asked_for_by_name() -> None:
     bundle = load_bundle(DIGITS)
     assert list(candidates(bundle, 1, Settings())) == ["onnxruntime", "openvino"]

@@ -115,8 +115,10 @@ def test_golden_images_of_ones_own(tiny_checkpoint: Path, tmp_path: Path) -> Non
     command = ["export", str(tiny_checkpoint), "--name", "tiny", "--repository", str(tmp_path / "models")]
     main([*command, "--golden", str(tmp_path / "images")])
     assert load_bundle(tmp_path / "models" / "tiny" / "1").manifest.golden.images == ["golden/mine.png"]
-    (tmp_path / "images" / "note.txt").write_text("not an image")
-    with pytest.raises(SystemExit, match="not an accepted image format"):
+    (tmp_path / "images" / "note.txt").write_text("not an image, and passed over")
+    main([*command, "--golden", str(tmp_path / "images")])
+    (tmp_path / "images" / "bad.png").write_text("not an image")
+    with pytest.raises(SystemExit, match=r"golden image bad\.png: not an accepted image format"):
         main([*command, "--golden", str(tmp_path / "images")])
 
 
