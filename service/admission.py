@@ -7,11 +7,14 @@ from contextlib import contextmanager
 from functools import partial
 
 from service.decode_pool import DecodePool
-from service.errors import NotReady, Overloaded, ServiceError
+from service.errors import DeadlineExceeded, NotReady, Overloaded, ServiceError
 from service.metrics import Metrics
-from service.order import PassSecondsOf, completion_times
+from service.order import completion_times
 from service.scheduler import Scheduler
 from service.ticket import Ticket
+
+_WEIGHT = 0.1  # of the newest answer in the running mean
+_OUTLIER, _SMALL = 4.0, 0.005  # times the mean, and seconds: what a later answer counts as
 
 
 class Admission:
@@ -29,6 +32,7 @@ class Admission:
         self._ahead: dict[Scheduler, set[Ticket]] = {scheduler: set() for scheduler in schedulers}
         self._bytes = 0
         self.inflight = 0
+        self.margin = 0.0  # seconds kept in hand before each deadline
 
     @contextmanager
     def admit(self, scheduler: Scheduler, ticket: Ticket, body_bytes: int = 0) -> Iterator[Ticket]:
@@ -53,8 +57,11 @@ class Admission:
         try:
             yield ticket
             outcome = "ok"
+            self._learn(scheduler, ticket)
         except ServiceError as error:
             outcome = error.outcome or "error"
+            if isinstance(error, DeadlineExceeded):
+                self._learn(scheduler, ticket)
             raise
         except asyncio.CancelledError:
             outcome = "cancelled"
@@ -91,37 +98,40 @@ class Admission:
     def seconds_late(self, scheduler: Scheduler, ticket: Ticket) -> float:
         """By how much the worst of the deadlines would be missed because of `ticket`; not positive if none would."""
         now = scheduler.now()
-        seconds = self._seconds_of(scheduler)
         free_at = scheduler.engine_free_at(now)
-        if free_at + seconds(1) > ticket.deadline:
-            return free_at + seconds(1) - ticket.deadline
+        if free_at + scheduler.pass_times.seconds(1) > ticket.deadline:
+            return free_at + scheduler.pass_times.seconds(1) - ticket.deadline
         ahead = [*self._waiting(scheduler), ticket]
-        undecoded = 0
+        if len(ahead) == 1 and not self.inflight:
+            # Whatever is believed of decoding, an idle service tries, and learns.
+            return -math.inf
+        decoding = 0
         ready_at = []
         for other in ahead:
             if other.answer is not None:  # queued
                 ready_at.append(-math.inf)
             else:
-                ready_at.append(now + self._decode_pool.seconds_for(undecoded))
-                undecoded += 1
-        deadlines = [other.deadline for other in ahead]
+                ready_at.append(now + self._decode_pool.seconds_for(decoding))
+                decoding += other.received  # what is still on its way keeps no thread busy
+        deadlines = [other.deadline - self.margin for other in ahead]
         turns = self._turns(scheduler, len(ahead))
-        if ticket.deadline >= max(deadlines):
+        if deadlines[-1] >= max(deadlines):
             # Last in line, as where all deadlines are equally far away: its completion is a sum, and under overload
             # most of those who come are refused here.
             full, rest = divmod(len(ahead) - 1, scheduler.max_batch_size)
-            at = free_at + sum(turns) + full * seconds(scheduler.max_batch_size) + seconds(rest + 1)
-            if at > ticket.deadline or (undecoded == 1 and at <= min(deadlines) and ready_at[-1] < free_at):
-                return at - ticket.deadline
+            at = free_at + sum(turns) + full * scheduler.seconds(scheduler.max_batch_size) + scheduler.seconds(rest + 1)
+            alone_undecoded = all(other.answer is not None for other in ahead[:-1])
+            if at > deadlines[-1] or (alone_undecoded and at <= min(deadlines) and ready_at[-1] < free_at):
+                return at - deadlines[-1]
         predict = partial(
             completion_times,
             engine_free_at=free_at,
             max_batch_size=scheduler.max_batch_size,
-            seconds=seconds,
+            seconds=scheduler.seconds,
             turns=turns,
         )
         times = predict(deadlines, ready_at)
-        late = times[-1] - ticket.deadline
+        late = times[-1] - deadlines[-1]
         if late <= 0 and any(time > deadline for time, deadline in zip(times, deadlines, strict=True)):
             # Who would be late anyway is no reason to refuse another.
             before = predict(deadlines[:-1], ready_at[:-1])
@@ -130,9 +140,16 @@ class Admission:
                     late = max(late, with_it - deadline)
         return late
 
-    def _seconds_of(self, scheduler: Scheduler) -> PassSecondsOf:
-        """Batch size -> predicted time from the end of a pass to the end of the next."""
-        return lambda size: scheduler.pass_times.seconds(size) + self._decode_pool.seconds_before_pass(size)
+    def _learn(self, scheduler: Scheduler, ticket: Ticket) -> None:
+        """Keep as much time in hand as lately went where no prediction looks: on a busy event loop, before the queue
+        and after the pass.
+        """
+        if ticket.ready_by is None:
+            return
+        now = scheduler.now()
+        lost = max(0.0, (now if ticket.queued_at is None else ticket.queued_at) - ticket.ready_by)
+        lost += now - ticket.answered_at if ticket.answered_at is not None else 0.0
+        self.margin += _WEIGHT * (min(lost, _OUTLIER * max(self.margin, _SMALL)) - self.margin)
 
     def _waiting(self, scheduler: Scheduler) -> list[Ticket]:
         return [ticket for ticket in self._ahead[scheduler] if not (ticket.settled or scheduler.is_running(ticket))]

@@ -75,7 +75,7 @@ def build_replica(settings: Settings, metrics: Metrics, find_engines: Candidates
     metrics.engine_threads.set(budget.engine_threads)
     metrics.decode_threads.set(budget.decode_threads)
     metrics.build_info.labels(__version__, onnxruntime.__version__, platform.python_version()).set(1)
-    turns = None if budget.decode_threads else Turns(settings.max_batch_size or _LARGEST_BATCH)
+    turns = None if budget.decode_threads else Turns(_LARGEST_BATCH)
     runner = EngineRunner(turns)
     decode_pool = DecodePool(budget.decode_threads or budget.engine_threads, decode_seconds, turns)
     pass_log = PassLog()
@@ -93,6 +93,7 @@ def build_replica(settings: Settings, metrics: Metrics, find_engines: Candidates
                 max_batch_size,
                 max_queue_delay=settings.max_queue_delay_ms / 1000,
                 longest_pass=max(_SHORTEST_HANG, 20 * max(choice.curve.values())),
+                between_passes=decode_pool.seconds_before_pass,
             ),
             pass_times=PassTimes(choice.curve),
             metrics=metrics,
@@ -134,6 +135,8 @@ def build_replica(settings: Settings, metrics: Metrics, find_engines: Candidates
 
     classifiers = [serve(*parts) for parts in zip(bundles, prepares, goldens, strict=True)]
     schedulers = [classifier.scheduler for classifier in classifiers]
+    if turns:
+        turns.images = max(scheduler.max_batch_size for scheduler in schedulers)
     return Replica(
         settings=settings,
         metrics=metrics,

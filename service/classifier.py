@@ -52,6 +52,9 @@ class Classifier:
     async def classify(self, data: bytes, k: int, ticket: Ticket) -> Classification:
         """Encoded image -> its k best predictions. Raises the ServiceErrors of `decode` and `Scheduler.submit`."""
         arrived = time.perf_counter()
+        ticket.ready_by = self.scheduler.decoding_can_begin_at() + self._decode_pool.seconds_for(
+            self._decode_pool.waiting
+        )
         (pixels, image), decode_seconds = await self._decode_pool.run(self._prepare, data)
         answer = await self.scheduler.submit(pixels, ticket)
         answered = time.perf_counter()

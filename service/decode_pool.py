@@ -12,6 +12,7 @@ from service.turns import Turns
 
 _T = TypeVar("_T")
 _WEIGHT = 0.1  # of the newest image in the running mean
+_OUTLIER = 4.0  # times the mean: what an image beyond it counts as, since one huge image must not close the door
 
 
 class DecodePool:
@@ -26,14 +27,29 @@ class DecodePool:
         self.waiting = 0  # images in the pool, those being decoded included
 
     async def run(self, work: Callable[[bytes], _T], data: bytes) -> tuple[_T, float]:
-        """`work(data)` in a thread, and the seconds it took there."""
+        """`work(data)` in a thread, and the seconds it took there.
+
+        A thread that has begun cannot be stopped: if the caller is cancelled, it goes on to hold what it holds.
+        """
+        started = asyncio.Event()
+        decoding = asyncio.ensure_future(self._run(work, data, started))
+        try:
+            return await asyncio.shield(decoding)
+        except asyncio.CancelledError:
+            decoding.add_done_callback(_forget)
+            if not started.is_set():
+                decoding.cancel()
+            raise
+
+    async def _run(self, work: Callable[[bytes], _T], data: bytes, started: asyncio.Event) -> tuple[_T, float]:
         self.waiting += 1
         try:
             async with self._turns.decoding() if self._turns else nullcontext():
+                started.set()
                 result, seconds = await asyncio.get_running_loop().run_in_executor(self._executor, _timed, work, data)
         finally:
             self.waiting -= 1
-        self._mean_seconds += _WEIGHT * (seconds - self._mean_seconds)
+        self._mean_seconds += _WEIGHT * (min(seconds, _OUTLIER * self._mean_seconds) - self._mean_seconds)
         return result, seconds
 
     def seconds_for(self, images: int) -> float:
@@ -47,6 +63,12 @@ class DecodePool:
     def close(self) -> None:
         """Let the threads end."""
         self._executor.shutdown(wait=False, cancel_futures=True)
+
+
+def _forget(decoding: "asyncio.Task[tuple[_T, float]]") -> None:
+    """Nobody waits for it any more: whatever it ended with is no news."""
+    if not decoding.cancelled():
+        decoding.exception()
 
 
 def _timed(work: Callable[[bytes], _T], data: bytes) -> tuple[_T, float]:

@@ -5,7 +5,8 @@ from bisect import bisect_left
 from service.calibration import PassSeconds
 
 _WEIGHT = 0.1  # of the newest pass in the running mean of actual / measured at start
-_LEAST, _MOST = 0.5, 20.0  # of that mean: one odd pass must not close the door
+_LEAST, _MOST = 0.5, 20.0  # of that mean
+_OUTLIER = 4.0  # times the mean: what a pass beyond it counts as, since one odd pass must not close the door
 
 
 class PassTimes:
@@ -22,7 +23,7 @@ class PassTimes:
 
     def learn(self, size: int, seconds: float) -> None:
         """Take a finished pass into account."""
-        ratio = seconds / self._measured(size)
+        ratio = min(seconds / self._measured(size), _OUTLIER * self.correction)
         self.correction = min(_MOST, max(_LEAST, self.correction + _WEIGHT * (ratio - self.correction)))
 
     def _measured(self, size: int) -> float:

@@ -80,6 +80,7 @@ async def classify(
             with timings.stage("receive"):
                 async with deadline(min(at, now + default)):
                     images = await read_images(request, replica.settings.max_body_bytes)
+            ticket.received = True
             work = _classify_each(replica, classifier, images, top_k, ticket)
             results = await unless_client_leaves(request.receive, work)
             if isinstance(results[0], ServiceError):
@@ -108,7 +109,8 @@ async def _classify_each(
 
     async def another(image: bytes) -> Classification | ServiceError:
         try:
-            with replica.admission.admit(classifier.scheduler, Ticket(ticket.deadline, ticket.priority)) as own:
+            own = Ticket(ticket.deadline, ticket.priority, received=True)
+            with replica.admission.admit(classifier.scheduler, own):
                 async with deadline(own.deadline):
                     return await classifier.classify(image, k, own)
         except ServiceError as error:

@@ -13,7 +13,7 @@ import numpy as np
 from service.engine import Engine, LogitBatch, PixelBatch
 from service.errors import DeadlineExceeded, EngineFailure, NotReady, ServiceError
 from service.metrics import Metrics
-from service.order import serving_order
+from service.order import PassSecondsOf, serving_order
 from service.pass_log import PassLog, PassRecord
 from service.pass_times import PassTimes
 from service.preprocess import Pixels
@@ -32,6 +32,13 @@ class EngineRunner:
         self._turns = turns
         self._free = asyncio.Lock()  # first come, first served among the models
         self.busy_until = 0.0  # loop time at which the pass in flight is predicted to end
+        self.hung = False
+        self.schedulers: list[Scheduler] = []  # those that share this engine thread
+
+    @property
+    def takes_turns(self) -> bool:
+        """Whether nothing is decoded while a pass runs."""
+        return self._turns is not None
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
@@ -48,6 +55,10 @@ class EngineRunner:
         self._executor.shutdown(wait=False, cancel_futures=True)
 
 
+# What is left for an answer when a deadline ends the wait for a fuller batch: passes vary, and so does the loop.
+_DEADLINE_MARGIN, _LOOP_MARGIN = 1.5, 0.005
+
+
 @dataclass(frozen=True, slots=True)
 class BatchPolicy:
     """How batches form."""
@@ -55,6 +66,7 @@ class BatchPolicy:
     max_batch_size: int
     max_queue_delay: float = 0.0  # seconds that an idle engine waits for a batch to fill, less if a deadline is near
     longest_pass: float = 10.0  # seconds; a pass that takes longer has hung
+    between_passes: PassSecondsOf = lambda size: 0.0  # seconds that decoding keeps a pass over `size` images waiting
 
 
 class Scheduler:
@@ -85,12 +97,11 @@ class Scheduler:
         self._running: list[Ticket] = []
         self._dropped = 0
         self._arrived = asyncio.Event()
-        self._full = asyncio.Event()
         self._closing = False
-        self._hung = False
         self._task: asyncio.Task[None] | None = None
         # False once a pass has failed even for a single image, until the next one succeeds.
         self.engine_works = True
+        runner.schedulers.append(self)
 
     @property
     def alive(self) -> bool:
@@ -100,7 +111,11 @@ class Scheduler:
     @property
     def beats(self) -> bool:
         """Whether tickets are taken and the engine thread comes back from its passes."""
-        return self.alive and not self._hung
+        return self.alive and not self._runner.hung
+
+    def seconds(self, size: int) -> float:
+        """Predicted time from the end of a pass to the end of the next, over `size` images."""
+        return self.pass_times.seconds(size) + self._policy.between_passes(size)
 
     def now(self) -> float:
         """The event loop's time, which deadlines are in."""
@@ -109,6 +124,10 @@ class Scheduler:
     def engine_free_at(self, now: float) -> float:
         """When the pass in flight, whosever it is, is predicted to end; `now` if there is none or it should have."""
         return max(now, self._runner.busy_until)
+
+    def decoding_can_begin_at(self) -> float:
+        """Now, unless decoding takes turns with the pass in flight."""
+        return self.engine_free_at(self.now()) if self._runner.takes_turns else self.now()
 
     def is_running(self, ticket: Ticket) -> bool:
         """Whether a pass has taken the ticket."""
@@ -134,15 +153,12 @@ class Scheduler:
         self._tickets.append(ticket)
         self._show_queue()
         self._arrived.set()
-        if len(self._tickets) >= self.max_batch_size:
-            self._full.set()
         return await answer
 
     async def close(self) -> None:
         """Refuse new tickets, answer the waiting ones, stop."""
         self._closing = True
         self._arrived.set()
-        self._full.set()
         if self._task:
             await asyncio.gather(self._task, return_exceptions=True)
 
@@ -162,16 +178,16 @@ class Scheduler:
 
     async def _let_batch_fill(self) -> str | None:
         """Wait for a full batch where an operator wants that; returns what cut the wait short, if anything did."""
-        if not self._policy.max_queue_delay or self._closing or len(self._tickets) >= self.max_batch_size:
-            return None
-        due = min(t.deadline for t in self._tickets) - self.pass_times.seconds(self.max_batch_size)
-        filled = min(t.queued_at for t in self._tickets) + self._policy.max_queue_delay
-        self._full.clear()
-        try:
-            async with asyncio.timeout_at(min(due, filled)):
-                await self._full.wait()
-        except TimeoutError:
-            return "deadline" if due < filled else "delay"
+        while self._policy.max_queue_delay and not self._closing and 0 < len(self._tickets) < self.max_batch_size:
+            needed = _DEADLINE_MARGIN * self.seconds(self.max_batch_size) + _LOOP_MARGIN
+            due = min(ticket.deadline for ticket in self._tickets) - needed
+            filled = min(_queued_at(ticket) for ticket in self._tickets) + self._policy.max_queue_delay
+            self._arrived.clear()
+            try:
+                async with asyncio.timeout_at(min(due, filled)):
+                    await self._arrived.wait()  # perhaps of one who has less time
+            except TimeoutError:
+                return "deadline" if due < filled else "delay"
         return None
 
     def _reason(self, batch: list[Ticket], delayed: str | None) -> str:
@@ -190,7 +206,7 @@ class Scheduler:
             if not ticket.settled:
                 waiting.append(ticket)
         self._dropped = len(self._tickets) - len(waiting)
-        order = serving_order(waiting, now, self.max_batch_size, self.pass_times.seconds)
+        order = serving_order(waiting, now, self.max_batch_size, self.seconds)
         batch, self._tickets = order[: self.max_batch_size], order[self.max_batch_size :]
         self._show_queue()
         return batch
@@ -220,31 +236,38 @@ class Scheduler:
         self._metrics.engine_core_seconds.labels(self.model).inc(seconds * self._engine.threads)
         ended = time.perf_counter()
         for ticket, row in zip(batch, logits, strict=True):
+            ticket.answered_at = self.now()
             _settle(ticket, Answer(row, started, ended))
 
     async def _run(self, batch: list[Ticket]) -> tuple[LogitBatch, float]:
-        """One pass. If it hangs, nobody is left waiting for it: its tickets and those behind them fail at once."""
+        """One pass. If it hangs, nobody is left waiting: every ticket of every model fails at once."""
         running = asyncio.ensure_future(self._runner.run(self._engine, np.stack([ticket.pixels for ticket in batch])))
         try:
             done, _ = await asyncio.wait({running}, timeout=self._policy.longest_pass)
             if not done:
-                self._hung = True
+                self._runner.hung = True
                 log.error("a pass of %d images of %s hangs", len(batch), self.model)
-                for ticket in (*batch, *self._tickets):
-                    _settle(ticket, EngineFailure("the engine does not come back from a pass"))
+                for scheduler in self._runner.schedulers:
+                    scheduler.give_up()
                 await asyncio.wait({running})
                 raise RuntimeError(f"the pass came back after more than {self._policy.longest_pass:g} s")
             return running.result()
         finally:
-            self._hung = False
+            self._runner.hung = False
+
+    def give_up(self) -> None:
+        """Fail every ticket: the engine does not come back."""
+        for ticket in (*self._running, *self._tickets):
+            _settle(ticket, EngineFailure("the engine does not come back from a pass"))
 
     async def _retry(self, batch: list[Ticket], retry: bool) -> None:
-        waiting = [ticket for ticket in batch if not ticket.settled]
-        if retry or not waiting:
+        """Each image alone, once; where that fails too, or nobody waits any more, the engine counts as broken."""
+        if retry or all(ticket.settled for ticket in batch):
             self.engine_works = False
             _settle(batch[0], EngineFailure("the engine failed on this image"))
-        else:
-            for ticket in waiting:
+            return
+        for ticket in batch:
+            if not ticket.settled:
                 await self._pass([ticket], "idle", retry=True)
 
     def _record(
@@ -257,7 +280,7 @@ class Scheduler:
             reason=reason,
             left_waiting=len(self._tickets),
             dropped=self._dropped,
-            waited_ms=round((at - min(ticket.queued_at for ticket in batch)) * 1000, 3),
+            waited_ms=round((at - min(map(_queued_at, batch))) * 1000, 3),
             predicted_ms=round(predicted * 1000, 3),
             actual_ms=round(seconds * 1000, 3),
             failed=failed,
@@ -273,6 +296,11 @@ class Scheduler:
         for ticket in (*self._running, *self._tickets):
             _settle(ticket, NotReady("the scheduler has stopped"))
         self._tickets.clear()
+
+
+def _queued_at(ticket: Ticket) -> float:
+    assert ticket.queued_at is not None
+    return ticket.queued_at
 
 
 def _timed_pass(engine: Engine, pixels: PixelBatch) -> tuple[LogitBatch, float]:

@@ -13,7 +13,7 @@ class Turns:
     """
 
     def __init__(self, images: int) -> None:
-        self._images = images
+        self.images = images
         self._decoding = 0
         self._decoded = 0  # since the last pass
         self._passing = False
@@ -61,7 +61,7 @@ class Turns:
             self._decoders.popleft()
         while self._passes and self._passes[0].done():
             self._passes.popleft()
-        while self._decoders and not self._passing and (not self._passes or self._decoded < self._images):
+        while self._decoders and not self._passing and (not self._passes or self._decoded < self.images):
             decoder = self._decoders.popleft()
             if not decoder.done():
                 self._decoding += 1

@@ -148,9 +148,32 @@ async def test_models_take_turns() -> None:
 
 async def test_decoding_takes_its_time_too() -> None:
     house = House(decode_seconds=0.5)
-    assert house.late(0.61) < 0 < house.late(0.59)
-    with house.admission.admit(house.first, house.ticket()):
+    with house.admission.admit(house.first, house.ticket()) as first:
+        assert house.late(0.61) < 0 < house.late(0.59)  # what is still being uploaded keeps no thread busy
+        first.received = True
         assert house.late(1.11) < 0 < house.late(1.09)
+
+
+async def test_an_idle_service_tries_whatever_it_believes_of_decoding() -> None:
+    house = House(decode_seconds=500)
+    assert house.late(0.2) < 0
+    assert house.late(0.09) > 0  # a pass alone takes longer
+    with house.admission.admit(house.first, house.ticket()):
+        assert house.late(0.2) > 0
+
+
+async def test_time_that_no_prediction_sees_is_kept_in_hand() -> None:
+    house = House()
+    loop = asyncio.get_running_loop()
+    for _ in range(100):
+        with house.admission.admit(house.first, house.ticket()) as ticket:
+            ticket.ready_by = ticket.queued_at = loop.time()
+            ticket.answered_at = loop.time() - 0.05  # the loop took so long to come round
+    assert house.admission.margin == pytest.approx(0.05, rel=0.1)
+    house.busy(0.05)
+    with house.admission.admit(house.first, house.ticket()):
+        assert house.late(0.18) > 0
+        assert house.late(0.22) < 0
 
 
 async def test_a_dead_scheduler_takes_nobody() -> None:
