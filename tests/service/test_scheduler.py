@@ -215,6 +215,41 @@ async def test_a_hung_pass_fails_its_tickets_and_those_behind_at_once() -> None:
         assert scheduler.engine_works
 
 
+async def test_a_hang_is_noticed_by_every_model_on_the_engine_thread() -> None:
+    runner, engines = EngineRunner(), [GatedEngine(), GatedEngine()]
+    hangs, waits = (
+        make_scheduler(f"m{i}", engine, runner, BatchPolicy(4, longest_pass=0.05), Metrics())
+        for i, engine in enumerate(engines)
+    )
+    for scheduler in (hangs, waits):
+        scheduler.start()
+    tasks = submit(hangs, 1)
+    await pass_begun(engines[0])
+    tasks += submit(waits, 2)
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(result) for result in results] == [EngineFailure, EngineFailure]
+    assert not waits.beats
+    for engine in engines:
+        engine.gate.set()
+    await queued(lambda: waits.beats)
+    assert await asyncio.gather(*submit(waits, 3)) == [3]
+    for scheduler in (hangs, waits):
+        await scheduler.close()
+
+
+async def test_a_hang_while_images_are_retried_leaves_none_waiting() -> None:
+    class FailsThenHangs(GatedEngine):
+        def run(self, pixels):  # type: ignore[no-untyped-def]
+            if len(pixels) > 1:
+                raise RuntimeError("the whole batch fails")
+            return super().run(pixels)
+
+    engine = FailsThenHangs()
+    async with running(engine, max_batch_size=4, longest_pass=0.05) as scheduler:
+        results = await asyncio.gather(*submit(scheduler, 1, 2, 3, 4), return_exceptions=True)
+        assert [type(result) for result in results] == [EngineFailure] * 4
+
+
 async def test_a_ticket_whose_deadline_cannot_be_met_is_dropped_when_the_batch_freezes() -> None:
     engine = GatedEngine()
     async with running(engine) as scheduler:

@@ -236,3 +236,36 @@ async def _order(order: list[int]) -> None:
     await asyncio.sleep(0.001)
     await asyncio.gather(*bulk, one(13, "interactive"))
     await scheduler.close()
+
+
+def test_an_operator_may_have_batches_fill_but_never_past_a_deadline() -> None:
+    async def play() -> tuple[list[dict[str, object]], list[int]]:
+        loop, log, engine = asyncio.get_running_loop(), PassLog(), FailingEngine()
+        times = PassTimes(CURVE)
+        scheduler = Scheduler(
+            "m",
+            engine,
+            VirtualRunner(times),
+            policy=BatchPolicy(MAX_BATCH, max_queue_delay=0.5),
+            pass_times=times,
+            metrics=Metrics(),
+            pass_log=log,
+        )
+        scheduler.start()
+
+        async def one(level: int, time_left: float) -> int:
+            answer = await scheduler.submit(level_pixels(level), Ticket(loop.time() + time_left))
+            assert time_left >= 0.1
+            return int(np.argmax(answer.logits))
+
+        alone = await one(1, 5)  # waits in vain
+        batch = await asyncio.gather(*(one(level, 5) for level in (2, 3, 4, 5)))  # fills at once
+        patient = asyncio.create_task(one(6, 5))
+        await asyncio.sleep(0.03)
+        hurried = await one(7, 0.15)  # ends the other's wait
+        await scheduler.close()
+        return log.newest_first()[::-1], [alone, *batch, await patient, hurried]
+
+    passes, answers = run_virtually(play())
+    assert answers == [1, 2, 3, 4, 5, 6, 7]
+    assert [(entry["reason"], entry["size"]) for entry in passes] == [("delay", 1), ("full", 4), ("deadline", 2)]
