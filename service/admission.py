@@ -8,6 +8,7 @@ from functools import partial
 
 from service.decode_pool import DecodePool
 from service.errors import DeadlineExceeded, NotReady, Overloaded, ServiceError
+from service.loop_lag import LoopLag
 from service.metrics import Metrics
 from service.order import completion_times
 from service.scheduler import Scheduler
@@ -21,7 +22,13 @@ class Admission:
     """Bounds images and bytes inside, predicts completion, and counts how each image ended."""
 
     def __init__(
-        self, max_images: int, max_bytes: int, schedulers: list[Scheduler], decode_pool: DecodePool, metrics: Metrics
+        self,
+        max_images: int,
+        max_bytes: int,
+        schedulers: list[Scheduler],
+        decode_pool: DecodePool,
+        metrics: Metrics,
+        loop_lag: LoopLag,
     ) -> None:
         self._max_images = max_images
         self._max_bytes = max_bytes
@@ -32,7 +39,17 @@ class Admission:
         self._ahead: dict[Scheduler, set[Ticket]] = {scheduler: set() for scheduler in schedulers}
         self._bytes = 0
         self.inflight = 0
-        self.margin = 0.0  # seconds kept in hand before each deadline
+        self._loop_lag = loop_lag
+        self._lost = 0.0  # seconds that answers lately lost where no prediction looks
+
+    @property
+    def margin(self) -> float:
+        """Seconds kept in hand before each deadline."""
+        return max(self._lost, self._loop_lag.on_the_way)
+
+    def refuse_unseen(self, scheduler: Scheduler) -> None:
+        """Count an image that was refused before anything of it was looked at."""
+        self._metrics.count_image(scheduler.model, Overloaded.outcome)
 
     @contextmanager
     def admit(self, scheduler: Scheduler, ticket: Ticket, body_bytes: int = 0) -> Iterator[Ticket]:
@@ -52,6 +69,7 @@ class Admission:
             raise
         self._metrics.admitted_images.labels(scheduler.model).inc()
         self._ahead[scheduler].add(ticket)
+        ticket.let_in_at = scheduler.now()
         outcome = "error"
         self._count(+1, body_bytes)
         try:
@@ -60,8 +78,8 @@ class Admission:
             self._learn(scheduler, ticket)
         except ServiceError as error:
             outcome = error.outcome or "error"
-            if isinstance(error, DeadlineExceeded):
-                self._learn(scheduler, ticket)
+            if isinstance(error, DeadlineExceeded) and ticket.received:
+                self._take(scheduler.now() - ticket.let_in_at)  # a broken promise: all of its time went unseen
             raise
         except asyncio.CancelledError:
             outcome = "cancelled"
@@ -149,7 +167,10 @@ class Admission:
         now = scheduler.now()
         lost = max(0.0, (now if ticket.queued_at is None else ticket.queued_at) - ticket.ready_by)
         lost += now - ticket.answered_at if ticket.answered_at is not None else 0.0
-        self.margin += _WEIGHT * (min(lost, _OUTLIER * max(self.margin, _SMALL)) - self.margin)
+        self._take(lost)
+
+    def _take(self, lost: float) -> None:
+        self._lost += _WEIGHT * (min(lost, _OUTLIER * max(self._lost, _SMALL)) - self._lost)
 
     def _waiting(self, scheduler: Scheduler) -> list[Ticket]:
         return [ticket for ticket in self._ahead[scheduler] if not (ticket.settled or scheduler.is_running(ticket))]

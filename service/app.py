@@ -25,6 +25,7 @@ from service.decode_pool import DecodePool, PixelBudget
 from service.engines import Build, Choice, candidates, choose_engine
 from service.errors import EngineFailure, MalformedRequest, ServiceError
 from service.golden import GoldenImages
+from service.loop_lag import LoopLag
 from service.metrics import Metrics
 from service.pass_log import PassLog
 from service.pass_times import PassTimes
@@ -33,6 +34,7 @@ from service.replica import Replica
 from service.routes import router
 from service.scheduler import BatchPolicy, EngineRunner, Scheduler
 from service.settings import Settings
+from service.shedding import Shedding
 from service.telemetry import Telemetry
 from service.turns import Turns
 
@@ -134,6 +136,7 @@ def build_replica(settings: Settings, metrics: Metrics, find_engines: Candidates
         )
 
     classifiers = [serve(*parts) for parts in zip(bundles, prepares, goldens, strict=True)]
+    loop_lag = LoopLag()
     schedulers = [classifier.scheduler for classifier in classifiers]
     if turns:
         turns.images = max(scheduler.max_batch_size for scheduler in schedulers)
@@ -142,11 +145,12 @@ def build_replica(settings: Settings, metrics: Metrics, find_engines: Candidates
         metrics=metrics,
         api_keys=api_keys,
         admission=Admission(
-            settings.max_inflight_images, settings.max_inflight_bytes, schedulers, decode_pool, metrics
+            settings.max_inflight_images, settings.max_inflight_bytes, schedulers, decode_pool, metrics, loop_lag
         ),
         runner=runner,
         classifiers=classifiers,
         pass_log=pass_log,
+        loop_lag=loop_lag,
     )
 
 
@@ -179,6 +183,7 @@ def create_app(replica: Replica) -> FastAPI:
     app.state.replica = replica
     app.include_router(router)
     app.include_router(v2_routes.router)
+    app.add_middleware(Shedding, replica=replica)
     app.add_middleware(Telemetry, replica=replica)
     app.add_exception_handler(ServiceError, _on_service_error)
     app.add_exception_handler(RequestValidationError, _on_invalid_parameter)

@@ -9,6 +9,7 @@ from service.api_keys import ApiKeys
 from service.classifier import Classifier
 from service.errors import NotReady, ServiceError, UnknownModel
 from service.golden import GoldenMismatch
+from service.loop_lag import LoopLag
 from service.metrics import Metrics
 from service.pass_log import PassLog
 from service.scheduler import EngineRunner
@@ -26,10 +27,12 @@ class Replica:
     runner: EngineRunner
     classifiers: list[Classifier]
     pass_log: PassLog
+    loop_lag: LoopLag
     draining: bool = field(default=False, init=False)
 
     def start(self) -> None:
         """Begin to serve, on the running event loop."""
+        self.loop_lag.start()
         for classifier in self.classifiers:
             classifier.scheduler.start()
         self.metrics.ready.set(1)
@@ -44,6 +47,7 @@ class Replica:
         """Answer every ticket, then stop."""
         self.drain()
         await asyncio.gather(*(classifier.scheduler.close() for classifier in self.classifiers))
+        self.loop_lag.stop()
         self.runner.close()
 
     def find(self, name: str | None, version: str | None) -> Classifier:

@@ -29,6 +29,7 @@ class Ticket:
     priority: Priority = "interactive"
     pixels: Pixels = field(default_factory=lambda: np.empty((0, 0, 3), np.uint8))
     answer: asyncio.Future[Answer] | None = None
+    let_in_at: float = 0.0  # loop time
     queued_at: float | None = None  # loop time
     received: bool = False  # its body is here
     ready_by: float | None = None  # loop time at which it was predicted to be queued, once that could be said

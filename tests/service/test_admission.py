@@ -6,6 +6,7 @@ import pytest
 from service.admission import Admission
 from service.decode_pool import DecodePool, PixelBudget
 from service.errors import DeadlineExceeded, InvalidImage, NotReady, Overloaded
+from service.loop_lag import LoopLag
 from service.metrics import OUTCOMES, Metrics
 from service.pass_log import PassLog
 from service.pass_times import PassTimes
@@ -36,7 +37,7 @@ class House:
             for name in ("first", "second")
         )
         pool = DecodePool(1, decode_seconds)
-        self.admission = Admission(max_images, max_bytes, [self.first, self.second], pool, self.metrics)
+        self.admission = Admission(max_images, max_bytes, [self.first, self.second], pool, self.metrics, LoopLag())
         for scheduler in (self.first, self.second):
             self.metrics.add_model(
                 scheduler.model, 1, {1: 0.1}, version="1", variant="v", precision="p", engine="e", sha256="0"

@@ -217,6 +217,28 @@ async def test_what_cannot_be_answered_in_time_is_refused_before_its_body_is_rea
     assert not body_read
 
 
+async def test_what_the_event_loop_alone_would_make_late_is_refused_before_anything_else(tmp_path: Path) -> None:
+    engine = EchoEngine()
+    replica = replica_around(engine, tmp_path / "models", deadline_ms=1000)
+    async with client_of(replica) as client:
+        replica.loop_lag.stop()
+        replica.loop_lag.take(0.1)  # five times on an image's way
+        for deadline, status in (("100", 429), ("499", 429), ("600", 200), (None, 200), ("nonsense", 400)):
+            headers = {"x-deadline-ms": deadline} if deadline else {}
+            response = await client.post("/v1/classify", content=level_png(1), headers=headers)
+            assert response.status_code == status, deadline
+            if status == 429:
+                assert response.json()["error"]["reason"] == "event_loop"
+                assert response.headers["retry-after"] == "1"
+                assert response.headers["x-request-id"]
+        assert (await client.get("/healthz/live")).status_code == 200
+        for _ in range(20):
+            replica.loop_lag.take(0.0)
+        urgent = await client.post("/v1/classify", content=level_png(1), headers={"x-deadline-ms": "100"})
+        assert urgent.status_code == 200
+    assert outcomes(replica) == {"ok": 3, "rejected": 2}
+
+
 async def test_bytes_inside_are_bounded_by_what_bodies_announce(tmp_path: Path) -> None:
     engine = GatedEngine()
     image = level_png(1)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from service.admission import Admission
 from service.errors import DeadlineExceeded, EngineFailure, InvalidImage, Overloaded, ServiceError
+from service.loop_lag import LoopLag
 from service.metrics import OUTCOMES, Metrics
 from service.pass_log import PassLog
 from service.pass_times import PassTimes
@@ -94,7 +95,7 @@ async def _run(arrivals: list[Arrival], decode_seconds: float, shared_cores: boo
     )
     done.metrics.add_model("m", 1, CURVE, version="1", variant="v", precision="p", engine="e", sha256="0")
     pool = VirtualDecodePool(2, decode_seconds, turns)
-    admission = Admission(10**6, 10**12, [scheduler], pool, done.metrics)
+    admission = Admission(10**6, 10**12, [scheduler], pool, done.metrics, LoopLag())
     scheduler.start()
 
     async def one(number: int, arrival: Arrival) -> None:

@@ -1,0 +1,41 @@
+"""How far the event loop is behind: under a flood of requests every step of every request waits for it."""
+
+import asyncio
+import time
+
+_PERIOD = 0.02  # seconds between looks
+_RELEASE = 0.2  # of a smaller lag taken at a time: it rises at once and falls slowly
+# Times that an image's way waits for the loop: its head, its body, its decoding, its pass, its answer.
+_STEPS = 5
+
+
+class LoopLag:
+    """Looks at the loop it is started on."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def on_the_way(self) -> float:
+        """Seconds that an image is predicted to lose to the loop between the door and its answer."""
+        return _STEPS * self.seconds
+
+    def start(self) -> None:
+        """Begin to look."""
+        self._task = asyncio.create_task(self._look(), name="loop-lag")
+
+    def stop(self) -> None:
+        """Look no more."""
+        if self._task:
+            self._task.cancel()
+
+    async def _look(self) -> None:
+        while True:
+            started = time.perf_counter()
+            await asyncio.sleep(_PERIOD)
+            self.take(time.perf_counter() - started - _PERIOD)
+
+    def take(self, lag: float) -> None:
+        """Take in by how much a look came late."""
+        self.seconds = max(lag, self.seconds + _RELEASE * (max(0.0, lag) - self.seconds))
