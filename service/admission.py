@@ -47,10 +47,6 @@ class Admission:
         """Seconds kept in hand before each deadline."""
         return max(self._lost, self._loop_lag.on_the_way)
 
-    def refuse_unseen(self, scheduler: Scheduler) -> None:
-        """Count an image that was refused before anything of it was looked at."""
-        self._metrics.count_image(scheduler.model, Overloaded.outcome)
-
     @contextmanager
     def admit(self, scheduler: Scheduler, ticket: Ticket, body_bytes: int = 0) -> Iterator[Ticket]:
         """Let an image in for the length of the block, whose end is its outcome.
@@ -58,13 +54,9 @@ class Admission:
         Raises Overloaded, with a reason and the time to retry, if there is no room for it or no time: its own
         deadline would be missed, or it would make another's be missed.
         """
-        if not scheduler.beats:
-            self._metrics.count_image(scheduler.model, NotReady.outcome)
-            raise NotReady("the scheduler has stopped or its engine hangs", reason="scheduler_stopped")
         try:
-            self._check_room(scheduler, body_bytes)
-            self._check_time(scheduler, ticket)
-        except Overloaded:
+            self.check(scheduler, ticket, body_bytes)
+        except (NotReady, Overloaded):
             self._metrics.count_image(scheduler.model, Overloaded.outcome)
             raise
         self._metrics.admitted_images.labels(scheduler.model).inc()
@@ -88,6 +80,15 @@ class Admission:
             self._ahead[scheduler].discard(ticket)
             self._count(-1, -body_bytes)
             self._metrics.count_image(scheduler.model, outcome)
+
+    def check(self, scheduler: Scheduler, ticket: Ticket, body_bytes: int = 0) -> None:
+        """Raise what `admit` would, and change nothing."""
+        if not scheduler.beats:
+            raise NotReady("the scheduler has stopped or its engine hangs", reason="scheduler_stopped")
+        if self._loop_lag.on_the_way > ticket.deadline - scheduler.now():
+            raise Overloaded("too many requests arrive at once", reason="event_loop", retry_after=1)
+        self._check_room(scheduler, body_bytes)
+        self._check_time(scheduler, ticket)
 
     def _check_room(self, scheduler: Scheduler, body_bytes: int) -> None:
         over = [

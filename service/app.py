@@ -183,8 +183,8 @@ def create_app(replica: Replica) -> FastAPI:
     app.state.replica = replica
     app.include_router(router)
     app.include_router(v2_routes.router)
-    app.add_middleware(Shedding, replica=replica)
     app.add_middleware(Telemetry, replica=replica)
+    app.add_middleware(Shedding, replica=replica)
     app.add_exception_handler(ServiceError, _on_service_error)
     app.add_exception_handler(RequestValidationError, _on_invalid_parameter)
     app.add_exception_handler(HTTPException, _on_http_exception)

@@ -30,7 +30,7 @@ class Telemetry:
             await self._app(scope, receive, send)
             return
         timings = StageTimings()
-        request_id = _request_id(scope)
+        request_id = request_id_of(scope)
         scope.setdefault("state", {}).update(timings=timings, request_id=request_id)
         status = 0
 
@@ -66,7 +66,7 @@ class Telemetry:
             )
 
 
-def _request_id(scope: Scope) -> str:
+def request_id_of(scope: Scope) -> str:
     """The client's own id if it is harmless, else a new one."""
     given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
     return given.decode() if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
