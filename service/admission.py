@@ -134,6 +134,11 @@ class Admission:
                 decoding += other.received  # what is still on its way keeps no thread busy
         deadlines = [other.deadline - self.margin for other in ahead]
         turns = self._turns(scheduler, len(ahead))
+        # If all were decoded first and then ran alone: mostly there is time even for that.
+        decoded_at = max(free_at, now + self._decode_pool.seconds_for(decoding))
+        slowest = decoded_at + len(ahead) * (scheduler.seconds(1) + max(turns))
+        if slowest <= min(deadlines):
+            return slowest - deadlines[-1]
         if deadlines[-1] >= max(deadlines):
             # Last in line, as where all deadlines are equally far away: its completion is a sum, and under overload
             # most of those who come are refused here.

@@ -78,6 +78,7 @@ def thread_budget(
     if engine_threads:
         return ThreadBudget(cores, max(0, whole - engine_threads), engine_threads)
     rates = {engine: min(engine / engine_seconds, (whole - engine) / decode_seconds) for engine in range(1, whole)}
-    rates[whole] = _TURNS_EFFICIENCY * whole / (engine_seconds + decode_seconds)
+    if whole == 1 or engine_seconds > decode_seconds:  # where decoding is the larger part, its own thread is kept busy
+        rates[whole] = _TURNS_EFFICIENCY * whole / (engine_seconds + decode_seconds)
     best = max(rates, key=rates.__getitem__)
     return ThreadBudget(cores, whole - best, best)

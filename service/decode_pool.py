@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import TypeVar
 
 from service.turns import Turns
@@ -31,26 +31,24 @@ class DecodePool:
 
         A thread that has begun cannot be stopped: if the caller is cancelled, it goes on to hold what it holds.
         """
-        started = asyncio.Event()
-        decoding = asyncio.ensure_future(self._run(work, data, started))
-        try:
-            return await asyncio.shield(decoding)
-        except asyncio.CancelledError:
-            decoding.add_done_callback(_forget)
-            if not started.is_set():
-                decoding.cancel()
-            raise
-
-    async def _run(self, work: Callable[[bytes], _T], data: bytes, started: asyncio.Event) -> tuple[_T, float]:
         self.waiting += 1
-        try:
-            async with self._turns.decoding() if self._turns else nullcontext():
-                started.set()
-                result, seconds = await asyncio.get_running_loop().run_in_executor(self._executor, _timed, work, data)
-        finally:
-            self.waiting -= 1
-        self._mean_seconds += _WEIGHT * (min(seconds, _OUTLIER * self._mean_seconds) - self._mean_seconds)
-        return result, seconds
+        if self._turns:
+            try:
+                await self._turns.begin_decoding()
+            except asyncio.CancelledError:
+                self.waiting -= 1
+                raise
+        decoding = asyncio.get_running_loop().run_in_executor(self._executor, _timed, work, data)
+        decoding.add_done_callback(self._done)
+        return await asyncio.shield(decoding)
+
+    def _done(self, decoding: asyncio.Future[tuple[_T, float]]) -> None:
+        self.waiting -= 1
+        if self._turns:
+            self._turns.end_decoding()
+        if not decoding.cancelled() and not decoding.exception():
+            seconds = min(decoding.result()[1], _OUTLIER * self._mean_seconds)
+            self._mean_seconds += _WEIGHT * (seconds - self._mean_seconds)
 
     def seconds_for(self, images: int) -> float:
         """Predicted time until one more image is decoded behind `images` others."""
@@ -63,12 +61,6 @@ class DecodePool:
     def close(self) -> None:
         """Let the threads end."""
         self._executor.shutdown(wait=False, cancel_futures=True)
-
-
-def _forget(decoding: "asyncio.Task[tuple[_T, float]]") -> None:
-    """Nobody waits for it any more: whatever it ended with is no news."""
-    if not decoding.cancelled():
-        decoding.exception()
 
 
 def _timed(work: Callable[[bytes], _T], data: bytes) -> tuple[_T, float]:

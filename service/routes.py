@@ -116,6 +116,8 @@ async def _classify_each(
         except ServiceError as error:
             return error
 
+    if len(images) == 1:
+        return [await inside(images[0], ticket)]
     return await asyncio.gather(inside(images[0], ticket), *map(another, images[1:]))
 
 

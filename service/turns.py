@@ -20,15 +20,14 @@ class Turns:
         self._decoders: deque[asyncio.Future[None]] = deque()
         self._passes: deque[asyncio.Future[None]] = deque()
 
-    @asynccontextmanager
-    async def decoding(self) -> AsyncIterator[None]:
-        """For the time that one image is decoded."""
+    async def begin_decoding(self) -> None:
+        """Wait for a turn to decode one image; `end_decoding` ends it."""
         await self._wait(self._decoders)
-        try:
-            yield
-        finally:
-            self._decoding -= 1
-            self._next()
+
+    def end_decoding(self) -> None:
+        """One image is decoded."""
+        self._decoding -= 1
+        self._next()
 
     @asynccontextmanager
     async def passing(self) -> AsyncIterator[None]:

@@ -1,8 +1,8 @@
 """An event loop whose clock jumps to the next timer, and an engine and decoders that take exactly that time."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from contextlib import nullcontext
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager, nullcontext
 from typing import Any, TypeVar
 
 from service.decode_pool import DecodePool
@@ -54,6 +54,15 @@ class VirtualRunner(EngineRunner):
         return engine.run(pixels), loop.time() - started
 
 
+@asynccontextmanager
+async def _decoding(turns: Turns) -> AsyncIterator[None]:
+    await turns.begin_decoding()
+    try:
+        yield
+    finally:
+        turns.end_decoding()
+
+
 class VirtualDecodePool(DecodePool):
     """Every image takes the same time."""
 
@@ -65,7 +74,7 @@ class VirtualDecodePool(DecodePool):
     async def run(self, work: Callable[[bytes], _T], data: bytes) -> tuple[_T, float]:
         self.waiting += 1
         try:
-            async with self._turns.decoding() if self._turns else nullcontext(), self._free:
+            async with _decoding(self._turns) if self._turns else nullcontext(), self._free:
                 await asyncio.sleep(self._seconds)
                 return work(data), self._seconds
         finally:

@@ -71,7 +71,7 @@ def test_quota_caps_the_affinity(tmp_path: Path, files: dict[str, str], cores: f
         (8, 0.1, 5, 1, 7),
         (2, 2, 2, 1, 1),  # a core each keeps both busy
         (2, 40, 2, 2, 0),  # a core of its own would leave decoding idle nearly all the time
-        (2, 1, 3, 2, 0),
+        (2, 1, 3, 1, 1),
         (3.9, 30, 10, 2, 1),
         (1, 10, 10, 1, 0),
         (0.5, 10, 10, 1, 0),

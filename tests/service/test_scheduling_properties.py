@@ -40,7 +40,8 @@ class Arrival:
     patience: float | None = None  # after which its client leaves
 
 
-seconds = st.integers(0, 60).map(lambda ms: ms / 1000)
+# Off the grid of pass times: who comes at the very instant that a pass ends may be taken by the next one, or not.
+seconds = st.integers(0, 60).map(lambda ms: (ms + 0.37) / 1000)
 deadlines = st.integers(5, 150).map(lambda ms: ms / 1000)
 priorities: st.SearchStrategy[Priority] = st.sampled_from(["interactive", "bulk"])
 calm = st.lists(st.builds(Arrival, seconds | st.just(0.0), deadlines, priorities), max_size=40)

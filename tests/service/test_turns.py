@@ -17,12 +17,13 @@ class Cores:
         self.log: list[str] = []
 
     async def decode(self, seconds: float = 1) -> None:
-        async with self.turns.decoding():
-            self.decoding += 1
-            assert not self.passing
-            self.log.append("decode")
-            await asyncio.sleep(seconds)
-            self.decoding -= 1
+        await self.turns.begin_decoding()
+        self.decoding += 1
+        assert not self.passing
+        self.log.append("decode")
+        await asyncio.sleep(seconds)
+        self.decoding -= 1
+        self.turns.end_decoding()
 
     async def run_pass(self, seconds: float = 1) -> None:
         async with self.turns.passing():
@@ -93,8 +94,11 @@ def test_whoever_comes_and_goes_everybody_has_a_turn(plan: list[Step]) -> None:
 
 def _bare_decode(cores: Cores):  # type: ignore[no-untyped-def]
     async def decode(seconds: float) -> None:
-        async with cores.turns.decoding():
+        await cores.turns.begin_decoding()
+        try:
             await asyncio.sleep(seconds)
+        finally:
+            cores.turns.end_decoding()
 
     return decode
 
