@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks.report import Row
+from benchmarks.report import Result, Row
 from service.bundle import Bundle, load_bundle
 from service.engine import PixelBatch
 from service.golden import GoldenImages
@@ -38,7 +38,7 @@ def add_command(commands: Any) -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results", help="default: %(default)s")
 
 
-def _measure(options: argparse.Namespace) -> list[Row]:
+def _measure(options: argparse.Namespace) -> Result:
     bundle = load_bundle(options.bundle)
     side = bundle.manifest.image_size
     random = np.random.default_rng(0)
@@ -46,7 +46,7 @@ def _measure(options: argparse.Namespace) -> list[Row]:
     passes = _cuda_passes(bundle, inputs) | _torch_passes(bundle, inputs)
     rates, gemm = interleave(passes, _gemm(), options.rounds, options.seconds)
     model = {"gpu": find_gpu().name, "model": f"{bundle.manifest.variant} {bundle.manifest.precision}"}
-    return [model | row for row in rows(rates, gemm, bundle.manifest.gmacs)]
+    return Result({"rows": [model | row for row in rows(rates, gemm, bundle.manifest.gmacs)]})
 
 
 def interleave(

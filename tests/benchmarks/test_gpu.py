@@ -1,10 +1,16 @@
 """The arithmetic and the order of the GPU benchmark; it has run on no GPU here."""
 
 import time
+from pathlib import Path
 
 import pytest
 
+from benchmarks import gpu
+from benchmarks.__main__ import main
 from benchmarks.gpu import interleave, per_second, rows
+from service.on_gpu.device import Gpu
+
+DIGITS = Path(__file__).parent.parent.parent / "models" / "digits" / "1"
 
 
 def test_the_share_of_the_gemm_rate_is_of_the_same_round() -> None:
@@ -44,3 +50,15 @@ def test_a_rate_is_runs_over_the_time_they_took(clock: list[float]) -> None:
         clock[0] += 0.5
 
     assert per_second(half_a_second, seconds=1.2) == 2
+
+
+def test_the_command_writes_its_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of it but the GPU's own work."""
+    monkeypatch.setattr(gpu, "_cuda_passes", lambda bundle, inputs: {("ours", 1): lambda: None})
+    monkeypatch.setattr(gpu, "_torch_passes", lambda bundle, inputs: {})
+    monkeypatch.setattr(gpu, "_gemm", lambda: lambda: None)
+    monkeypatch.setattr(gpu, "find_gpu", lambda: Gpu("a GPU", "9.0", "13.0"))
+    line = ["benchmarks", "gpu", "--bundle", str(DIGITS), "--rounds", "1", "--seconds", "0.001", "--out", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", line)
+    main()
+    assert "| a GPU | XS/4 int8 | ours |" in (tmp_path / "gpu.md").read_text()
