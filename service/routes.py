@@ -1,15 +1,15 @@
 """The HTTP routes: what to read, whom to ask, how to answer."""
 
-import asyncio
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import Response
 
 from service.classifier import Classification, Classifier
-from service.deadline import deadline, unless_client_leaves
 from service.errors import ServiceError, UnknownRoute
 from service.intake import read_images
+from service.reception import Result, Work, serve_images
 from service.replica import Replica
 from service.schemas import (
     ClassifyManyResponse,
@@ -22,7 +22,7 @@ from service.schemas import (
     ModelReference,
     PredictionBody,
 )
-from service.ticket import Priority, Ticket
+from service.ticket import Priority
 from service.timings import StageTimings
 
 router = APIRouter()
@@ -70,62 +70,18 @@ async def classify(
     timings: StageTimings = request.state.timings
     replica.api_keys.check(request.headers)
     classifier = replica.find(model, version)
-    now, default = asyncio.get_running_loop().time(), replica.settings.deadline_ms / 1000
-    at = now + (x_deadline_ms / 1000 if x_deadline_ms else default)
 
-    results: list[Classification | ServiceError] = []
-    try:
-        with replica.admission.admit(classifier.scheduler, Ticket(at, x_priority), _announced_bytes(request)) as ticket:
-            # A stalled upload holds its place, and up a shutdown, no longer than the default, whatever its client asks.
-            with timings.stage("receive"):
-                async with deadline(min(at, now + default)):
-                    images = await read_images(request, replica.settings.max_body_bytes)
-            ticket.received = True
-            work = _classify_each(replica, classifier, images, top_k, ticket)
-            results = await unless_client_leaves(request.receive, work)
-            if isinstance(results[0], ServiceError):
-                raise results[0]  # the ticket from the door was the first image's, and ends as that did
-    except ServiceError:
-        if len(results) < 2:
-            raise
+    async def read() -> list[Work]:
+        images = await read_images(request, replica.settings.max_body_bytes)
+        return [partial(classifier.classify, image, top_k) for image in images]
+
+    deadline_seconds = x_deadline_ms / 1000 if x_deadline_ms else None
+    results = await serve_images(request, classifier, read, deadline_seconds, x_priority)
     if len(results) > 1:
         return _answer_many(classifier, results, timings)
-    (one,) = results
-    assert isinstance(one, Classification)
-    return _answer_one(classifier, one, timings)
-
-
-async def _classify_each(
-    replica: Replica, classifier: Classifier, images: list[bytes], k: int, ticket: Ticket
-) -> list[Classification | ServiceError]:
-    """The first image is let in already, by `ticket`; every other one is on its own."""
-
-    async def inside(image: bytes, ticket: Ticket) -> Classification | ServiceError:
-        try:
-            async with deadline(ticket.deadline):
-                return await classifier.classify(image, k, ticket)
-        except ServiceError as error:
-            return error
-
-    async def another(image: bytes) -> Classification | ServiceError:
-        try:
-            own = Ticket(ticket.deadline, ticket.priority, received=True)
-            with replica.admission.admit(classifier.scheduler, own):
-                async with deadline(own.deadline):
-                    return await classifier.classify(image, k, own)
-        except ServiceError as error:
-            return error
-
-    if len(images) == 1:
-        return [await inside(images[0], ticket)]
-    return await asyncio.gather(inside(images[0], ticket), *map(another, images[1:]))
-
-
-def _announced_bytes(request: Request) -> int:
-    """What the body may need: its announced length, or all that is allowed where there is none."""
-    limit: int = request.app.state.replica.settings.max_body_bytes
-    announced = request.headers.get("content-length", "")
-    return min(int(announced), limit) if announced.isdecimal() else limit
+    if isinstance(results[0], ServiceError):
+        raise results[0]
+    return _answer_one(classifier, results[0], timings)
 
 
 def _model(classifier: Classifier) -> ModelReference:
@@ -143,9 +99,7 @@ def _answer_one(classifier: Classifier, result: Classification, timings: StageTi
     return Response(body.model_dump_json(), media_type="application/json")
 
 
-def _answer_many(
-    classifier: Classifier, results: list[Classification | ServiceError], timings: StageTimings
-) -> Response:
+def _answer_many(classifier: Classifier, results: list[Result], timings: StageTimings) -> Response:
     bodies = []
     for result in results:
         if isinstance(result, ServiceError):
