@@ -25,7 +25,6 @@ class Admission:
         self,
         max_images: int,
         max_bytes: int,
-        schedulers: list[Scheduler],
         decode_pool: DecodePool,
         metrics: Metrics,
         loop_lag: LoopLag,
@@ -34,9 +33,6 @@ class Admission:
         self._max_bytes = max_bytes
         self._decode_pool = decode_pool
         self._metrics = metrics
-        self._schedulers = schedulers
-        # Tickets that no pass has taken yet: on their way in, being decoded, or queued.
-        self._ahead: dict[Scheduler, set[Ticket]] = {scheduler: set() for scheduler in schedulers}
         self._bytes = 0
         self.inflight = 0
         self._loop_lag = loop_lag
@@ -44,7 +40,7 @@ class Admission:
 
     @property
     def margin(self) -> float:
-        """Seconds kept in hand before each deadline."""
+        """Seconds kept in hand before each promise."""
         return max(self._lost, self._loop_lag.on_the_way)
 
     @contextmanager
@@ -60,7 +56,7 @@ class Admission:
             self._metrics.count_image(scheduler.model, Overloaded.outcome)
             raise
         self._metrics.admitted_images.labels(scheduler.model).inc()
-        self._ahead[scheduler].add(ticket)
+        scheduler.ahead[ticket] = None
         ticket.let_in_at = scheduler.now()
         outcome = "error"
         self._count(+1, body_bytes)
@@ -77,7 +73,7 @@ class Admission:
             outcome = "cancelled"
             raise
         finally:
-            self._ahead[scheduler].discard(ticket)
+            scheduler.ahead.pop(ticket, None)
             self._count(-1, -body_bytes)
             self._metrics.count_image(scheduler.model, outcome)
 
@@ -85,7 +81,7 @@ class Admission:
         """Raise what `admit` would, and change nothing."""
         if not scheduler.beats:
             raise NotReady("the scheduler has stopped or its engine hangs", reason="scheduler_stopped")
-        if self._loop_lag.on_the_way > ticket.deadline - scheduler.now():
+        if self._loop_lag.on_the_way > ticket.due - scheduler.now():
             raise Overloaded("too many requests arrive at once", reason="event_loop", retry_after=1)
         self._check_room(scheduler, body_bytes)
         self._check_time(scheduler, ticket)
@@ -102,7 +98,7 @@ class Admission:
         if over:
             (reason, message), *_ = over
             full = scheduler.pass_times.seconds(scheduler.max_batch_size)
-            passes = math.ceil(len(self._ahead[scheduler]) / scheduler.max_batch_size)
+            passes = math.ceil(len(scheduler.ahead) / scheduler.max_batch_size)
             raise Overloaded(message, reason=reason, retry_after=max(1, math.ceil(passes * full)))
 
     def _check_time(self, scheduler: Scheduler, ticket: Ticket) -> None:
@@ -115,15 +111,57 @@ class Admission:
             )
 
     def seconds_late(self, scheduler: Scheduler, ticket: Ticket) -> float:
-        """By how much the worst of the deadlines would be missed because of `ticket`; not positive if none would."""
+        """By how much the worst of the promises would be missed because of `ticket`; not positive if none would."""
         now = scheduler.now()
         free_at = scheduler.engine_free_at(now)
-        if free_at + scheduler.pass_times.seconds(1) > ticket.deadline:
-            return free_at + scheduler.pass_times.seconds(1) - ticket.deadline
+        alone_at = free_at + scheduler.pass_times.seconds(1)
+        if alone_at > ticket.due:
+            return alone_at - ticket.due
         ahead = [*self._waiting(scheduler), ticket]
         if len(ahead) == 1 and not self.inflight:
             # Whatever is believed of decoding, an idle service tries, and learns.
             return -math.inf
+        margin = self.margin
+        due = [other.due - margin for other in ahead]
+        earliest, latest = min(due), max(due)
+        turns = self._turns(scheduler, len(ahead))
+        last_at = math.inf
+        if due[-1] >= latest:
+            # Last in line, as where all have the same time: its completion is a sum, and under overload most of those
+            # who come are refused here.
+            full, rest = divmod(len(ahead) - 1, scheduler.max_batch_size)
+            last_at = free_at + sum(turns)
+            last_at += full * scheduler.seconds(scheduler.max_batch_size) + scheduler.seconds(rest + 1)
+            if last_at > due[-1]:
+                return last_at - due[-1]
+        # If all were decoded first and then ran alone: mostly there is time even for that.
+        decoding = sum(other.received and other.answer is None for other in ahead)
+        decoded_at = max(free_at, now + self._decode_pool.seconds_for(decoding))
+        slowest = decoded_at + len(ahead) * (scheduler.seconds(1) + max(turns))
+        if slowest <= earliest:
+            return slowest - due[-1]
+        ready_at = self._ready_at(ahead, now)
+        if last_at <= earliest and ready_at[-1] < free_at and all(other.answer is not None for other in ahead[:-1]):
+            return last_at - due[-1]
+        predict = partial(
+            completion_times,
+            engine_free_at=free_at,
+            max_batch_size=scheduler.max_batch_size,
+            seconds=scheduler.seconds,
+            turns=turns,
+        )
+        times = predict(due, ready_at)
+        late = times[-1] - due[-1]
+        if late <= 0 and any(time > by for time, by in zip(times, due, strict=True)):
+            # Who would be late anyway is no reason to refuse another.
+            before = predict(due[:-1], ready_at[:-1])
+            for with_it, without, by in zip(times, before, due, strict=False):
+                if with_it > without:
+                    late = max(late, with_it - by)
+        return late
+
+    def _ready_at(self, ahead: list[Ticket], now: float) -> list[float]:
+        """When each is predicted to be decoded, in the order in which they came."""
         decoding = 0
         ready_at = []
         for other in ahead:
@@ -132,37 +170,7 @@ class Admission:
             else:
                 ready_at.append(now + self._decode_pool.seconds_for(decoding))
                 decoding += other.received  # what is still on its way keeps no thread busy
-        deadlines = [other.deadline - self.margin for other in ahead]
-        turns = self._turns(scheduler, len(ahead))
-        # If all were decoded first and then ran alone: mostly there is time even for that.
-        decoded_at = max(free_at, now + self._decode_pool.seconds_for(decoding))
-        slowest = decoded_at + len(ahead) * (scheduler.seconds(1) + max(turns))
-        if slowest <= min(deadlines):
-            return slowest - deadlines[-1]
-        if deadlines[-1] >= max(deadlines):
-            # Last in line, as where all deadlines are equally far away: its completion is a sum, and under overload
-            # most of those who come are refused here.
-            full, rest = divmod(len(ahead) - 1, scheduler.max_batch_size)
-            at = free_at + sum(turns) + full * scheduler.seconds(scheduler.max_batch_size) + scheduler.seconds(rest + 1)
-            alone_undecoded = all(other.answer is not None for other in ahead[:-1])
-            if at > deadlines[-1] or (alone_undecoded and at <= min(deadlines) and ready_at[-1] < free_at):
-                return at - deadlines[-1]
-        predict = partial(
-            completion_times,
-            engine_free_at=free_at,
-            max_batch_size=scheduler.max_batch_size,
-            seconds=scheduler.seconds,
-            turns=turns,
-        )
-        times = predict(deadlines, ready_at)
-        late = times[-1] - deadlines[-1]
-        if late <= 0 and any(time > deadline for time, deadline in zip(times, deadlines, strict=True)):
-            # Who would be late anyway is no reason to refuse another.
-            before = predict(deadlines[:-1], ready_at[:-1])
-            for with_it, without, deadline in zip(times, before, deadlines, strict=False):
-                if with_it > without:
-                    late = max(late, with_it - deadline)
-        return late
+        return ready_at
 
     def _learn(self, scheduler: Scheduler, ticket: Ticket) -> None:
         """Keep as much time in hand as lately went where no prediction looks: on a busy event loop, before the queue
@@ -179,19 +187,18 @@ class Admission:
         self._lost += _WEIGHT * (min(lost, _OUTLIER * max(self._lost, _SMALL)) - self._lost)
 
     def _waiting(self, scheduler: Scheduler) -> list[Ticket]:
-        return [ticket for ticket in self._ahead[scheduler] if not (ticket.settled or scheduler.is_running(ticket))]
+        return [ticket for ticket in scheduler.ahead if not ticket.settled]
 
     def _turns(self, scheduler: Scheduler, count: int) -> list[float]:
         """What other models' passes take before each pass of this one: each has a turn while it has tickets."""
         passes = -(-count // scheduler.max_batch_size)
         turns = [0.0] * passes
-        for other in self._schedulers:
-            if other is not scheduler:
-                left = len(self._waiting(other))
-                for number in range(passes):
-                    size = min(other.max_batch_size, left)
-                    turns[number] += other.pass_times.seconds(size) if size else 0.0
-                    left -= size
+        for other in scheduler.rivals:
+            left = len(self._waiting(other))
+            for number in range(passes):
+                size = min(other.max_batch_size, left)
+                turns[number] += other.pass_times.seconds(size) if size else 0.0
+                left -= size
         return turns
 
     def _count(self, images: int, body_bytes: int) -> None:

@@ -19,7 +19,7 @@ from service.admission import Admission
 from service.api_keys import ApiKeys
 from service.bundle import Bundle, BundleError, find_bundles, load_bundle
 from service.calibration import best_batch_size, best_rate, measure_decode_seconds, warm_up
-from service.classifier import Classifier
+from service.classifier import Classifier, Patience
 from service.cores import allowed_cores, thread_budget
 from service.decode_pool import DecodePool, PixelBudget
 from service.engines import Build, Choice, candidates, choose_engine
@@ -42,6 +42,9 @@ log = logging.getLogger(__name__)
 
 # Seconds; a pass is called hung only beyond this and beyond twenty times what it took at start.
 _SHORTEST_HANG = 10.0
+# Of LATENCY_TARGET_MS 0: seconds, and images that there is time for at least, so that some dozens of clients who each
+# wait for their answer are never refused, however slow the model.
+_TARGET, _TARGET_IMAGES = 0.5, 48
 _LARGEST_BATCH = 16  # of those that MAX_BATCH_SIZE 0 chooses among
 _FEWEST_TO_SPLIT = 2  # cores
 
@@ -132,21 +135,22 @@ def build_replica(settings: Settings, metrics: Metrics, find_engines: Candidates
             decode_pool=decode_pool,
             scheduler=scheduler,
             choice=choice,
+            patience=Patience(
+                target=settings.latency_target_ms / 1000 or max(_TARGET, _TARGET_IMAGES / best_rate(choice.curve)),
+                deadline=settings.deadline_ms / 1000,
+            ),
             metrics=metrics,
         )
 
     classifiers = [serve(*parts) for parts in zip(bundles, prepares, goldens, strict=True)]
     loop_lag = LoopLag()
-    schedulers = [classifier.scheduler for classifier in classifiers]
     if turns:
-        turns.images = max(scheduler.max_batch_size for scheduler in schedulers)
+        turns.images = max(scheduler.max_batch_size for scheduler in runner.schedulers)
     return Replica(
         settings=settings,
         metrics=metrics,
         api_keys=api_keys,
-        admission=Admission(
-            settings.max_inflight_images, settings.max_inflight_bytes, schedulers, decode_pool, metrics, loop_lag
-        ),
+        admission=Admission(settings.max_inflight_images, settings.max_inflight_bytes, decode_pool, metrics, loop_lag),
         runner=runner,
         classifiers=classifiers,
         pass_log=pass_log,

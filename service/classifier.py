@@ -1,5 +1,6 @@
 """The life of one image: decode -> preprocess -> queue and pass -> predictions."""
 
+import math
 import time
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ from service.metrics import Metrics
 from service.postprocess import Prediction, top_k
 from service.preprocess import Prepare
 from service.scheduler import Scheduler
-from service.ticket import Ticket
+from service.ticket import Priority, Ticket
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,14 @@ class Classification:
     predictions: list[Prediction]
     image: ImageInfo
     stages: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long, in seconds, an answer is worth waiting for where the client does not say."""
+
+    target: float  # promised at the door
+    deadline: float  # the end of it
 
 
 class Classifier:
@@ -37,6 +46,7 @@ class Classifier:
         decode_pool: DecodePool,
         scheduler: Scheduler,
         choice: Choice,
+        patience: Patience,
         metrics: Metrics,
     ) -> None:
         self.manifest = bundle.manifest
@@ -44,10 +54,22 @@ class Classifier:
         self.choice = choice  # of the engine, with what was measured at start
         self.images_per_second = best_rate(choice.curve)
         self.golden = golden
+        self._patience = patience
         self._decode_pool = decode_pool
         self._prepare = prepare
         self._labels = bundle.labels
         self._metrics = metrics
+
+    def ticket(self, seconds: float | None = None, priority: Priority = "interactive") -> Ticket:
+        """For an image that comes now; `seconds` and `priority` are what its client asks for.
+
+        Only who asks for nothing is promised the target. Bulk has time.
+        """
+        now = self.scheduler.now()
+        if seconds is not None:
+            return Ticket(now + seconds, priority)
+        due = math.inf if priority == "bulk" else now + self._patience.target
+        return Ticket(now + self._patience.deadline, priority, due)
 
     async def classify(self, data: bytes, k: int, ticket: Ticket) -> Classification:
         """Encoded image -> its k best predictions. Raises the ServiceErrors of `decode` and `Scheduler.submit`."""

@@ -27,18 +27,26 @@ async def unless_client_leaves(receive: Receive, work: Coroutine[None, None, _T]
 
     `receive` is the request's ASGI channel, its body already read.
     """
-    answering = asyncio.ensure_future(work)
-    leaving = asyncio.ensure_future(_disconnect(receive))
+    task = asyncio.current_task()
+    assert task
+    working, left = True, False
+
+    def leave(watching: asyncio.Future[None]) -> None:
+        nonlocal left
+        if working and not watching.cancelled():
+            left = task.cancel()
+
+    watching = asyncio.ensure_future(_disconnect(receive))
+    watching.add_done_callback(leave)
     try:
-        await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if answering.done():
-            return answering.result()
-        raise ClientGone("the client left before its answer")
+        return await work
+    except asyncio.CancelledError:
+        if left and task.uncancel() == 0:  # nobody else cancelled it
+            raise ClientGone("the client left before its answer") from None
+        raise
     finally:
-        leaving.cancel()
-        if not answering.done():
-            answering.cancel()
-            await asyncio.gather(answering, return_exceptions=True)
+        working = False
+        watching.cancel()
 
 
 async def _disconnect(receive: Receive) -> None:

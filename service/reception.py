@@ -29,16 +29,16 @@ async def serve_images(
     """
     replica: Replica = request.app.state.replica
     timings: StageTimings = request.state.timings
-    now, default = asyncio.get_running_loop().time(), replica.settings.deadline_ms / 1000
-    first = Ticket(now + (deadline_seconds or default), priority)
+    first = classifier.ticket(deadline_seconds, priority)
+    upload_ends = min(first.deadline, classifier.ticket().deadline)
     results: list[Result] = []
     try:
         with replica.admission.admit(classifier.scheduler, first, _announced_bytes(request)):
             # A stalled upload holds its place, and up a shutdown, no longer than the default, whatever its client asks.
             with timings.stage("receive"):
-                async with deadline(min(first.deadline, now + default)):
+                async with deadline(upload_ends):
                     works = await read()
-            first.received = True
+            first.receive(classifier.scheduler.now())
             results = await unless_client_leaves(request.receive, _do_each(replica, classifier, works, first))
             if isinstance(results[0], ServiceError):
                 raise results[0]  # the ticket from the door was the first image's, and ends as that did
@@ -59,7 +59,7 @@ async def _do_each(replica: Replica, classifier: Classifier, works: list[Work], 
             return error
 
     async def another(work: Work) -> Result:
-        ticket = Ticket(first.deadline, first.priority, received=True)
+        ticket = Ticket(first.deadline, first.priority, first.due, received=True)
         try:
             with replica.admission.admit(classifier.scheduler, ticket):
                 async with deadline(ticket.deadline):

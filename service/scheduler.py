@@ -93,6 +93,8 @@ class Scheduler:
         self._policy = policy
         self._metrics = metrics
         self._pass_log = pass_log
+        # Let in and taken by no pass yet, in the order of their coming: on their way in, being decoded, or queued.
+        self.ahead: dict[Ticket, None] = {}
         self._tickets: list[Ticket] = []
         self._running: list[Ticket] = []
         self._dropped = 0
@@ -102,6 +104,11 @@ class Scheduler:
         # False once a pass has failed even for a single image, until the next one succeeds.
         self.engine_works = True
         runner.schedulers.append(self)
+
+    @property
+    def rivals(self) -> list["Scheduler"]:
+        """Those whose passes take turns with this one's."""
+        return [scheduler for scheduler in self._runner.schedulers if scheduler is not self]
 
     @property
     def alive(self) -> bool:
@@ -128,10 +135,6 @@ class Scheduler:
     def decoding_can_begin_at(self) -> float:
         """Now, unless decoding takes turns with the pass in flight."""
         return self.engine_free_at(self.now()) if self._runner.takes_turns else self.now()
-
-    def is_running(self, ticket: Ticket) -> bool:
-        """Whether a pass has taken the ticket."""
-        return ticket in self._running
 
     def start(self) -> None:
         """Begin serving tickets."""
@@ -180,7 +183,7 @@ class Scheduler:
         """Wait for a full batch where an operator wants that; returns what cut the wait short, if anything did."""
         while self._policy.max_queue_delay and not self._closing and 0 < len(self._tickets) < self.max_batch_size:
             needed = _DEADLINE_MARGIN * self.seconds(self.max_batch_size) + _LOOP_MARGIN
-            due = min(ticket.deadline for ticket in self._tickets) - needed
+            due = min(ticket.due for ticket in self._tickets) - needed
             filled = min(_queued_at(ticket) for ticket in self._tickets) + self._policy.max_queue_delay
             self._arrived.clear()
             try:
@@ -208,6 +211,8 @@ class Scheduler:
         self._dropped = len(self._tickets) - len(waiting)
         order = serving_order(waiting, now, self.max_batch_size, self.seconds)
         batch, self._tickets = order[: self.max_batch_size], order[self.max_batch_size :]
+        for ticket in batch:
+            self.ahead.pop(ticket, None)
         self._show_queue()
         return batch
 

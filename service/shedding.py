@@ -7,7 +7,6 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from service.errors import NotReady, Overloaded
 from service.replica import Replica
 from service.telemetry import request_id_of
-from service.ticket import Ticket
 
 _ROUTE = "/v1/classify"
 
@@ -35,13 +34,15 @@ class Shedding:
     def _refusal(self, scope: Scope) -> Overloaded | None:
         if b"model=" in scope["query_string"]:
             return None
-        scheduler = self._replica.classifiers[0].scheduler
+        classifier = self._replica.classifiers[0]
         given = next((value for name, value in scope["headers"] if name == b"x-deadline-ms"), None)
+        bulk = (b"x-priority", b"bulk") in scope["headers"]
         try:
-            seconds = self._replica.settings.deadline_ms / 1000 if given is None else float(given) / 1000
-            if not seconds > 0:
+            seconds = None if given is None else float(given) / 1000
+            if seconds is not None and not seconds > 0:
                 return None
-            self._replica.admission.check(scheduler, Ticket(scheduler.now() + seconds))
+            ticket = classifier.ticket(seconds, "bulk" if bulk else "interactive")
+            self._replica.admission.check(classifier.scheduler, ticket)
         except Overloaded as error:
             return error
         except (NotReady, ValueError):

@@ -37,7 +37,7 @@ class House:
             for name in ("first", "second")
         )
         pool = DecodePool(1, decode_seconds)
-        self.admission = Admission(max_images, max_bytes, [self.first, self.second], pool, self.metrics, LoopLag())
+        self.admission = Admission(max_images, max_bytes, pool, self.metrics, LoopLag())
         for scheduler in (self.first, self.second):
             self.metrics.add_model(
                 scheduler.model, 1, {1: 0.1}, version="1", variant="v", precision="p", engine="e", sha256="0"
@@ -175,6 +175,23 @@ async def test_time_that_no_prediction_sees_is_kept_in_hand() -> None:
     with house.admission.admit(house.first, house.ticket()):
         assert house.late(0.18) > 0
         assert house.late(0.22) < 0
+
+
+async def test_who_is_promised_less_than_the_deadline_is_let_in_by_the_promise() -> None:
+    house = House()
+    house.busy(0.05)
+    now = asyncio.get_running_loop().time()
+    assert house.admission.seconds_late(house.first, Ticket(now + 10, due=now + 0.149)) > 0
+    assert house.admission.seconds_late(house.first, Ticket(now + 10, due=now + 0.16)) < 0
+
+
+def test_a_slow_upload_does_not_count_against_the_promise_but_against_the_deadline() -> None:
+    ticket = Ticket(deadline=10.0, due=0.5)
+    ticket.receive(now=2.0)
+    assert (ticket.due, ticket.deadline, ticket.received) == (2.5, 10.0, True)
+    ticket = Ticket(deadline=0.5)
+    ticket.receive(now=0.2)
+    assert ticket.due == 0.5
 
 
 async def test_a_dead_scheduler_takes_nobody() -> None:

@@ -217,9 +217,28 @@ async def test_what_cannot_be_answered_in_time_is_refused_before_its_body_is_rea
     assert not body_read
 
 
+async def test_who_names_no_deadline_is_promised_the_target_unless_it_is_bulk(tmp_path: Path) -> None:
+    engine = GatedEngine()
+    replica = replica_around(engine, tmp_path / "models", max_batch_size=1, latency_target_ms=300)
+    async with client_of(replica) as client:
+        first = asyncio.create_task(client.post("/v1/classify", content=level_png(1)))
+        assert await asyncio.to_thread(engine.entered.acquire, timeout=10)
+        replica.runner.busy_until = asyncio.get_running_loop().time() + 1
+        refused = await client.post("/v1/classify", content=level_png(2))
+        assert (refused.status_code, refused.json()["error"]["reason"]) == (429, "deadline")
+        patient = [
+            asyncio.create_task(client.post("/v1/classify", content=level_png(2), headers=headers))
+            for headers in ({"x-priority": "bulk"}, {"x-deadline-ms": "4000"})
+        ]
+        while replica.admission.inflight < 3:
+            await asyncio.sleep(0)
+        engine.gate.set()
+        assert [(await answer).status_code for answer in (first, *patient)] == [200] * 3
+
+
 async def test_what_the_event_loop_alone_would_make_late_is_refused_before_anything_else(tmp_path: Path) -> None:
     engine = EchoEngine()
-    replica = replica_around(engine, tmp_path / "models", deadline_ms=1000)
+    replica = replica_around(engine, tmp_path / "models", latency_target_ms=550)
     async with client_of(replica) as client:
         replica.loop_lag.stop()
         replica.loop_lag.take(0.1)  # five times on an image's way

@@ -96,7 +96,7 @@ async def _run(arrivals: list[Arrival], decode_seconds: float, shared_cores: boo
     )
     done.metrics.add_model("m", 1, CURVE, version="1", variant="v", precision="p", engine="e", sha256="0")
     pool = VirtualDecodePool(2, decode_seconds, turns)
-    admission = Admission(10**6, 10**12, [scheduler], pool, done.metrics, LoopLag())
+    admission = Admission(10**6, 10**12, pool, done.metrics, LoopLag())
     scheduler.start()
 
     async def one(number: int, arrival: Arrival) -> None:
@@ -112,7 +112,7 @@ async def _run(arrivals: list[Arrival], decode_seconds: float, shared_cores: boo
                     answer = await scheduler.submit(level_pixels(level), ticket)
                     done.results[number] = int(np.argmax(answer.logits))
         except Overloaded as error:
-            ahead = [t for t in admission._ahead[scheduler] if not (t.settled or scheduler.is_running(t))]
+            ahead = [t for t in scheduler.ahead if not t.settled]
             free_at = scheduler.engine_free_at(loop.time())
             done.refused_rightly.append(would_miss(ahead, ticket, free_at, loop.time()))
             done.results[number] = error
