@@ -81,7 +81,7 @@ class Admission:
         """Raise what `admit` would, and change nothing."""
         if not scheduler.beats:
             raise NotReady("the scheduler has stopped or its engine hangs", reason="scheduler_stopped")
-        if self._loop_lag.on_the_way > ticket.due - scheduler.now():
+        if self._loop_lag.on_the_way > ticket.deadline - scheduler.now():
             raise Overloaded("too many requests arrive at once", reason="event_loop", retry_after=1)
         self._check_room(scheduler, body_bytes)
         self._check_time(scheduler, ticket)
@@ -122,7 +122,7 @@ class Admission:
             # Whatever is believed of decoding, an idle service tries, and learns.
             return -math.inf
         margin = self.margin
-        due = [other.due - margin for other in ahead]
+        due = [other.due - min(margin, other.slack(now)) for other in ahead]
         earliest, latest = min(due), max(due)
         turns = self._turns(scheduler, len(ahead))
         last_at = math.inf

@@ -42,9 +42,6 @@ log = logging.getLogger(__name__)
 
 # Seconds; a pass is called hung only beyond this and beyond twenty times what it took at start.
 _SHORTEST_HANG = 10.0
-# Of LATENCY_TARGET_MS 0: seconds, and images that there is time for at least, so that some dozens of clients who each
-# wait for their answer are never refused, however slow the model.
-_TARGET, _TARGET_IMAGES = 0.5, 48
 _LARGEST_BATCH = 16  # of those that MAX_BATCH_SIZE 0 chooses among
 _FEWEST_TO_SPLIT = 2  # cores
 
@@ -135,10 +132,7 @@ def build_replica(settings: Settings, metrics: Metrics, find_engines: Candidates
             decode_pool=decode_pool,
             scheduler=scheduler,
             choice=choice,
-            patience=Patience(
-                target=settings.latency_target_ms / 1000 or max(_TARGET, _TARGET_IMAGES / best_rate(choice.curve)),
-                deadline=settings.deadline_ms / 1000,
-            ),
+            patience=Patience(target=settings.latency_target_ms / 1000, deadline=settings.deadline_ms / 1000),
             metrics=metrics,
         )
 

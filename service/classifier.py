@@ -26,11 +26,14 @@ class Classification:
     stages: dict[str, float]
 
 
+_TARGET, _TARGET_IMAGES = 0.4, 48  # seconds, and images that there is time for at least
+
+
 @dataclass(frozen=True, slots=True)
 class Patience:
     """How long, in seconds, an answer is worth waiting for where the client does not say."""
 
-    target: float  # promised at the door
+    target: float  # promised at the door; 0: what suits the model
     deadline: float  # the end of it
 
 
@@ -68,8 +71,17 @@ class Classifier:
         now = self.scheduler.now()
         if seconds is not None:
             return Ticket(now + seconds, priority)
-        due = math.inf if priority == "bulk" else now + self._patience.target
+        due = math.inf if priority == "bulk" else now + self._target()
         return Ticket(now + self._patience.deadline, priority, due)
+
+    def _target(self) -> float:
+        """Seconds; where an operator chose none, some dozens of clients who wait for their answers are never refused,
+        however slow the model or the machine.
+        """
+        if self._patience.target:
+            return self._patience.target
+        size = self.scheduler.max_batch_size
+        return max(_TARGET, _TARGET_IMAGES / size * self.scheduler.seconds(size))
 
     async def classify(self, data: bytes, k: int, ticket: Ticket) -> Classification:
         """Encoded image -> its k best predictions. Raises the ServiceErrors of `decode` and `Scheduler.submit`."""
