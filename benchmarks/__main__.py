@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import shlex
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 from benchmarks import gpu, overhead
@@ -77,12 +78,14 @@ def _parser() -> argparse.ArgumentParser:
     soak.set_defaults(measure=_soak, name="soak")
     soak.add_argument("--seconds", type=float, default=600, help="default: %(default)s")
     soak.add_argument("--load", type=float, default=0.9, help="of the closed-loop rate, default: %(default)s")
-    over = commands.add_parser("overload", help="the same at twice the capacity, with short deadlines")
+    over = commands.add_parser("overload", help="the same at twice the capacity")
     over.set_defaults(measure=_soak, name="overload")
     over.add_argument("--seconds", type=float, default=30, help="default: %(default)s")
     over.add_argument("--load", type=float, default=2.0, help="of the closed-loop rate, default: %(default)s")
-    for command, default in ((soak, 5000), (over, 500)):
-        command.add_argument("--deadline-ms", type=float, default=default, help="default: %(default)s")
+    for command in (soak, over):
+        command.add_argument("--url", help="classify endpoint (default: start the service on the embedded bundle)")
+        command.add_argument("--metrics-url", help="its /metrics")
+        command.add_argument("--deadline-ms", type=float, help="default: none is sent")
     own = commands.add_parser("overhead", help="the service around an engine that does nothing")
     own.set_defaults(measure=_overhead, name="overhead")
     own.add_argument("--connections", type=_integers, default=[1, 8, 32])
@@ -138,12 +141,10 @@ def _load(options: argparse.Namespace) -> Result:
 
 
 def _soak(options: argparse.Namespace) -> Result:
-    with own_service() as (url, metrics_url):
-        return asyncio.run(
-            measure_soak(
-                url, metrics_url, read_images(options.images), options.seconds, options.load, options.deadline_ms
-            )
-        )
+    given = options.url and options.metrics_url
+    with nullcontext((options.url, options.metrics_url)) if given else own_service() as (url, metrics_url):
+        images = read_images(options.images)
+        return asyncio.run(measure_soak(url, metrics_url, images, options.seconds, options.load, options.deadline_ms))
 
 
 def _overhead(options: argparse.Namespace) -> Result:
