@@ -14,7 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
-from service import __version__, v2_routes
+from service import __version__, page_routes, v2_routes
 from service.admission import Admission
 from service.api_keys import ApiKeys
 from service.bundle import Bundle, BundleError, find_bundles, load_bundle
@@ -181,6 +181,7 @@ def create_app(replica: Replica) -> FastAPI:
     app.state.replica = replica
     app.include_router(router)
     app.include_router(v2_routes.router)
+    app.include_router(page_routes.router)
     app.add_middleware(Telemetry, replica=replica)
     app.add_middleware(Shedding, replica=replica)
     app.add_exception_handler(ServiceError, _on_service_error)

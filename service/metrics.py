@@ -125,6 +125,10 @@ class Metrics:
             self.calibrated_pass_seconds.labels(model, size).set(seconds)
         self.model_info.labels(model=model, **info).set(1)
 
+    def images_per_second_of_all(self) -> float:
+        """Images answered by all models together, mean of the last 10 s."""
+        return sum(rate.per_second() for rate in self._rates.values())
+
     def count_image(self, model: str, outcome: str) -> None:
         """Count how an image ended."""
         self.images.labels(model, outcome).inc()

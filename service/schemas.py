@@ -90,6 +90,25 @@ class ModelConfig(_Body):
     images_per_second: float
 
 
+class PageModel(_Body):
+    """A model that the page offers; `image_size` is the side of what it takes, in pixels."""
+
+    name: str
+    version: str
+    image_size: int
+
+
+class PageStatus(_Body):
+    """What the page at `/` shows of the service; rates are of all models, means of the last 10 s."""
+
+    ready: bool
+    default: ModelReference
+    models: list[PageModel]
+    images_per_second: float
+    images_per_second_per_core: float
+    cores: float
+
+
 class V2Error(_Body):
     """Body of every status of 400 and above under /v2."""
 

@@ -1,0 +1,202 @@
+// The page: which image goes to which model, and what is shown of it.
+
+import { showAnswer, showBusy, showNothing, showProblem } from "./answer.js";
+import { Drawing } from "./drawing.js";
+import { asDrawn, likeTraining } from "./pen_image.js";
+import { receivePictures } from "./pictures.js";
+import { Failure, classify, status, useKey } from "./service.js";
+import { showNoStatus, showStatus } from "./throughput.js";
+
+const STATUS_EVERY = 2000; // ms
+const SMALL = 64; // pixels: models of smaller images are drawn for
+
+const $ = (id) => document.getElementById(id);
+
+const drawing = new Drawing($("pad"));
+let models = [];
+let picture = null; // the file that was dropped, pasted or chosen last
+let image = null; // a Blob: what the answer is about
+let underway = null; // the newest request's AbortController
+
+// One image: the newer request ends the older.
+
+async function ask() {
+  underway?.abort();
+  const mine = (underway = new AbortController());
+  const asked = image;
+  if (!asked) {
+    showBusy(false);
+    showNothing();
+    return;
+  }
+  showBusy(true);
+  try {
+    const answer = await classify(asked, chosenModel(), mine.signal);
+    if (mine === underway) showAnswer(answer, asked);
+  } catch (error) {
+    if (mine === underway) fail(error);
+  } finally {
+    if (mine === underway) showBusy(false);
+  }
+}
+
+function fail(error) {
+  if (!(error instanceof Failure)) throw error;
+  if (error.status === 401) askForKey();
+  showProblem(error.message);
+}
+
+// Where it comes from.
+
+drawing.addEventListener("change", () => {
+  const empty = drawing.strokes.length === 0;
+  $("undo").disabled = $("clear").disabled = empty;
+  $("hint").hidden = !empty;
+  if (empty) {
+    image = null;
+    ask();
+  }
+});
+drawing.addEventListener("finished", sendDrawing);
+
+async function sendDrawing() {
+  const { strokes } = drawing;
+  const sent = await (isDrawnFor(chosenModel()) ? likeTraining(strokes) : asDrawn(strokes));
+  if (strokes !== drawing.strokes || !strokes.length) return; // cleared meanwhile
+  image = sent;
+  ask();
+}
+
+for (const action of ["undo", "clear"]) {
+  $(action).addEventListener("click", () => {
+    drawing[action]();
+    if ($(action).disabled) originChoice("drawing").focus(); // a disabled button would lose the keyboard
+  });
+}
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "z" || !(event.ctrlKey || event.metaKey) || event.shiftKey) return;
+  if (event.target.matches("input[type=password]") || $("drawing").hidden || !drawing.strokes.length) return;
+  event.preventDefault();
+  drawing.undo();
+});
+
+receivePictures($("file"), takePictures, (sentence) => {
+  underway?.abort();
+  showProblem(sentence);
+});
+
+function takePictures([first, ...others]) {
+  showOrigin("picture");
+  image = picture = first;
+  const name = first.name || "pasted image";
+  $("file-note").textContent = others.length ? `${name}, the first of ${others.length + 1}` : name;
+  const preview = $("preview");
+  URL.revokeObjectURL(preview.src);
+  preview.onload = () => {
+    preview.hidden = false;
+    $("drop-hint").hidden = true;
+  };
+  preview.onerror = () => {
+    preview.hidden = true;
+    $("drop-hint").hidden = false;
+    $("drop-hint").textContent = "This browser cannot show that file";
+  };
+  preview.src = URL.createObjectURL(first);
+  ask();
+}
+
+const originChoice = (origin) => document.querySelector(`input[name=origin][value=${origin}]`);
+
+function showOrigin(origin) {
+  originChoice(origin).checked = true;
+  $("drawing").hidden = origin !== "drawing";
+  $("picture").hidden = origin !== "picture";
+}
+
+for (const origin of ["drawing", "picture"]) {
+  originChoice(origin).addEventListener("change", () => {
+    showOrigin(origin);
+    if (origin === "drawing" && drawing.strokes.length) return sendDrawing();
+    image = origin === "picture" ? picture : null;
+    ask();
+  });
+}
+
+// Which model answers.
+
+const chosenModel = () => models[$("model").selectedIndex];
+
+const isDrawnFor = (model) => !model || model.image_size < SMALL;
+
+const names = ({ models }) => models.map(({ name, version }) => `${name}/${version}`).join();
+
+function offerModels(served) {
+  if (names(served) === names({ models })) return;
+  const before = chosenModel() ?? served.default;
+  models = served.models;
+  $("model").replaceChildren(...models.map(({ name, version }) => new Option(`${name}, version ${version}`)));
+  const find = ({ name, version }) => models.findIndex((model) => model.name === name && model.version === version);
+  $("model").selectedIndex = Math.max(find(before), 0);
+  suitModel();
+}
+
+function suitModel() {
+  $("hint").textContent = isDrawnFor(chosenModel()) ? "Draw a digit" : "Draw here";
+  if (!image && !drawing.strokes.length) showOrigin(isDrawnFor(chosenModel()) ? "drawing" : "picture");
+}
+
+$("model").addEventListener("change", () => {
+  suitModel();
+  if (!$("drawing").hidden && drawing.strokes.length) sendDrawing();
+  else if (image) ask();
+});
+
+// Its key, if it asks for one.
+
+let keyGiven = false;
+
+function askForKey() {
+  if (!$("key").hidden) return;
+  $("key").hidden = false;
+  $("key-field").focus();
+}
+
+$("key").addEventListener("submit", (event) => {
+  event.preventDefault();
+  useKey($("key-field").value);
+  keyGiven = true;
+  $("key").hidden = true;
+  $("key-field").value = "";
+  originChoice("drawing").focus();
+  followStatus();
+  if (image) ask();
+  else showNothing();
+});
+
+// How it does.
+
+let next = 0;
+
+async function followStatus() {
+  clearTimeout(next);
+  try {
+    if (!document.hidden) {
+      const now = await status();
+      offerModels(now);
+      showStatus(now);
+    }
+  } catch (error) {
+    if (!(error instanceof Failure)) throw error;
+    showNoStatus({ 0: "unreachable", 401: "locked" }[error.status] ?? "failing");
+    if (error.status === 401) {
+      if (keyGiven) showProblem(error.message);
+      return askForKey();
+    }
+  }
+  clearTimeout(next);
+  next = setTimeout(followStatus, STATUS_EVERY);
+}
+
+document.addEventListener("visibilitychange", () => document.hidden || followStatus());
+$("url").textContent = new URL("v1/classify", document.baseURI);
+followStatus();
