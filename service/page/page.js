@@ -136,7 +136,7 @@ function offerModels(served) {
   models = served.models;
   $("model").replaceChildren(...models.map(({ name, version }) => new Option(`${name}, version ${version}`)));
   const find = ({ name, version }) => models.findIndex((model) => model.name === name && model.version === version);
-  $("model").selectedIndex = Math.max(find(before), 0);
+  $("model").selectedIndex = find(find(before) < 0 ? served.default : before);
   suitModel();
 }
 

@@ -4,8 +4,8 @@ import { outline } from "./drawing.js";
 
 const SIDE = 128; // pixels
 
-// Of the side, and of the slant. Chosen on 500 drawn digits: as drawn 47 % are named, centred at this size and
-// width 93 %, and set upright as well 99 %, the uncrossed 7 among them.
+// Of the side, and of the slant. Of 1,000 drawn digits (tests/e2e/strokes.py, 25 of each shape) 45 % are named as drawn,
+// 93 % centred at this size and width, and 98 % set upright too: the uncrossed 7 goes from 69 % to 97 %.
 const EXTENT = 0.78;
 const WIDTH = 0.135;
 const UPRIGHT = 0.9;
