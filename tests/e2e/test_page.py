@@ -18,6 +18,8 @@ from tests.e2e.strokes import SHAPES, DrawnDigit, draw
 
 expect.set_options(timeout=20_000)
 
+QUICKLY = ("--engine", "openvino", "--max-batch-size", "1")  # there is less to measure at start
+
 # Hands the page a File as a browser does when one is dropped or pasted.
 _GIVE = """({kind, files}) => {
     const data = new DataTransfer();
@@ -31,7 +33,7 @@ _GIVE = """({kind, files}) => {
 
 @pytest.fixture(scope="module")
 def service() -> Iterator[ServiceProcess]:
-    with running_service("--engine", "openvino") as service:
+    with running_service(*QUICKLY) as service:
         yield service
 
 
@@ -264,7 +266,7 @@ def test_the_model_that_is_chosen_answers(browser: Browser, tmp_path: Path) -> N
         shutil.copytree(GOLDEN.parent, tmp_path / name / "1")
         path = tmp_path / name / "1" / "manifest.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | {"name": name}))
-    flags = ("--engine", "openvino", "--model-repository", str(tmp_path), "--models", "figures,digits")
+    flags = (*QUICKLY, "--model-repository", str(tmp_path), "--models", "figures,digits")
     with running_service(*flags) as service, opened(browser, service) as page:
         chooser = page.get_by_label("Model")
         expect(chooser).to_have_value("figures, version 1")
@@ -280,7 +282,7 @@ def test_the_model_that_is_chosen_answers(browser: Browser, tmp_path: Path) -> N
 def test_a_key_is_asked_for_and_kept_for_the_tab_alone(browser: Browser, tmp_path: Path) -> None:
     (tmp_path / "keys").write_text(hashlib.sha256(b"open sesame").hexdigest())
     with (
-        running_service("--engine", "openvino", "--api-keys-file", str(tmp_path / "keys")) as service,
+        running_service(*QUICKLY, "--api-keys-file", str(tmp_path / "keys")) as service,
         opened(browser, service) as page,
     ):
         field = page.get_by_label("This service asks for an API key")
@@ -301,7 +303,7 @@ def test_a_key_is_asked_for_and_kept_for_the_tab_alone(browser: Browser, tmp_pat
 
 
 def test_a_full_service_says_when_to_come_back(browser: Browser) -> None:
-    flags = ("--engine", "openvino", "--max-inflight-images", "1", "--max-batch-size", "1", "--deadline-ms", "60000")
+    flags = (*QUICKLY, "--max-inflight-images", "1", "--deadline-ms", "60000")
     with running_service(*flags) as service, opened(browser, service) as page:
         with socket.create_connection(("127.0.0.1", service.port)) as slow:
             slow.sendall(b"POST /v1/classify HTTP/1.1\r\nHost: mixer\r\nContent-Length: 100\r\n\r\n")
@@ -314,7 +316,7 @@ def test_a_full_service_says_when_to_come_back(browser: Browser) -> None:
 
 
 def test_a_service_that_stopped_is_said_to_be_unreachable(browser: Browser) -> None:
-    with running_service("--engine", "openvino", "--drain-seconds", "0") as service, opened(browser, service) as page:
+    with running_service(*QUICKLY, "--drain-seconds", "0") as service, opened(browser, service) as page:
         expect(page.locator("#readiness")).to_have_text("ready")
         service.terminate()
         assert service.process.wait(timeout=30) == 0
