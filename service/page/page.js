@@ -20,15 +20,17 @@ let underway = null; // the newest request's AbortController
 
 // One image: the newer request ends the older.
 
-async function ask() {
+function stopAsking() {
   underway?.abort();
+  underway = null;
+  showBusy(false);
+}
+
+async function ask() {
+  stopAsking();
+  if (!image) return showNothing();
   const mine = (underway = new AbortController());
   const asked = image;
-  if (!asked) {
-    showBusy(false);
-    showNothing();
-    return;
-  }
   showBusy(true);
   try {
     const answer = await classify(asked, chosenModel(), mine.signal);
@@ -62,7 +64,7 @@ drawing.addEventListener("finished", sendDrawing);
 async function sendDrawing() {
   const { strokes } = drawing;
   const sent = await (isDrawnFor(chosenModel()) ? likeTraining(strokes) : asDrawn(strokes));
-  if (strokes !== drawing.strokes || !strokes.length) return; // cleared meanwhile
+  if ($("drawing").hidden || strokes !== drawing.strokes || !strokes.length) return; // overtaken by a picture, cleared
   image = sent;
   ask();
 }
@@ -81,7 +83,7 @@ document.addEventListener("keydown", (event) => {
 });
 
 receivePictures($("file"), takePictures, (sentence) => {
-  underway?.abort();
+  stopAsking();
   showProblem(sentence);
 });
 

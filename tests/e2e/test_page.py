@@ -201,6 +201,29 @@ def test_a_newer_image_supersedes_the_older(page: Page) -> None:
     expect(page.locator("#answer")).to_have_attribute("aria-busy", "false")
 
 
+def test_a_paste_of_nothing_ends_what_is_underway(page: Page) -> None:
+    page.route("**/v1/classify*", lambda route: None)
+    choose(page, "digit-1.png")
+    expect(page.locator("#answer")).to_have_attribute("aria-busy", "true")
+    with page.expect_event("requestfailed"):
+        give(page, "paste")
+    expect(page.locator("#answer")).to_have_attribute("aria-busy", "false")
+    expect(page.get_by_role("alert")).to_have_text("The clipboard holds no image.")
+
+
+def test_a_picture_overtakes_the_drawing_before_it_is_sent(page: Page) -> None:
+    sent: list[str] = []
+    page.on("request", lambda request: sent.append(request.method))
+    page.clock.install()
+    draw_on(page, draw("1", 0, 0))
+    choose(page, "digit-8.png")
+    page.clock.run_for(1000)
+    expect(page.locator("#best-label")).to_have_text("8")
+    give(page, "paste", "digit-6.png")
+    expect(page.locator("#best-label")).to_have_text("6")
+    assert sent.count("POST") == 2
+
+
 def test_the_service_s_throughput_is_shown(page: Page) -> None:
     choose(page, "digit-1.png")
     expect(page.locator("#best-label")).to_have_text("1")
