@@ -1,8 +1,13 @@
 """`python -m service` (console script `mixer-serve`): read the settings, build the replica, serve until SIGTERM."""
 
 import logging
+import os
+import signal
 import socket
 import sys
+import threading
+from concurrent.futures import Future
+from types import FrameType
 
 import uvicorn
 from prometheus_client import start_http_server
@@ -15,6 +20,7 @@ from service.engine import EngineError
 from service.golden import GoldenMismatch
 from service.logs import configure_logging
 from service.metrics import Metrics
+from service.replica import Replica
 from service.server import DrainingServer
 from service.settings import Settings
 
@@ -22,7 +28,11 @@ log = logging.getLogger(__name__)
 
 
 def main() -> None:
-    """Serve. Exits with 2 for unusable settings, 1 if a model or a port cannot be had, 0 after a drain."""
+    """Serve. Exits with 2 for unusable settings, 1 if a model or a port cannot be had, 0 after a drain or a SIGTERM."""
+    hangups: list[int] = []
+    signal.signal(signal.SIGHUP, lambda number, _: hangups.append(number))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _stop_loading)
     try:
         settings = CliApp.run(Settings)
     except ValidationError as error:
@@ -40,7 +50,7 @@ def main() -> None:
     except OSError as error:
         sys.exit(f"mixer-serve: MIXER_PORT {settings.port}: {error.strerror}")
     try:
-        replica = build_replica(settings, metrics)
+        replica = _build_in_thread(settings, metrics)
     except (BundleError, EngineError, GoldenMismatch, OSError, ValueError) as error:
         sys.exit(f"mixer-serve: {error}")
     ports = {"port": listener.getsockname()[1], "metrics_port": metrics_server.server_port}
@@ -54,7 +64,29 @@ def main() -> None:
         lifespan="on",
         timeout_keep_alive=75,  # longer than the 60 s of common load balancers, so that they close first
     )
-    DrainingServer(config, replica).run(sockets=[listener])
+    DrainingServer(config, replica, hangups).run(sockets=[listener])
+    if replica.reloader.busy:
+        os._exit(0)  # a library that still builds a model would crash an interpreter that takes itself apart
+
+
+def _build_in_thread(settings: Settings, metrics: Metrics) -> Replica:
+    """The built replica; this thread is free for signals, for which a library at work would not stop."""
+    built: Future[Replica] = Future()
+
+    def build() -> None:
+        try:
+            built.set_result(build_replica(settings, metrics))
+        except BaseException as error:
+            built.set_exception(error)
+
+    threading.Thread(target=build, name="load", daemon=True).start()
+    return built.result()
+
+
+def _stop_loading(number: int, frame: FrameType | None) -> None:
+    """Nothing is served yet and nothing can be lost: end at once, whatever the other threads do."""
+    log.info("received %s while loading", signal.Signals(number).name)
+    os._exit(0)
 
 
 def _bind(host: str, port: int) -> socket.socket:

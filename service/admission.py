@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -33,10 +34,20 @@ class Admission:
         self._max_bytes = max_bytes
         self._decode_pool = decode_pool
         self._metrics = metrics
+        self._inside: Counter[Scheduler] = Counter()  # images, until they are answered
+        self._emptied: dict[Scheduler, asyncio.Event] = {}
         self._bytes = 0
         self.inflight = 0
         self._loop_lag = loop_lag
         self._lost = 0.0  # seconds that answers lately lost where no prediction looks
+
+    async def wait_until_left(self, scheduler: Scheduler) -> None:
+        """Wait until the last image of a model that nobody is sent to any more is answered."""
+        while self._inside[scheduler]:
+            self._emptied[scheduler] = asyncio.Event()
+            await self._emptied[scheduler].wait()
+        self._emptied.pop(scheduler, None)
+        del self._inside[scheduler]
 
     @property
     def margin(self) -> float:
@@ -57,6 +68,7 @@ class Admission:
             raise
         self._metrics.admitted_images.labels(scheduler.model).inc()
         scheduler.ahead[ticket] = None
+        self._inside[scheduler] += 1
         ticket.let_in_at = scheduler.now()
         outcome = "error"
         self._count(+1, body_bytes)
@@ -74,6 +86,9 @@ class Admission:
             raise
         finally:
             scheduler.ahead.pop(ticket, None)
+            self._inside[scheduler] -= 1
+            if not self._inside[scheduler] and scheduler in self._emptied:
+                self._emptied[scheduler].set()
             self._count(-1, -body_bytes)
             self._metrics.count_image(scheduler.model, outcome)
 

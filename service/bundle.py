@@ -1,6 +1,7 @@
 """Bundles on disk: find them in a model repository, verify every byte, read their parts."""
 
 import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +9,9 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import ValidationError
 
-from service.manifest import Manifest
+from service.manifest import NAME_PATTERN, VERSION_PATTERN, Manifest
+
+Versions = dict[str, Path]  # of a model: version -> bundle, the latest last
 
 
 class BundleError(Exception):
@@ -22,6 +25,7 @@ class Bundle:
     path: Path
     manifest: Manifest
     labels: tuple[str, ...] | None
+    sha256: str = ""  # of manifest.json, which holds that of every other file
 
     @property
     def model_path(self) -> Path:
@@ -53,7 +57,8 @@ def load_bundle(path: Path) -> Bundle:
     """
     manifest_path = path / "manifest.json"
     try:
-        manifest = Manifest.model_validate_json(manifest_path.read_bytes())
+        text = manifest_path.read_bytes()
+        manifest = Manifest.model_validate_json(text)
     except OSError as error:
         raise BundleError(f"{manifest_path}: {error.strerror}") from None
     except ValidationError as error:
@@ -66,7 +71,7 @@ def load_bundle(path: Path) -> Bundle:
             raise BundleError(f"{path / name}: {error.strerror}") from None
         if actual != expected:
             raise BundleError(f"{path / name}: sha256 {actual} does not match the manifest's {expected}")
-    return Bundle(path, manifest, _read_labels(path, manifest))
+    return Bundle(path, manifest, _read_labels(path, manifest), hashlib.sha256(text).hexdigest())
 
 
 def _read_labels(path: Path, manifest: Manifest) -> tuple[str, ...] | None:
@@ -78,29 +83,54 @@ def _read_labels(path: Path, manifest: Manifest) -> tuple[str, ...] | None:
     return labels
 
 
-def find_bundles(repository: Path, models: list[str]) -> list[Path]:
-    """Paths of the bundles to serve: for each of `models` ("name" or "name/version"), its latest version.
+def list_bundles(repository: Path) -> dict[str, Versions]:
+    """Every bundle in the repository by model, in alphabetical order; raises BundleError if it cannot be listed.
 
-    An empty list means every model in the repository, in alphabetical order. Raises BundleError if the repository
-    is missing or empty, or lacks one of `models`.
+    Links are followed; names that no model can have, such as the `..data` of a Kubernetes volume, are passed over.
     """
-    if not repository.is_dir():
-        raise BundleError(f"{repository}: no such model repository")
-    available = {path.name: _versions(path) for path in sorted(repository.iterdir()) if path.is_dir()}
-    available = {name: versions for name, versions in available.items() if versions}
-    if not available:
-        raise BundleError(f"{repository}: holds no bundle (<name>/<version>/manifest.json)")
-    found = []
+    try:
+        found = {
+            model.name: _versions(model)
+            for model in sorted(repository.iterdir())
+            if re.fullmatch(NAME_PATTERN, model.name) and model.is_dir()
+        }
+    except FileNotFoundError:
+        raise BundleError(f"{repository}: no such model repository") from None
+    except OSError as error:
+        raise BundleError(f"{error.filename}: {error.strerror}") from None
+    return {name: versions for name, versions in found.items() if versions}
+
+
+def choose_bundles(available: dict[str, Versions], models: list[str]) -> tuple[list[Path], list[str]]:
+    """The bundles of each of `models`, "name" (its latest version) or "name/version", and those that are not there.
+
+    No `models` means all, the latest of each.
+    """
+    chosen: dict[Path, None] = {}  # a set that keeps the order
+    missing = []
     for model in models or available:
         name, _, version = model.partition("/")
         versions = available.get(name, {})
-        if not versions or (version and version not in versions):
-            raise BundleError(f"{repository}: has no model {model!r}; it has {', '.join(available)}")
-        found.append(versions[version] if version else versions[max(versions, key=int)])
-    if len({path.parent for path in found}) < len(found):
-        raise BundleError(f"{', '.join(models)}: one version of a model is served at a time")
-    return found
+        path = versions.get(version or next(reversed(versions), ""))
+        if path:
+            chosen[path] = None
+        else:
+            missing.append(model)
+    return list(chosen), missing
 
 
-def _versions(model: Path) -> dict[str, Path]:
-    return {path.name: path for path in model.iterdir() if path.name.isdecimal() and (path / "manifest.json").is_file()}
+def find_bundles(repository: Path, models: list[str]) -> list[Path]:
+    """What `choose_bundles` chooses; raises BundleError if the repository is missing or empty, or lacks a model."""
+    available = list_bundles(repository)
+    if not available:
+        raise BundleError(f"{repository}: holds no bundle (<name>/<version>/manifest.json)")
+    chosen, missing = choose_bundles(available, models)
+    if missing:
+        raise BundleError(f"{repository}: has no model {missing[0]!r}; it has {', '.join(available)}")
+    return chosen
+
+
+def _versions(model: Path) -> Versions:
+    found = [path for path in model.iterdir() if re.fullmatch(VERSION_PATTERN, path.name)]
+    found.sort(key=lambda path: int(path.name))
+    return {path.name: path for path in found if (path / "manifest.json").is_file()}

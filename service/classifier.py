@@ -53,6 +53,7 @@ class Classifier:
         metrics: Metrics,
     ) -> None:
         self.manifest = bundle.manifest
+        self.bundle_sha256 = bundle.sha256
         self.scheduler = scheduler
         self.choice = choice  # of the engine, with what was measured at start
         self.images_per_second = best_rate(choice.curve)
@@ -82,6 +83,19 @@ class Classifier:
             return self._patience.target
         size = self.scheduler.max_batch_size
         return max(_TARGET, _TARGET_IMAGES / size * self.scheduler.seconds(size))
+
+    @property
+    def info(self) -> dict[str, str]:
+        """The labels of mixer_model_info."""
+        manifest = self.manifest
+        return {
+            "model": manifest.name,
+            "version": manifest.version,
+            "variant": manifest.variant,
+            "precision": manifest.precision,
+            "engine": self.choice.engine.name,
+            "sha256": manifest.files["model.onnx"],
+        }
 
     async def classify(self, data: bytes, k: int, ticket: Ticket) -> Classification:
         """Encoded image -> its k best predictions. Raises the ServiceErrors of `decode` and `Scheduler.submit`."""

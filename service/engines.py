@@ -8,7 +8,7 @@ from pathlib import Path
 
 from service.bundle import Bundle
 from service.calibration import PassSeconds, batch_sizes_up_to, best_rate, measure_pass_seconds
-from service.engine import Engine, EngineError, LogitBatch, PixelBatch
+from service.engine import Engine, EngineError, LogitBatch, PixelBatch, RunPass, timed_pass
 from service.manifest import Precision
 from service.on_gpu.gpu_engine import GPU_PROVIDERS, make_gpu_engine
 from service.onnx_engine import OnnxEngine
@@ -71,9 +71,13 @@ class Choice:
 
 
 def choose_engine(
-    candidates: dict[str, list[Build]], prove: Callable[[Engine], float], image_size: int, max_batch_size: int
+    candidates: dict[str, list[Build]],
+    prove: Callable[[Engine], float],
+    image_size: int,
+    max_batch_size: int,
+    run_pass: RunPass = timed_pass,
 ) -> Choice:
-    """The fastest candidate that reproduces the golden images.
+    """The fastest candidate that reproduces the golden images; `run_pass` runs the passes that are measured.
 
     `prove` returns the largest absolute error or raises GoldenMismatch. If no candidate serves, what stopped the
     first one is raised: EngineError, GoldenMismatch, or what its library raises.
@@ -86,10 +90,10 @@ def choose_engine(
         try:
             engine = build()
             error = prove(engine)
-            rate = best_rate(measure_pass_seconds(engine, image_size, [trial]))
+            rate = best_rate(measure_pass_seconds(engine, image_size, [trial], run_pass))
         except Exception as failure:  # whatever a library raises, another may still serve
             considered[name] = str(failure)
-            failures.append(failure)
+            failures.append(failure.with_traceback(None))  # which would hold the engine, and itself
             continue
         considered[name] = f"{engine.name}: {rate:.1f} img/s in batches of {trial}"
         if best is None or rate > best[0]:
@@ -98,12 +102,12 @@ def choose_engine(
         raise failures[0]
     _, name, engine, error = best
     sizes = batch_sizes_up_to(max_batch_size)
-    curve = measure_pass_seconds(engine, image_size, sizes)
+    curve = measure_pass_seconds(engine, image_size, sizes, run_pass)
     for build in candidates[name][1:]:
         try:
             other = build()
             prove(other)
-            other_curve = measure_pass_seconds(other, image_size, sizes)
+            other_curve = measure_pass_seconds(other, image_size, sizes, run_pass)
         except Exception as failure:
             considered[f"{name}, another way"] = str(failure)
             continue

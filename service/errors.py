@@ -3,8 +3,10 @@
     ServiceError
     |-- MalformedRequest      400  the request cannot be understood
     |-- Unauthorized          401  API key missing or unknown
+    |-- Forbidden             403  what the operator has not enabled
     |-- UnknownModel          404  no such model or version is loaded
     |-- UnknownRoute          404  a route that is not enabled
+    |-- NotLoaded             409  a model of the repository cannot be loaded or unloaded; what served goes on
     |-- PayloadTooLarge       413  body over the limit
     |   `-- ImageTooLarge     413  pixels over the limit, read from the header before decoding
     |-- UnsupportedImage      415  not an accepted image format
@@ -53,6 +55,12 @@ class Unauthorized(ServiceError):
     status, code = 401, "unauthorized"
 
 
+class Forbidden(ServiceError):
+    """The operator has not enabled this."""
+
+    status, code = 403, "forbidden"
+
+
 class UnknownModel(ServiceError):
     """No such model or version is loaded."""
 
@@ -63,6 +71,12 @@ class UnknownRoute(ServiceError):
     """No such route, or none that is enabled."""
 
     status, code = 404, "not_found"
+
+
+class NotLoaded(ServiceError):
+    """A model of the repository cannot be loaded or unloaded as it is; what served before goes on serving."""
+
+    status, code = 409, "not_loaded"
 
 
 class PayloadTooLarge(ServiceError):

@@ -14,6 +14,7 @@ from starlette.requests import ClientDisconnect, Request
 from service.errors import ClientGone, MalformedRequest, PayloadTooLarge
 
 MAX_IMAGES_PER_REQUEST = 64
+_LEFT = "the client left while sending its request"
 _LARGE = 256 * 2**10  # bytes; about a millisecond of parsing
 
 
@@ -33,18 +34,26 @@ async def read_images(request: Request, max_body_bytes: int) -> list[bytes]:
     if announced.isdecimal() and int(announced) > max_body_bytes:
         raise _too_large(max_body_bytes)
     media_type = _media_type(request)
-    try:
-        if media_type == "multipart/form-data":
+    if media_type == "multipart/form-data":
+        try:
             return await _from_multipart(request, max_body_bytes)
-        body = b"".join([chunk async for chunk in _bounded(request, max_body_bytes)])
-    except ClientDisconnect:
-        raise ClientGone("the client left while sending its request") from None
+        except ClientDisconnect:
+            raise ClientGone(_LEFT) from None
+    body = await read_body(request, max_body_bytes)
     if media_type == "application/json":
         # Megabytes of base64 would hold the event loop, and everybody with it.
         return [await asyncio.to_thread(_from_json, body) if len(body) > _LARGE else _from_json(body)]
     if not body:
         raise MalformedRequest("the body is empty; send an image", reason="empty_body")
     return [body]
+
+
+async def read_body(request: Request, max_body_bytes: int) -> bytes:
+    """The whole body; raises PayloadTooLarge, or ClientGone if the client leaves while sending."""
+    try:
+        return b"".join([chunk async for chunk in _bounded(request, max_body_bytes)])
+    except ClientDisconnect:
+        raise ClientGone(_LEFT) from None
 
 
 def _media_type(request: Request) -> str:

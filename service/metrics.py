@@ -23,6 +23,8 @@ _BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 OUTCOMES = ("ok", "invalid", "rejected", "expired", "cancelled", "error")
 STAGES = ("receive", "decode", "queue", "infer", "post")
 PASS_REASONS = ("idle", "full", "delay", "deadline", "drain")
+LOAD_OUTCOMES = ("ok", "failed")
+INFO = ("model", "version", "variant", "precision", "engine", "sha256")
 
 
 class Rate:
@@ -91,22 +93,28 @@ class Metrics:
             "images_per_second_per_core", "Images answered per core allowed, mean of the last 10 s.", "model"
         )
         self.predicted_capacity = gauge(
-            "predicted_capacity_images_per_second", "Engine capacity from the start-up pass times.", "model"
+            "predicted_capacity_images_per_second", "Engine capacity from the calibrated pass times.", "model"
         )
         self.calibrated_pass_seconds = gauge(
-            "calibrated_pass_seconds", "Wall time of a pass, measured at start.", "model", "batch_size"
+            "calibrated_pass_seconds",
+            "Wall time of a pass of the latest version.",
+            "model",
+            "batch_size",
         )
-        self.model_info = gauge(
-            "model_info", "Loaded models.", "model", "version", "variant", "precision", "engine", "sha256"
-        )
+        self.model_info = gauge("model_info", "Loaded models.", *INFO)
         self.build_info = gauge("build_info", "Versions of the running service.", "version", "onnxruntime", "python")
+        self.model_loads = counter(
+            "model_loads_total", "Models loaded while serving, and those that could not be.", "model", "outcome"
+        )
         self._rates: dict[str, Rate] = {}
 
-    def add_model(self, model: str, cores: float, curve: dict[int, float], **info: str) -> None:
+    def add_model(self, model: str, cores: float) -> None:
         """Create a model's series, at zero, so that rate() and alerts work from the first scrape.
 
-        `cores` are those allowed, `curve` the seconds of a pass by batch size, `info` mixer_model_info's labels.
+        `cores` are those allowed. The versions of a model share its series.
         """
+        if model in self._rates:
+            return
         for outcome in OUTCOMES:
             self.images.labels(model, outcome)
         self.admitted_images.labels(model)
@@ -120,10 +128,24 @@ class Metrics:
         rate = self._rates[model] = Rate()
         self.images_per_second.labels(model).set_function(rate.per_second)
         self.images_per_second_per_core.labels(model).set_function(lambda: rate.per_second() / cores)
-        self.predicted_capacity.labels(model).set(max(size / seconds for size, seconds in curve.items()))
-        for size, seconds in curve.items():
-            self.calibrated_pass_seconds.labels(model, size).set(seconds)
-        self.model_info.labels(model=model, **info).set(1)
+        for outcome in LOAD_OUTCOMES:
+            self.model_loads.labels(model, outcome)
+
+    def show_loaded(self, infos: list[dict[str, str]], curves: dict[str, dict[int, float]]) -> None:
+        """Show what is loaded, and nothing of what no longer is.
+
+        `infos` are mixer_model_info's labels of each version of each model, `curves` the seconds of a pass of each
+        model's latest, by batch size.
+        """
+        _show(self.model_info, {tuple(info[label] for label in INFO): 1 for info in infos})
+        _show(
+            self.calibrated_pass_seconds,
+            {(model, str(size)): seconds for model, curve in curves.items() for size, seconds in curve.items()},
+        )
+        _show(
+            self.predicted_capacity,
+            {(model,): max(size / seconds for size, seconds in curve.items()) for model, curve in curves.items()},
+        )
 
     def images_per_second_of_all(self) -> float:
         """Images answered by all models together, mean of the last 10 s."""
@@ -134,3 +156,12 @@ class Metrics:
         self.images.labels(model, outcome).inc()
         if outcome == "ok":
             self._rates[model].add(1)
+
+
+def _show(gauge: Gauge, values: dict[tuple[str, ...], float]) -> None:
+    """Give a gauge these values by label values, and no others; a scrape meanwhile misses none that stays."""
+    for labels, value in values.items():
+        gauge.labels(*labels).set(value)
+    shown = {tuple(sample.labels.values()) for metric in gauge.collect() for sample in metric.samples}
+    for labels in shown - values.keys():
+        gauge.remove(*labels)

@@ -1,34 +1,42 @@
 """One running replica: what it serves, and whether it is fit to."""
 
 import asyncio
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from service.admission import Admission
 from service.api_keys import ApiKeys
 from service.classifier import Classifier
-from service.errors import NotReady, ServiceError, UnknownModel
+from service.errors import NotReady, ServiceError
 from service.golden import GoldenMismatch
+from service.loaded_models import LoadedModels
 from service.loop_lag import LoopLag
 from service.metrics import Metrics
 from service.pass_log import PassLog
+from service.reloader import Reloader
 from service.scheduler import EngineRunner
 from service.settings import Settings
 
 
 @dataclass
 class Replica:
-    """Everything a request needs. The first classifier is the default model."""
+    """Everything a request needs."""
 
     settings: Settings
     metrics: Metrics
     api_keys: ApiKeys
+    admin_keys: ApiKeys | None  # for changing what is loaded; without a file of them nobody may
     admission: Admission
     runner: EngineRunner
-    classifiers: list[Classifier]
+    models: LoadedModels
+    reloader: Reloader
     pass_log: PassLog
     loop_lag: LoopLag
     draining: bool = field(default=False, init=False)
+
+    @property
+    def classifiers(self) -> list[Classifier]:
+        """Those of every loaded version of every model, that of the default model first."""
+        return self.models.classifiers
 
     def start(self) -> None:
         """Begin to serve, on the running event loop."""
@@ -40,24 +48,21 @@ class Replica:
     def drain(self) -> None:
         """Report not ready from now on, while still serving."""
         self.draining = True
+        self.reloader.stop()
         self.metrics.draining.set(1)
         self.metrics.ready.set(0)
 
     async def close(self) -> None:
         """Answer every ticket, then stop."""
         self.drain()
+        await self.reloader.close()
         await asyncio.gather(*(classifier.scheduler.close() for classifier in self.classifiers))
         self.loop_lag.stop()
         self.runner.close()
 
     def find(self, name: str | None, version: str | None) -> Classifier:
-        """The classifier of a model, by default the first; raises UnknownModel."""
-        candidates: Iterable[Classifier] = self.classifiers if name else self.classifiers[:1]
-        for classifier in candidates:
-            manifest = classifier.manifest
-            if name in (None, manifest.name) and version in (None, manifest.version):
-                return classifier
-        raise UnknownModel("no such model or version is loaded")
+        """The classifier of a model, by default the default one, the latest version; raises UnknownModel."""
+        return self.models.find(name, version)
 
     def check_live(self) -> None:
         """Raise NotReady if a scheduler has stopped or its engine hangs: nothing but a restart helps."""
@@ -74,7 +79,7 @@ class Replica:
                 raise NotReady("the service is shutting down", reason="draining")
             self.check_live()
             for classifier in self.classifiers:
-                if not classifier.scheduler.engine_works:
+                if classifier.scheduler.alive and not classifier.scheduler.engine_works:  # or it has been unloaded
                     await self._prove(classifier)
         except NotReady:
             self.metrics.ready.set(0)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from service.engine import Engine, LogitBatch, PixelBatch
+from service.engine import Engine, LogitBatch, PixelBatch, timed_pass
 from service.errors import DeadlineExceeded, EngineFailure, NotReady, ServiceError
 from service.metrics import Metrics
 from service.order import PassSecondsOf, serving_order
@@ -21,6 +21,8 @@ from service.ticket import Answer, Ticket
 from service.turns import Turns
 
 log = logging.getLogger(__name__)
+
+_LONGEST_MEASURED_PASS = 60.0  # seconds; a new engine's first pass at a size may have to prepare itself
 
 
 class EngineRunner:
@@ -34,6 +36,8 @@ class EngineRunner:
         self.busy_until = 0.0  # loop time at which the pass in flight is predicted to end
         self.hung = False
         self.schedulers: list[Scheduler] = []  # those that share this engine thread
+        self.measured_pass_seconds = 0.0  # predicted, of the pass that a model being loaded waits for or runs
+        self._measured_image_seconds = 0.0
 
     @property
     def takes_turns(self) -> bool:
@@ -48,7 +52,50 @@ class EngineRunner:
 
     async def run(self, engine: Engine, pixels: PixelBatch) -> tuple[LogitBatch, float]:
         """One pass, off the event loop, and the seconds it took."""
-        return await asyncio.get_running_loop().run_in_executor(self._executor, _timed_pass, engine, pixels)
+        return await asyncio.get_running_loop().run_in_executor(self._executor, timed_pass, engine, pixels)
+
+    async def run_watched(self, engine: Engine, pixels: PixelBatch, longest: float) -> tuple[LogitBatch, float]:
+        """One pass. If it takes more than `longest` seconds it hangs: nobody is left waiting, every ticket of every
+        model fails at once, and RuntimeError is raised when it is back.
+        """
+        running = asyncio.ensure_future(self.run(engine, pixels))
+        try:
+            done, _ = await asyncio.wait({running}, timeout=longest)
+            if not done:
+                self.hung = True
+                log.error("a pass of %d images on %s hangs", len(pixels), engine.name)
+                for scheduler in self.schedulers:
+                    scheduler.give_up()
+                await asyncio.wait({running})
+                raise RuntimeError(f"the pass came back after more than {longest:g} s")
+            return running.result()
+        finally:
+            self.hung = False
+
+    async def measure(self, engine: Engine, pixels: PixelBatch) -> tuple[LogitBatch, float]:
+        """One pass for a model that is being loaded, in its turn among those that serve, and the seconds it took."""
+        predicted = self.measured_pass_seconds = self._measured_image_seconds * len(pixels)
+        try:
+            async with self.turn():
+                self.busy_until = asyncio.get_running_loop().time() + predicted
+                logits, seconds = await self.run_watched(engine, pixels, _LONGEST_MEASURED_PASS)
+        finally:
+            self.measured_pass_seconds = 0.0
+        self._measured_image_seconds = seconds / len(pixels)
+        return logits, seconds
+
+    def add(self, scheduler: "Scheduler") -> None:
+        """A model begins to serve."""
+        self._change([*self.schedulers, scheduler])
+
+    def remove(self, scheduler: "Scheduler") -> None:
+        """A model serves no more."""
+        self._change([other for other in self.schedulers if other is not scheduler])
+
+    def _change(self, schedulers: "list[Scheduler]") -> None:
+        self.schedulers = schedulers
+        if self._turns and schedulers:
+            self._turns.images = max(scheduler.max_batch_size for scheduler in schedulers)
 
     def close(self) -> None:
         """Let the engine thread end."""
@@ -96,6 +143,7 @@ class Scheduler:
         # Let in and taken by no pass yet, in the order of their coming: on their way in, being decoded, or queued.
         self.ahead: dict[Ticket, None] = {}
         self._tickets: list[Ticket] = []
+        self._shown = 0  # of them, in the queue depth, which every version of the model adds to
         self._running: list[Ticket] = []
         self._dropped = 0
         self._arrived = asyncio.Event()
@@ -103,7 +151,6 @@ class Scheduler:
         self._task: asyncio.Task[None] | None = None
         # False once a pass has failed even for a single image, until the next one succeeds.
         self.engine_works = True
-        runner.schedulers.append(self)
 
     @property
     def rivals(self) -> list["Scheduler"]:
@@ -122,7 +169,8 @@ class Scheduler:
 
     def seconds(self, size: int) -> float:
         """Predicted time from the end of a pass to the end of the next, over `size` images."""
-        return self.pass_times.seconds(size) + self._policy.between_passes(size)
+        between = self._policy.between_passes(size) + self._runner.measured_pass_seconds
+        return self.pass_times.seconds(size) + between
 
     def now(self) -> float:
         """The event loop's time, which deadlines are in."""
@@ -138,6 +186,7 @@ class Scheduler:
 
     def start(self) -> None:
         """Begin serving tickets."""
+        self._runner.add(self)
         self._task = asyncio.create_task(self._serve(), name=f"scheduler-{self.model}")
         self._task.add_done_callback(self._stopped)
 
@@ -164,6 +213,7 @@ class Scheduler:
         self._arrived.set()
         if self._task:
             await asyncio.gather(self._task, return_exceptions=True)
+        self._runner.remove(self)
 
     async def _serve(self) -> None:
         while self._tickets or not self._closing:
@@ -223,7 +273,8 @@ class Scheduler:
         self._runner.busy_until = at + predicted
         failed, seconds = True, 0.0
         try:
-            logits, seconds = await self._run(batch)
+            pixels = np.stack([ticket.pixels for ticket in batch])
+            logits, seconds = await self._runner.run_watched(self._engine, pixels, self._policy.longest_pass)
             if logits.shape[0] != len(batch) or not np.isfinite(logits).all():
                 raise RuntimeError(f"the engine answered {logits.shape} for {len(batch)} images, or not with numbers")
             failed = False
@@ -243,22 +294,6 @@ class Scheduler:
         for ticket, row in zip(batch, logits, strict=True):
             ticket.answered_at = self.now()
             _settle(ticket, Answer(row, started, ended))
-
-    async def _run(self, batch: list[Ticket]) -> tuple[LogitBatch, float]:
-        """One pass. If it hangs, nobody is left waiting: every ticket of every model fails at once."""
-        running = asyncio.ensure_future(self._runner.run(self._engine, np.stack([ticket.pixels for ticket in batch])))
-        try:
-            done, _ = await asyncio.wait({running}, timeout=self._policy.longest_pass)
-            if not done:
-                self._runner.hung = True
-                log.error("a pass of %d images of %s hangs", len(batch), self.model)
-                for scheduler in self._runner.schedulers:
-                    scheduler.give_up()
-                await asyncio.wait({running})
-                raise RuntimeError(f"the pass came back after more than {self._policy.longest_pass:g} s")
-            return running.result()
-        finally:
-            self._runner.hung = False
 
     def give_up(self) -> None:
         """Fail every ticket: the engine does not come back."""
@@ -292,7 +327,8 @@ class Scheduler:
         )
 
     def _show_queue(self) -> None:
-        self._metrics.queue_depth.labels(self.model).set(len(self._tickets))
+        self._metrics.queue_depth.labels(self.model).inc(len(self._tickets) - self._shown)
+        self._shown = len(self._tickets)
 
     def _stopped(self, task: asyncio.Task[None]) -> None:
         """However the loop ended, nobody is left waiting."""
@@ -301,17 +337,12 @@ class Scheduler:
         for ticket in (*self._running, *self._tickets):
             _settle(ticket, NotReady("the scheduler has stopped"))
         self._tickets.clear()
+        self._show_queue()
 
 
 def _queued_at(ticket: Ticket) -> float:
     assert ticket.queued_at is not None
     return ticket.queued_at
-
-
-def _timed_pass(engine: Engine, pixels: PixelBatch) -> tuple[LogitBatch, float]:
-    started = time.perf_counter()
-    logits = engine.run(pixels)
-    return logits, time.perf_counter() - started
 
 
 def _settle(ticket: Ticket, result: Answer | ServiceError) -> None:

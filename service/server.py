@@ -7,7 +7,7 @@ import signal
 import socket
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 import uvicorn
@@ -20,12 +20,15 @@ log = logging.getLogger(__name__)
 class DrainingServer(uvicorn.Server):
     """Owns the signals. SIGTERM: not ready, serve new work for `drain_seconds`, then finish what is inside, exit 0.
 
-    A second SIGTERM, or a SIGINT, ends the serving of new work at once; a third signal ends without answering.
+    A second SIGTERM, or a SIGINT, ends the serving of new work at once; a third signal ends without answering. SIGHUP
+    reads the model repository again.
     """
 
-    def __init__(self, config: uvicorn.Config, replica: Replica) -> None:
+    def __init__(self, config: uvicorn.Config, replica: Replica, early_hangups: Sequence[int] = ()) -> None:
+        """`early_hangups` are the SIGHUPs that came while the models were loading."""
         super().__init__(config)
         self._replica = replica
+        self._early_hangups = early_hangups
         self._signals = 0
         self._hasten = asyncio.Event()
         self._draining: asyncio.Task[None] | None = None
@@ -36,9 +39,14 @@ class DrainingServer(uvicorn.Server):
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal, number)
+        loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
+        if self._early_hangups:
+            self._on_hangup()
         try:
             yield
         finally:
+            loop.remove_signal_handler(signal.SIGHUP)
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.remove_signal_handler(number)
 
@@ -51,6 +59,10 @@ class DrainingServer(uvicorn.Server):
             self._hasten.set()
         if not self._draining:
             self._draining = asyncio.create_task(self._drain())
+
+    def _on_hangup(self) -> None:
+        log.info("received SIGHUP")
+        self._replica.reloader.reload()
 
     async def _drain(self) -> None:
         self._replica.drain()

@@ -69,6 +69,9 @@ class Settings(BaseSettings):
     api_keys_file: Path | None = Field(
         default=None, description="file of sha256 hex digests of accepted keys, one a line; unset: no key needed"
     )
+    admin_keys_file: Path | None = Field(
+        default=None, description="the same of keys that may load and unload models; unset: nobody may"
+    )
     drain_seconds: float = Field(
         default=5, ge=0, le=3600, description="time after SIGTERM to keep serving new work while not ready"
     )

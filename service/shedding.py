@@ -32,7 +32,7 @@ class Shedding:
         await self._app(scope, receive, send)
 
     def _refusal(self, scope: Scope) -> Overloaded | None:
-        if b"model=" in scope["query_string"]:
+        if b"model=" in scope["query_string"] or b"version=" in scope["query_string"]:
             return None
         classifier = self._replica.classifiers[0]
         given = next((value for name, value in scope["headers"] if name == b"x-deadline-ms"), None)

@@ -1,7 +1,9 @@
 """The real service as a process of its own, on ports the kernel chose."""
 
+import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -50,8 +52,25 @@ class ServiceProcess:
         self.process.send_signal(signal.SIGTERM)
 
 
+def add_digits(repository: Path, version: str = "1", name: str = "digits", **more_files: str) -> Path:
+    """A copy of the committed bundle that labels digit 7 as `name/version 7`; its manifest has `more_files` by sha256.
+
+    It appears under its name as a whole, as an export's does.
+    """
+    staging, bundle = repository / f".{name}-{version}", repository / name / version
+    shutil.copytree(GOLDEN.parent, staging)
+    labels = "".join(f"{name}/{version} {digit}\n" for digit in range(10))
+    (staging / "labels.txt").write_text(labels)
+    manifest = json.loads((staging / "manifest.json").read_text())
+    files = manifest["files"] | {"labels.txt": hashlib.sha256(labels.encode()).hexdigest()} | more_files
+    (staging / "manifest.json").write_text(json.dumps(manifest | {"name": name, "version": version, "files": files}))
+    bundle.parent.mkdir(parents=True, exist_ok=True)
+    staging.rename(bundle)
+    return bundle
+
+
 @contextmanager
-def running_service(*flags: str) -> Iterator[ServiceProcess]:
+def running_service(*flags: str, listening: bool = True) -> Iterator[ServiceProcess]:
     """Start `python -m service` on the committed bundle and wait until it listens; kill it if the test leaves it."""
     process = subprocess.Popen(
         [sys.executable, "-m", "service", "--host", "127.0.0.1", "--port", "0", "--metrics-port", "0", *flags],
@@ -72,8 +91,9 @@ def running_service(*flags: str) -> Iterator[ServiceProcess]:
     reader = threading.Thread(target=read)
     reader.start()
     try:
-        line = service.wait_for("listening")
-        service.port, service.metrics_port = int(str(line["port"])), int(str(line["metrics_port"]))
+        if listening:
+            line = service.wait_for("listening")
+            service.port, service.metrics_port = int(str(line["port"])), int(str(line["metrics_port"]))
         yield service
     finally:
         process.kill()

@@ -39,9 +39,7 @@ class House:
         pool = DecodePool(1, decode_seconds)
         self.admission = Admission(max_images, max_bytes, pool, self.metrics, LoopLag())
         for scheduler in (self.first, self.second):
-            self.metrics.add_model(
-                scheduler.model, 1, {1: 0.1}, version="1", variant="v", precision="p", engine="e", sha256="0"
-            )
+            self.metrics.add_model(scheduler.model, 1)
             scheduler.start()
 
     def ticket(self, seconds: float = 1000) -> Ticket:
@@ -224,3 +222,17 @@ async def test_pixels_are_bounded_by_waiting() -> None:
     leave[1].set_result(None)
     await asyncio.gather(*threads)
     assert order == [7, 4]
+
+
+async def test_a_model_is_forgotten_once_nobody_inside_needs_it() -> None:
+    house = House()
+    with house.admission.admit(house.first, house.ticket()):
+        removal = asyncio.create_task(house.admission.wait_until_left(house.first))
+        with house.admission.admit(house.first, house.ticket()):  # another image of the same request
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert not removal.done()
+    async with asyncio.timeout(10):
+        await removal
+    await house.admission.wait_until_left(house.second)
+    assert house.admission.inflight == 0

@@ -4,6 +4,8 @@ from pathlib import Path
 import pytest
 
 from service.bundle import BundleError, find_bundles, load_bundle
+from service.decode_pool import PixelBudget
+from service.loader import verify_model
 from tests.doubles import write_bundle
 
 
@@ -131,8 +133,25 @@ def test_an_empty_or_missing_repository(tmp_path: Path) -> None:
         find_bundles(tmp_path / "nowhere", [])
 
 
-def test_two_versions_of_a_model_are_not_served_side_by_side(tmp_path: Path) -> None:
-    for version in ("1", "2"):
+def test_several_versions_of_a_model_are_each_found_once(tmp_path: Path) -> None:
+    for version in ("9", "10"):
         write_bundle(tmp_path, "a", version)
-    with pytest.raises(BundleError, match="one version of a model"):
-        find_bundles(tmp_path, ["a", "a/1"])
+    latest, other = tmp_path / "a" / "10", tmp_path / "a" / "9"
+    assert find_bundles(tmp_path, ["a", "a/9", "a/10"]) == [latest, other]
+    assert find_bundles(tmp_path, ["a/9", "a"]) == [other, latest]
+
+
+def test_a_repository_of_links_as_kubernetes_mounts_it(tmp_path: Path) -> None:
+    """kubelet's atomic writer: the names are links into ..data, which is a link that is replaced by a rename."""
+    write_bundle(tmp_path / "..2026_01_01", "a")
+    (tmp_path / "..data").symlink_to("..2026_01_01")
+    (tmp_path / "a").symlink_to("..data/a")
+    assert find_bundles(tmp_path, []) == [tmp_path / "a" / "1"]
+    verified = verify_model(tmp_path / "a" / "1", 1000, PixelBudget(1000))
+    assert verified.bundle.path == tmp_path / "..2026_01_01" / "a" / "1"
+
+
+def test_a_bundle_under_another_name_is_refused(tmp_path: Path) -> None:
+    write_bundle(tmp_path, "a").rename(tmp_path / "a" / "2")
+    with pytest.raises(BundleError, match="its manifest calls it a/1"):
+        verify_model(tmp_path / "a" / "2", 1000, PixelBudget(1000))

@@ -28,11 +28,19 @@ CONTRACT = {
     "mixer_predicted_capacity_images_per_second": {"model"},
     "mixer_admitted_images": {"model"},
     "mixer_calibrated_pass_seconds": {"model", "batch_size"},
+    "mixer_model_loads": {"model", "outcome"},
     "mixer_model_info": {"model", "version", "variant", "precision", "engine", "sha256"},
     "mixer_build_info": {"version", "onnxruntime", "python"},
 }
 
-INFO = {"version": "1", "variant": "S/32", "precision": "fp32", "engine": "CPUExecutionProvider", "sha256": "0"}
+INFO = {
+    "model": "echo",
+    "version": "1",
+    "variant": "S/32",
+    "precision": "fp32",
+    "engine": "CPUExecutionProvider",
+    "sha256": "0",
+}
 
 
 class Clock:
@@ -48,7 +56,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 def test_every_metric_of_the_contract_is_exposed_with_its_labels() -> None:
     metrics = Metrics()
-    metrics.add_model("echo", cores=2, curve={1: 0.02, 4: 0.04}, **INFO)
+    metrics.add_model("echo", cores=2)
+    metrics.show_loaded([INFO], {"echo": {1: 0.02, 4: 0.04}})
     metrics.requests.labels("/v1/classify", 200)
     metrics.request_duration.labels("/v1/classify")
     metrics.build_info.labels("1", "2", "3").set(1)
@@ -82,10 +91,39 @@ def test_the_running_second_does_not_count_yet(clock: Clock) -> None:
 
 def test_per_core_divides_by_the_cores_allowed(clock: Clock) -> None:
     metrics = Metrics()
-    metrics.add_model("echo", cores=0.5, curve={1: 0.02, 4: 0.04}, **INFO)
+    metrics.add_model("echo", cores=0.5)
     for _ in range(40):
         metrics.count_image("echo", "ok")
     metrics.count_image("echo", "invalid")
     clock.now += 1
     assert metrics.registry.get_sample_value("mixer_images_per_second", {"model": "echo"}) == 4
     assert metrics.registry.get_sample_value("mixer_images_per_second_per_core", {"model": "echo"}) == 8
+
+
+def test_what_is_no_longer_loaded_leaves_no_series_that_says_what_it_can_do() -> None:
+    metrics = Metrics()
+
+    def shown(name: str) -> list[dict[str, str]]:
+        return [
+            sample.labels for metric in metrics.registry.collect() for sample in metric.samples if sample.name == name
+        ]
+
+    second = INFO | {"version": "2"}
+    metrics.show_loaded([second, INFO, INFO | {"model": "gone"}], {"echo": {1: 0.02, 4: 0.04}, "gone": {1: 1}})
+    assert len(shown("mixer_model_info")) == 3
+    metrics.show_loaded([second], {"echo": {1: 0.02, 2: 0.025}})
+    assert shown("mixer_model_info") == [second]
+    assert shown("mixer_predicted_capacity_images_per_second") == [{"model": "echo"}]
+    assert shown("mixer_calibrated_pass_seconds") == [
+        {"model": "echo", "batch_size": "1"},
+        {"model": "echo", "batch_size": "2"},
+    ]
+
+
+def test_a_second_version_of_a_model_goes_on_with_its_series(clock: Clock) -> None:
+    metrics = Metrics()
+    for _ in range(2):
+        metrics.add_model("echo", cores=1)
+        metrics.count_image("echo", "ok")
+    clock.now += 1
+    assert metrics.registry.get_sample_value("mixer_images_per_second", {"model": "echo"}) == 0.2

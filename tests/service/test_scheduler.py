@@ -1,7 +1,9 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from itertools import pairwise
 
+import numpy as np
 import pytest
 
 from service.errors import DeadlineExceeded, EngineFailure, NotReady
@@ -10,7 +12,9 @@ from service.pass_log import PassLog
 from service.pass_times import PassTimes
 from service.scheduler import BatchPolicy, EngineRunner, Scheduler
 from service.ticket import Priority, Ticket
+from service.turns import Turns
 from tests.doubles import EchoEngine, FailingEngine, GatedEngine, level_pixels
+from tests.virtual_time import VirtualRunner, run_virtually
 
 pytestmark = pytest.mark.anyio
 
@@ -290,3 +294,66 @@ async def test_logits_that_are_no_numbers_fail_their_image_alone() -> None:
         good, bad = await asyncio.gather(*submit(scheduler, 5, 66), return_exceptions=True)
     assert good == 5
     assert isinstance(bad, EngineFailure)
+
+
+def test_the_passes_of_a_load_take_turns_with_live_ones_and_are_foreseen() -> None:
+    async def main() -> None:
+        runner, engine = VirtualRunner(PassTimes({1: 0.1, 4: 0.4})), EchoEngine()
+        scheduler = make_scheduler("echo", engine, runner, BatchPolicy(1), Metrics())
+        scheduler.start()
+        alone, began = scheduler.seconds(1), scheduler.now()
+        assert (await runner.measure(engine, np.stack([level_pixels(1)])))[1] == pytest.approx(0.1)
+        assert scheduler.seconds(1) == alone
+
+        async def load() -> None:
+            for _ in range(2):
+                await runner.measure(engine, np.stack([level_pixels(3)] * 4))
+
+        loading = asyncio.create_task(load())
+        await asyncio.sleep(0)
+        live = submit(scheduler, 1, 2)
+        await asyncio.sleep(0.1)
+        assert scheduler.engine_free_at(scheduler.now()) == pytest.approx(began + 0.1 + 0.4)
+        assert scheduler.seconds(1) == pytest.approx(alone + 0.4)
+        assert await asyncio.gather(*live) == [1, 2]
+        await loading
+        assert engine.batch_sizes == [1, 4, 1, 4, 1]
+        assert all(end <= begin for (_, end), (begin, _) in pairwise(runner.passes))
+        await scheduler.close()
+
+    run_virtually(main())
+
+
+def test_decoding_lets_a_pass_go_after_a_batch_of_whichever_model_has_the_largest() -> None:
+    async def main() -> None:
+        turns = Turns(16)
+        runner = EngineRunner(turns)
+        small, large = (make_scheduler("m", EchoEngine(), runner, BatchPolicy(size), Metrics()) for size in (2, 8))
+        small.start()
+        assert turns.images == 2
+        large.start()
+        assert turns.images == 8
+        await large.close()
+        assert turns.images == 2
+        await small.close()
+
+    run_virtually(main())
+
+
+async def test_versions_of_a_model_add_up_in_its_queue_depth() -> None:
+    metrics, engines = Metrics(), [GatedEngine(), GatedEngine()]
+    runner = EngineRunner()
+    versions = [make_scheduler("m", engine, runner, BatchPolicy(1), metrics) for engine in engines]
+    for scheduler in versions:
+        scheduler.start()
+    tasks = submit(versions[0], 1)
+    await pass_begun(engines[0])
+    tasks += submit(versions[0], 2, 3) + submit(versions[1], 4)
+    await asyncio.sleep(0)
+    assert metrics.registry.get_sample_value("mixer_queue_depth", {"model": "m"}) == 3
+    for engine in engines:
+        engine.gate.set()
+    assert await asyncio.gather(*tasks) == [1, 2, 3, 4]
+    assert metrics.registry.get_sample_value("mixer_queue_depth", {"model": "m"}) == 0
+    for scheduler in versions:
+        await scheduler.close()

@@ -94,7 +94,7 @@ async def _run(arrivals: list[Arrival], decode_seconds: float, shared_cores: boo
         metrics=done.metrics,
         pass_log=PassLog(),
     )
-    done.metrics.add_model("m", 1, CURVE, version="1", variant="v", precision="p", engine="e", sha256="0")
+    done.metrics.add_model("m", 1)
     pool = VirtualDecodePool(2, decode_seconds, turns)
     admission = Admission(10**6, 10**12, pool, done.metrics, LoopLag())
     scheduler.start()
