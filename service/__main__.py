@@ -53,8 +53,6 @@ def main() -> None:
         replica = _build_in_thread(settings, metrics)
     except (BundleError, EngineError, GoldenMismatch, OSError, ValueError) as error:
         sys.exit(f"mixer-serve: {error}")
-    ports = {"port": listener.getsockname()[1], "metrics_port": metrics_server.server_port}
-    log.info("listening on port %(port)d, metrics on port %(metrics_port)d", ports, extra=ports)
     config = uvicorn.Config(
         create_app(replica),
         log_config=None,
@@ -64,7 +62,7 @@ def main() -> None:
         lifespan="on",
         timeout_keep_alive=75,  # longer than the 60 s of common load balancers, so that they close first
     )
-    DrainingServer(config, replica, hangups).run(sockets=[listener])
+    DrainingServer(config, replica, metrics_server.server_port, hangups).run(sockets=[listener])
     if replica.reloader.busy:
         os._exit(0)  # a library that still builds a model would crash an interpreter that takes itself apart
 

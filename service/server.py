@@ -24,14 +24,27 @@ class DrainingServer(uvicorn.Server):
     reads the model repository again.
     """
 
-    def __init__(self, config: uvicorn.Config, replica: Replica, early_hangups: Sequence[int] = ()) -> None:
-        """`early_hangups` are the SIGHUPs that came while the models were loading."""
+    def __init__(
+        self, config: uvicorn.Config, replica: Replica, metrics_port: int, early_hangups: Sequence[int] = ()
+    ) -> None:
+        """`metrics_port` is for the log; `early_hangups` are the SIGHUPs that came while the models were loading."""
         super().__init__(config)
         self._replica = replica
+        self._metrics_port = metrics_port
         self._early_hangups = early_hangups
         self._signals = 0
         self._hasten = asyncio.Event()
         self._draining: asyncio.Task[None] | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, and say so once it is true. From then on there is something to reload."""
+        await super().startup(sockets)
+        if self.started and sockets:
+            ports = {"port": sockets[0].getsockname()[1], "metrics_port": self._metrics_port}
+            log.info("listening on port %(port)d, metrics on port %(metrics_port)d", ports, extra=ports)
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._on_hangup)
+            if self._early_hangups:
+                self._on_hangup()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -39,9 +52,6 @@ class DrainingServer(uvicorn.Server):
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal, number)
-        loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
-        if self._early_hangups:
-            self._on_hangup()
         try:
             yield
         finally:

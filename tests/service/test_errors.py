@@ -7,6 +7,8 @@ from service.metrics import OUTCOMES
 STATUS_OF = {
     "MalformedRequest": 400,
     "Unauthorized": 401,
+    "Forbidden": 403,
+    "NotLoaded": 409,
     "UnknownModel": 404,
     "UnknownRoute": 404,
     "PayloadTooLarge": 413,
