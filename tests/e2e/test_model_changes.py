@@ -181,5 +181,5 @@ async def test_reloading_again_and_again_takes_no_more_memory(repository: Path) 
             assert answer(service) == f"digits/{version} 7"
             return int(service.metrics()["process_resident_memory_bytes"])
 
-        settled = max(reload(version) for version in range(2, 7))
-        assert min(reload(version) for version in range(7, 27)) < settled + 10 * 2**20
+        resident = [reload(version) for version in range(2, 27)]
+        assert min(resident[-5:]) < max(resident[:5]) + 10 * 2**20
