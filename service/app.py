@@ -45,8 +45,8 @@ _FEWEST_TO_SPLIT = 2  # cores
 def build_replica(settings: Settings, metrics: Metrics, find_engines: FindEngines = candidates) -> Replica:
     """Load, verify, measure, warm up and prove every model.
 
-    Raises BundleError, EngineError or GoldenMismatch if one cannot be served, OSError or ValueError if the API
-    a keys file is unusable.
+    Raises BundleError, EngineError or GoldenMismatch if one cannot be served, OSError or ValueError if a file of keys
+    is unusable.
     """
     cores = allowed_cores()
     if settings.threads > max(1, cores):
