@@ -99,7 +99,7 @@ class Admission:
         if self._loop_lag.on_the_way > ticket.deadline - scheduler.now():
             raise Overloaded("too many requests arrive at once", reason="event_loop", retry_after=1)
         self._check_room(scheduler, body_bytes)
-        self._check_time(scheduler, ticket)
+        self.check_time(scheduler, ticket)
 
     def _check_room(self, scheduler: Scheduler, body_bytes: int) -> None:
         over = [
@@ -116,7 +116,8 @@ class Admission:
             passes = math.ceil(len(scheduler.ahead) / scheduler.max_batch_size)
             raise Overloaded(message, reason=reason, retry_after=max(1, math.ceil(passes * full)))
 
-    def _check_time(self, scheduler: Scheduler, ticket: Ticket) -> None:
+    def check_time(self, scheduler: Scheduler, ticket: Ticket) -> None:
+        """Raise Overloaded if there is no time for a ticket, be it at the door or inside with another deadline than it had there."""
         late = self.seconds_late(scheduler, ticket)
         if late > 0:
             raise Overloaded(
@@ -132,8 +133,8 @@ class Admission:
         alone_at = free_at + scheduler.pass_times.seconds(1)
         if alone_at > ticket.due:
             return alone_at - ticket.due
-        ahead = [*self._waiting(scheduler), ticket]
-        if len(ahead) == 1 and not self.inflight:
+        ahead = [*(other for other in self._waiting(scheduler) if other is not ticket), ticket]
+        if len(ahead) == 1 and self.inflight == (ticket in scheduler.ahead):
             # Whatever is believed of decoding, an idle service tries, and learns.
             return -math.inf
         margin = self.margin

@@ -1,4 +1,4 @@
-"""The life of one image: decode -> preprocess -> queue and pass -> predictions."""
+"""The life of one image: decode -> preprocess -> queue and pass -> logits and predictions."""
 
 import math
 import time
@@ -11,8 +11,8 @@ from service.decode_pool import DecodePool
 from service.engines import Choice
 from service.golden import GoldenImages
 from service.metrics import Metrics
-from service.postprocess import Prediction, top_k
-from service.preprocess import Prepare
+from service.postprocess import Logits, Prediction, top_k
+from service.preprocess import Pixels, Prepare
 from service.scheduler import Scheduler
 from service.ticket import Priority, Ticket
 
@@ -21,6 +21,7 @@ from service.ticket import Priority, Ticket
 class Classification:
     """The answer for one image, and the seconds it spent in each stage."""
 
+    logits: Logits
     predictions: list[Prediction]
     image: ImageInfo
     stages: dict[str, float]
@@ -104,6 +105,18 @@ class Classifier:
             self._decode_pool.waiting
         )
         (pixels, image), decode_seconds = await self._decode_pool.run(self._prepare, data)
+        return await self._ask(pixels, image, k, ticket, arrived, decode_seconds)
+
+    async def classify_pixels(self, pixels: Pixels, k: int, ticket: Ticket) -> Classification:
+        """Pixels as the engine takes them, uint8 [image_size, image_size, 3], likewise."""
+        ticket.ready_by = self.scheduler.now()
+        height, width, _ = pixels.shape
+        image = ImageInfo(width, height, "pixels", orientation_applied=False)
+        return await self._ask(pixels, image, k, ticket, time.perf_counter(), 0.0)
+
+    async def _ask(
+        self, pixels: Pixels, image: ImageInfo, k: int, ticket: Ticket, arrived: float, decode_seconds: float
+    ) -> Classification:
         answer = await self.scheduler.submit(pixels, ticket)
         answered = time.perf_counter()
         predictions = top_k(answer.logits, self._labels, k)
@@ -115,7 +128,7 @@ class Classifier:
         }
         for stage, seconds in stages.items():
             self._metrics.stage_duration.labels(stage).observe(seconds)
-        return Classification(predictions, image, stages)
+        return Classification(answer.logits, predictions, image, stages)
 
     async def check_golden(self, deadline: float) -> None:
         """Send one golden image through the queue until loop time `deadline`.

@@ -26,6 +26,8 @@ def softmax(logits: Logits) -> npt.NDArray[np.float64]:
 
 def top_k(logits: Logits, labels: tuple[str, ...] | None, k: int) -> list[Prediction]:
     """The k most probable classes, best first, ties by index; a class without a label is named by its index."""
+    if not k:
+        return []
     probabilities = softmax(logits)
     best = np.argsort(-probabilities, kind="stable")[:k]
     return [Prediction(int(i), labels[i] if labels else str(i), round(float(probabilities[i]), 6)) for i in best]

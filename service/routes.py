@@ -22,7 +22,7 @@ from service.schemas import (
     ModelReference,
     PredictionBody,
 )
-from service.ticket import Priority
+from service.ticket import Priority, Ticket
 from service.timings import StageTimings
 
 router = APIRouter()
@@ -71,7 +71,7 @@ async def classify(
     replica.api_keys.check(request.headers)
     classifier = replica.find(model, version)
 
-    async def read() -> list[Work]:
+    async def read(_: Ticket) -> list[Work]:
         images = await read_images(request, replica.settings.max_body_bytes)
         return [partial(classifier.classify, image, top_k) for image in images]
 

@@ -17,6 +17,7 @@ from service.order import PassSecondsOf, serving_order
 from service.pass_log import PassLog, PassRecord
 from service.pass_times import PassTimes
 from service.preprocess import Pixels
+from service.statistics import Statistics
 from service.ticket import Answer, Ticket
 from service.turns import Turns
 
@@ -135,6 +136,7 @@ class Scheduler:
         self.model = model
         self.max_batch_size = policy.max_batch_size
         self.pass_times = pass_times
+        self.statistics = Statistics()
         self._engine = engine
         self._runner = runner
         self._policy = policy
@@ -287,6 +289,7 @@ class Scheduler:
             return
         self.engine_works = True
         self.pass_times.learn(len(batch), seconds)
+        self.statistics.pass_ended(len(batch), seconds)
         self._metrics.passes.labels(self.model, reason).inc()
         self._metrics.batch_size.labels(self.model).observe(len(batch))
         self._metrics.engine_core_seconds.labels(self.model).inc(seconds * self._engine.threads)
