@@ -13,7 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
-from service import __version__, page_routes, repository_routes, v2_routes
+from service import __version__, page_routes, repository_routes
 from service.admission import Admission
 from service.api_keys import ApiKeys
 from service.bundle import find_bundles
@@ -21,7 +21,7 @@ from service.calibration import measure_decode_seconds
 from service.cores import allowed_cores, thread_budget
 from service.decode_pool import DecodePool, PixelBudget
 from service.engines import candidates, choose_engine
-from service.errors import EngineFailure, MalformedRequest, ServiceError
+from service.errors import EngineFailure, MalformedRequest, ServiceError, error_json
 from service.loaded_models import LoadedModels
 from service.loader import LARGEST_BATCH, FindEngines, Loader, VerifiedModel, verify_model
 from service.loop_lag import LoopLag
@@ -36,6 +36,7 @@ from service.settings import Settings
 from service.shedding import Shedding
 from service.telemetry import Telemetry
 from service.turns import Turns
+from service.v2.routes import router as v2_router
 
 log = logging.getLogger(__name__)
 
@@ -114,7 +115,7 @@ def create_app(replica: Replica) -> FastAPI:
     )
     app.state.replica = replica
     app.include_router(router)
-    app.include_router(v2_routes.router)
+    app.include_router(v2_router)
     app.include_router(page_routes.router)
     app.include_router(repository_routes.router)
     app.add_middleware(Telemetry, replica=replica)
@@ -131,7 +132,7 @@ async def _on_service_error(request: Request, error: Exception) -> Response:
     body = error.body()
     if isinstance(error, EngineFailure):  # a fault of ours, which the log has under this id
         body["message"] += f"; the request id is {request.state.request_id}"
-    return JSONResponse({"error": _as_v2(request, body)}, error.status, headers)
+    return JSONResponse(error_json(request.scope, body), error.status, headers)
 
 
 async def _on_invalid_parameter(request: Request, error: Exception) -> Response:
@@ -144,9 +145,4 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     """The framework's own refusals: no such route, method not allowed."""
     assert isinstance(error, HTTPException)
     body = {"code": http.HTTPStatus(error.status_code).name.lower(), "message": str(error.detail)}
-    return JSONResponse({"error": _as_v2(request, body)}, error.status_code, error.headers)
-
-
-def _as_v2(request: Request, body: dict[str, str]) -> dict[str, str] | str:
-    """The protocol under /v2 wants an error to be its message alone."""
-    return body["message"] if request.url.path.startswith("/v2/") else body
+    return JSONResponse(error_json(request.scope, body), error.status_code, error.headers)

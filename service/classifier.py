@@ -62,7 +62,7 @@ class Classifier:
         self._patience = patience
         self._decode_pool = decode_pool
         self._prepare = prepare
-        self._labels = bundle.labels
+        self.labels = bundle.labels
         self._metrics = metrics
 
     def ticket(self, seconds: float | None = None, priority: Priority = "interactive") -> Ticket:
@@ -119,7 +119,7 @@ class Classifier:
     ) -> Classification:
         answer = await self.scheduler.submit(pixels, ticket)
         answered = time.perf_counter()
-        predictions = top_k(answer.logits, self._labels, k)
+        predictions = top_k(answer.logits, self.labels, k)
         stages = {
             "decode": decode_seconds,
             "queue": answer.pass_started - arrived - decode_seconds,  # for a decode thread, then for the engine

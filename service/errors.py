@@ -22,7 +22,8 @@ Messages are public: they describe the request, never our internals. `outcome` i
 image is counted in `mixer_images_total`; None means that no image was admitted.
 """
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 
 class ServiceError(Exception):
@@ -138,3 +139,9 @@ class DeadlineExceeded(ServiceError):
     """The deadline passed before the answer was ready."""
 
     status, code, outcome = 504, "deadline_exceeded", "expired"
+
+
+def error_json(scope: Mapping[str, Any], fields: dict[str, str]) -> dict[str, object]:
+    """The JSON body of an error, whose fields these are; under /v2 the protocol wants its message alone."""
+    path = scope["path"].removeprefix(scope.get("root_path", ""))
+    return {"error": fields["message"] if path == "/v2" or path.startswith("/v2/") else fields}

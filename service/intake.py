@@ -15,7 +15,7 @@ from service.errors import ClientGone, MalformedRequest, PayloadTooLarge
 
 MAX_IMAGES_PER_REQUEST = 64
 _LEFT = "the client left while sending its request"
-_LARGE = 256 * 2**10  # bytes; about a millisecond of parsing
+LARGE = 256 * 2**10  # bytes; about a millisecond of parsing
 
 
 class _InMemoryMultiPartParser(MultiPartParser):
@@ -30,9 +30,7 @@ async def read_images(request: Request, max_body_bytes: int) -> list[bytes]:
 
     Raises MalformedRequest, PayloadTooLarge, or ClientGone if the client leaves while sending.
     """
-    announced = request.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced) > max_body_bytes:
-        raise _too_large(max_body_bytes)
+    _check_announced(request, max_body_bytes)
     media_type = _media_type(request)
     if media_type == "multipart/form-data":
         try:
@@ -42,7 +40,7 @@ async def read_images(request: Request, max_body_bytes: int) -> list[bytes]:
     body = await read_body(request, max_body_bytes)
     if media_type == "application/json":
         # Megabytes of base64 would hold the event loop, and everybody with it.
-        return [await asyncio.to_thread(_from_json, body) if len(body) > _LARGE else _from_json(body)]
+        return [await asyncio.to_thread(_from_json, body) if len(body) > LARGE else _from_json(body)]
     if not body:
         raise MalformedRequest("the body is empty; send an image", reason="empty_body")
     return [body]

@@ -78,20 +78,6 @@ class HealthResponse(_Body):
     status: str
 
 
-class ModelConfig(_Body):
-    """How a model runs on this machine, as chosen and measured at start."""
-
-    name: str
-    version: str
-    precision: str
-    max_batch_size: int
-    engine: str
-    engines_considered: dict[str, str]  # by name: its rate, or why it cannot serve
-    engine_threads: int
-    pass_seconds: dict[int, float]  # wall time by batch size
-    images_per_second: float
-
-
 class PageModel(_Body):
     """A model that the page offers; `image_size` is the side of what it takes, in pixels."""
 

@@ -1,21 +1,24 @@
 """The door before the framework: whoever would be refused is refused while the request has cost next to nothing."""
 
 import json
+import re
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.errors import NotReady, Overloaded
+from service.classifier import Classifier
+from service.errors import NotReady, Overloaded, UnknownModel, error_json
 from service.replica import Replica
 from service.telemetry import request_id_of
 
-_ROUTE = "/v1/classify"
+_CLASSIFY = "/v1/classify"
+_INFER = re.compile(r"/v2/models/(?P<model>[^/]+)(/versions/(?P<version>[^/]+))?/infer/?")
 
 
 class Shedding:
     """ASGI middleware around everything else. Under a flood, 429s through the whole framework would be the load.
 
-    Nothing is let in here: whoever passes is looked at again, and counted, inside. Requests that name a model are
-    left to the framework, and so is whatever is malformed.
+    Nothing is let in here: whoever passes is looked at again, and counted, inside. Requests that name a model in their
+    query are left to the framework, and so is whatever is malformed.
     """
 
     def __init__(self, app: ASGIApp, replica: Replica) -> None:
@@ -24,17 +27,30 @@ class Shedding:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        if scope["type"] == "http" and scope["path"] == _ROUTE and scope["method"] == "POST":
-            error = self._refusal(scope)
-            if error:
-                await self._refuse(scope, send, error)
+        if scope["type"] == "http" and scope["method"] == "POST":
+            classifier, route = self._addressed(scope)
+            error = classifier and self._refusal(scope, classifier)
+            if classifier and error:
+                await self._refuse(scope, send, classifier, route, error)
                 return
         await self._app(scope, receive, send)
 
-    def _refusal(self, scope: Scope) -> Overloaded | None:
-        if b"model=" in scope["query_string"] or b"version=" in scope["query_string"]:
-            return None
-        classifier = self._replica.classifiers[0]
+    def _addressed(self, scope: Scope) -> tuple[Classifier | None, str]:
+        """Whose images the request has, if it has any, and its route's name in the metrics."""
+        if scope["path"] == _CLASSIFY:
+            named = b"model=" in scope["query_string"] or b"version=" in scope["query_string"]
+            return None if named else self._replica.classifiers[0], _CLASSIFY
+        match = _INFER.fullmatch(scope["path"])
+        if not match:
+            return None, ""
+        name, version = match.group("model", "version")
+        route = "/v2/models/{model}/versions/{version}/infer" if version else "/v2/models/{model}/infer"
+        try:
+            return self._replica.find(name, version), route
+        except UnknownModel:
+            return None, ""
+
+    def _refusal(self, scope: Scope, classifier: Classifier) -> Overloaded | None:
         given = next((value for name, value in scope["headers"] if name == b"x-deadline-ms"), None)
         bulk = (b"x-priority", b"bulk") in scope["headers"]
         try:
@@ -49,11 +65,12 @@ class Shedding:
             return None
         return None
 
-    async def _refuse(self, scope: Scope, send: Send, error: Overloaded) -> None:
+    async def _refuse(self, scope: Scope, send: Send, classifier: Classifier, route: str, error: Overloaded) -> None:
         metrics = self._replica.metrics
-        metrics.count_image(self._replica.classifiers[0].scheduler.model, Overloaded.outcome)
-        metrics.requests.labels(_ROUTE, error.status).inc()
-        body = json.dumps({"error": error.body()}).encode()
+        metrics.count_image(classifier.scheduler.model, Overloaded.outcome)
+        classifier.scheduler.statistics.request_failed(0.0)
+        metrics.requests.labels(route, error.status).inc()
+        body = json.dumps(error_json(scope, error.body())).encode()
         headers = [
             (b"content-type", b"application/json"),
             (b"content-length", str(len(body)).encode()),

@@ -8,7 +8,7 @@ import uuid
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.errors import EngineFailure
+from service.errors import EngineFailure, error_json
 from service.replica import Replica
 from service.timings import StageTimings
 
@@ -50,7 +50,7 @@ class Telemetry:
         except Exception:
             log.exception("request %s failed", request_id)
             if status == 0:
-                await _send_internal_error(send_with_headers, request_id)
+                await _send_internal_error(scope, send_with_headers, request_id)
         finally:
             route = getattr(scope.get("route"), "path", "unmatched")
             self._replica.metrics.requests.labels(route, status).inc()
@@ -72,9 +72,9 @@ def request_id_of(scope: Scope) -> str:
     return given.decode() if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
 
 
-async def _send_internal_error(send: Send, request_id: str) -> None:
+async def _send_internal_error(scope: Scope, send: Send, request_id: str) -> None:
     failure = EngineFailure(f"an internal error; the request id is {request_id}")
-    body = json.dumps({"error": failure.body()}).encode()
+    body = json.dumps(error_json(scope, failure.body())).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": failure.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

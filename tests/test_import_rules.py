@@ -86,7 +86,7 @@ def test_only_settings_reads_the_environment() -> None:
 
 
 def test_only_metrics_names_metrics_and_only_errors_knows_status_codes() -> None:
-    routes = ("routes.py", "v2_routes.py", "repository_routes.py")  # which list them for the OpenAPI document
+    routes = ("routes.py", "repository_routes.py")  # which list them for the OpenAPI document
     for path in sources("service"):
         if path.name != "metrics.py":
             assert '"mixer_' not in path.read_text(), path

@@ -423,7 +423,7 @@ async def test_a_models_config_says_how_it_runs_here(tmp_path: Path) -> None:
         config = (await client.get("/v2/models/echo/config")).json()
         assert (await client.get("/v2/models/echo/versions/1/config")).json() == config
         assert (config["name"], config["version"], config["precision"]) == ("echo", "1", "fp32")
-        assert (config["engine"], config["engine_threads"], config["max_batch_size"]) == ("echo", 1, 4)
+        assert (config["engine"], config["engine_threads"], config["engine_max_batch_size"]) == ("echo", 1, 4)
         assert config["engines_considered"]["double"].startswith("echo: ")
         assert config["pass_seconds"].keys() == {"1", "2", "4"}
         rates = [int(size) / seconds for size, seconds in config["pass_seconds"].items()]
@@ -444,7 +444,7 @@ async def test_the_batch_size_is_chosen_unless_it_is_told(tmp_path: Path) -> Non
         async with client_of(replica) as client:
             config = (await client.get("/v2/models/echo/config")).json()
             assert config["pass_seconds"].keys() == ({"1", "2", "4", "8", "16"} if told == 0 else {"1", "2", "3"})
-            assert config["max_batch_size"] in ([1, 2, 4, 8, 16] if told == 0 else [3])
+            assert config["engine_max_batch_size"] in ([1, 2, 4, 8, 16] if told == 0 else [3])
 
 
 async def test_api_keys(tmp_path: Path) -> None:

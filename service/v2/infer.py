@@ -1,0 +1,74 @@
+"""One request for inference: its body in, its images through the same door as everybody's, its outputs out."""
+
+import asyncio
+from functools import partial
+
+import numpy as np
+from fastapi import Request
+from fastapi.responses import Response
+
+from service.classifier import Classification, Classifier
+from service.errors import ServiceError
+from service.inflate import inflate
+from service.intake import LARGE, read_body
+from service.reception import Work, serve_images
+from service.replica import Replica
+from service.ticket import Priority, Ticket
+from service.timings import StageTimings
+from service.v2.request import Inference, parse
+from service.v2.response import answer
+
+
+async def infer(
+    request: Request, classifier: Classifier, json_length: int | None, deadline: float | None, priority: Priority
+) -> Response:
+    """Answer for all images of the request; raises the ServiceError of the first one that has none.
+
+    `json_length` is that of the body's JSON part (see `parse`); `deadline`, in seconds, and `priority` hold at the
+    door, and further unless the body has its own.
+    """
+    replica: Replica = request.app.state.replica
+    timings: StageTimings = request.state.timings
+    arrived = asyncio.get_running_loop().time()
+    inference: Inference | None = None
+
+    async def read(ticket: Ticket) -> list[Work]:
+        nonlocal inference
+        body = await read_body(request, replica.settings.max_body_bytes)
+        encoding = ", ".join(request.headers.getlist("content-encoding"))
+        side = classifier.manifest.image_size
+        if encoding or len(body) > LARGE:
+            body = await asyncio.to_thread(inflate, body, encoding, replica.settings.max_body_bytes)
+            inference = await asyncio.to_thread(parse, body, json_length, side)
+        else:
+            inference = parse(body, json_length, side)
+        ticket.priority = inference.priority or priority
+        if inference.timeout:
+            ticket.deadline = arrived + inference.timeout
+            replica.admission.check_time(classifier.scheduler, ticket)
+        return _works(classifier, inference)
+
+    results = await serve_images(request, classifier, read, deadline, priority, all_or_none=True)
+    answers = [result for result in results if isinstance(result, Classification)]
+    for each in answers:
+        timings.include(each.stages)
+    assert inference is not None
+    logits = np.stack([each.logits for each in answers])
+    accepted = request.headers.get("accept-encoding", "")
+    respond = partial(answer, inference, classifier.manifest, classifier.labels, logits, accepted)
+    body, headers = await asyncio.to_thread(respond) if logits.nbytes > LARGE else respond()
+    return Response(body, headers=headers)
+
+
+def _works(classifier: Classifier, inference: Inference) -> list[Work]:
+    classify = classifier.classify if isinstance(inference.images, list) else classifier.classify_pixels
+
+    async def work(number: int, ticket: Ticket) -> Classification:
+        try:
+            return await classify(inference.images[number], 0, ticket)  # type: ignore[arg-type]
+        except ServiceError as error:
+            if error.outcome == "invalid":
+                error.message = f"image {number}: {error.message}"
+            raise
+
+    return [partial(work, number) for number in range(len(inference.images))]

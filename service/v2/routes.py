@@ -1,0 +1,155 @@
+"""The Open Inference Protocol's routes, each with and without a trailing slash."""
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Request
+from fastapi.responses import Response
+
+from service import __version__
+from service.classifier import Classifier
+from service.replica import Replica
+from service.ticket import Priority
+from service.v2 import describe
+from service.v2.infer import infer
+from service.v2.schemas import (
+    AllStatistics,
+    InferRequest,
+    InferResponse,
+    ModelConfig,
+    ModelMetadata,
+    ModelReady,
+    Refusal,
+    ServerLive,
+    ServerMetadata,
+    ServerReady,
+)
+from service.v2.statistics import statistics
+
+router = APIRouter(prefix="/v2", tags=["Open Inference Protocol"])
+
+_MODEL = ("/models/{model}", "/models/{model}/versions/{version}")
+
+
+def _route(*paths: str, statuses: tuple[int, ...], method: str = "GET", **options: Any) -> Callable[..., Any]:
+    """Serve a function at each path, and at each with a slash behind it; `statuses` are those of its errors."""
+
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        responses = {status: {"model": Refusal} for status in statuses} | options.pop("responses", {})
+        for path in paths:
+            for slash in ("", "/"):
+                router.add_api_route(
+                    path + slash,
+                    function,
+                    methods=[method],
+                    responses=responses,
+                    include_in_schema=not slash,
+                    response_model_exclude_none=True,
+                    **options,
+                )
+        return function
+
+    return register
+
+
+@_route("", statuses=(401,))
+async def server_metadata(request: Request) -> ServerMetadata:
+    """The server, and what of the protocol it has."""
+    _replica(request).api_keys.check(request.headers)
+    return ServerMetadata(name="mixer-serving", version=__version__, extensions=describe.EXTENSIONS)
+
+
+@_route("/health/live", statuses=(503,))
+async def live(request: Request) -> ServerLive:
+    """Whether the event loop and every scheduler run; if not, restart the process."""
+    _replica(request).check_live()
+    return ServerLive(live=True)
+
+
+@_route("/health/ready", statuses=(503,))
+async def ready(request: Request) -> ServerReady:
+    """Whether to send traffic: inference is proven on golden images and no shutdown has begun."""
+    await _replica(request).check_ready()
+    return ServerReady(ready=True)
+
+
+@_route("/models/stats", statuses=(401,))
+async def all_statistics(request: Request) -> AllStatistics:
+    """Cumulative statistics of every model."""
+    replica = _replica(request)
+    replica.api_keys.check(request.headers)
+    return statistics(replica.classifiers)
+
+
+@_route(*_MODEL, statuses=(401, 404))
+async def model_metadata(request: Request, model: str, version: str | None = None) -> ModelMetadata:
+    """A model's inputs, of which a request has exactly one, and outputs."""
+    return describe.metadata(_find(request, model, version))
+
+
+@_route(*(f"{path}/ready" for path in _MODEL), statuses=(404, 503))
+async def model_ready(request: Request, model: str, version: str | None = None) -> ModelReady:
+    """Whether a model can answer."""
+    replica = _replica(request)
+    classifier = replica.find(model, version)
+    await replica.check_ready()
+    return ModelReady(name=classifier.manifest.name, ready=True)
+
+
+@_route(*(f"{path}/config" for path in _MODEL), statuses=(401, 404))
+async def model_config(request: Request, model: str, version: str | None = None) -> ModelConfig:
+    """How a model runs here: its batching, the engine and why it was chosen, and how long its passes take."""
+    return describe.config(_find(request, model, version), _replica(request).settings)
+
+
+@_route(*(f"{path}/stats" for path in _MODEL), statuses=(401, 404))
+async def model_statistics(request: Request, model: str, version: str | None = None) -> AllStatistics:
+    """A model's cumulative statistics."""
+    return statistics([_find(request, model, version)])
+
+
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+
+
+@_route(
+    *(f"{path}/infer" for path in _MODEL),
+    method="POST",
+    statuses=(400, 401, 404, 413, 415, 422, 429, 500, 503, 504),
+    response_model=InferResponse,
+    responses={200: {"content": {"application/octet-stream": _BINARY}}},
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {"schema": InferRequest.model_json_schema()},
+                "application/octet-stream": _BINARY,
+            },
+        }
+    },
+)
+async def model_infer(
+    request: Request,
+    model: str,
+    version: str | None = None,
+    inference_header_content_length: Annotated[
+        str | None,
+        Header(pattern="^[0-9]{1,18}$", description="bytes of JSON before the tensors; 0: the body is an image"),
+    ] = None,
+    x_deadline_ms: Annotated[float | None, Header(gt=0, le=600_000, description="time to answer, ms")] = None,
+    x_priority: Annotated[Priority, Header(description="bulk yields to interactive work")] = "interactive",
+) -> Response:
+    """Logits and probabilities of all images of a request, or one error."""
+    classifier = _find(request, model, version)
+    json_length = int(inference_header_content_length) if inference_header_content_length else None
+    return await infer(request, classifier, json_length, x_deadline_ms / 1000 if x_deadline_ms else None, x_priority)
+
+
+def _replica(request: Request) -> Replica:
+    replica: Replica = request.app.state.replica
+    return replica
+
+
+def _find(request: Request, model: str, version: str | None) -> Classifier:
+    replica = _replica(request)
+    replica.api_keys.check(request.headers)
+    return replica.find(model, version)
