@@ -35,7 +35,7 @@ def metadata(classifier: Classifier) -> ModelMetadata:
         platform=_PLATFORM,
         inputs=[
             TensorMetadata(name=IMAGES, datatype="UINT8", shape=[-1, side, side, 3]),
-            TensorMetadata(name=IMAGE_BYTES, datatype="BYTES", shape=[-1]),
+            TensorMetadata(name=IMAGE_BYTES, datatype="BYTES", shape=[-1, 1]),
         ],
         outputs=[
             TensorMetadata(name=LOGITS, datatype="FP32", shape=[-1, classes]),
@@ -56,7 +56,7 @@ def config(classifier: Classifier, settings: Settings) -> ModelConfig:
         max_batch_size=min(MAX_IMAGES_PER_REQUEST, settings.max_inflight_images),
         input=[
             TensorConfig(name=IMAGES, data_type="TYPE_UINT8", dims=[side, side, 3], optional=True),
-            TensorConfig(name=IMAGE_BYTES, data_type="TYPE_STRING", dims=[], optional=True),
+            TensorConfig(name=IMAGE_BYTES, data_type="TYPE_STRING", dims=[1], optional=True),
         ],
         output=[
             TensorConfig(name=name, data_type="TYPE_FP32", dims=[classes], label_filename=manifest.labels)
