@@ -48,7 +48,12 @@ def test_classes_are_strings_best_first_ties_by_index() -> None:
     head, _ = answered(Output("logits", False, 2))
     (output,) = head["outputs"]
     assert (output["datatype"], output["shape"]) == ("BYTES", [2, 2])
-    assert output["data"] == ["2.000000:1:one: with a colon", "0.500000:0:zero", "4.250000:2:zwei äöü", "3.000000:0:zero"]
+    assert output["data"] == [
+        "2.000000:1:one: with a colon",
+        "0.500000:0:zero",
+        "4.250000:2:zwei äöü",
+        "3.000000:0:zero",
+    ]
 
 
 def test_more_classes_than_there_are_means_all() -> None:
