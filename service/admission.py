@@ -117,7 +117,7 @@ class Admission:
             raise Overloaded(message, reason=reason, retry_after=max(1, math.ceil(passes * full)))
 
     def check_time(self, scheduler: Scheduler, ticket: Ticket) -> None:
-        """Raise Overloaded if there is no time for a ticket, be it at the door or inside with another deadline than it had there."""
+        """Raise Overloaded if there is no time for a ticket, at the door or inside with a deadline that is new."""
         late = self.seconds_late(scheduler, ticket)
         if late > 0:
             raise Overloaded(

@@ -29,7 +29,6 @@ async def infer(
     """
     replica: Replica = request.app.state.replica
     timings: StageTimings = request.state.timings
-    arrived = asyncio.get_running_loop().time()
     inference: Inference | None = None
 
     async def read(ticket: Ticket) -> list[Work]:
@@ -42,9 +41,10 @@ async def infer(
             inference = await asyncio.to_thread(parse, body, json_length, side)
         else:
             inference = parse(body, json_length, side)
-        ticket.priority = inference.priority or priority
+        if inference.priority:
+            ticket.priority = inference.priority
         if inference.timeout:
-            ticket.deadline = arrived + inference.timeout
+            ticket.deadline = ticket.due = ticket.let_in_at + inference.timeout
             replica.admission.check_time(classifier.scheduler, ticket)
         return _works(classifier, inference)
 

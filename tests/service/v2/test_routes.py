@@ -339,12 +339,17 @@ async def test_priority(tmp_path: Path, parameters: dict[str, int], header: str 
     async with client_of(replica) as client:
         headers = {"x-priority": header} if header else {}
         body = pixels(1, 2, parameters=parameters)
-        asking = asyncio.create_task(client.post(INFER, json=body, headers=headers))
+        running = asyncio.create_task(client.post(INFER, json=pixels(0)))
         assert await asyncio.to_thread(engine.entered.acquire, timeout=10)
-        inside = replica.admission._ahead[replica.classifiers[0].scheduler]
-        assert [ticket.priority for ticket in inside] == [priority] * 2
+        asking = asyncio.create_task(client.post(INFER, json=body, headers=headers))
+        ahead = replica.classifiers[0].scheduler.ahead
+        async with asyncio.timeout(10):
+            while len(ahead) < 2:
+                await asyncio.sleep(0)
+        assert [ticket.priority for ticket in ahead] == [priority] * 2
         engine.gate.set()
         assert levels(await asking) == [1, 2]
+        assert levels(await running) == [0]
 
 
 async def test_a_flood_is_refused_before_the_framework(tmp_path: Path) -> None:
@@ -443,3 +448,19 @@ async def test_openapi_describes_inference(client: httpx.AsyncClient) -> None:
     operations = [each["operationId"] for path in document["paths"].values() for each in path.values()]
     assert len(set(operations)) == len(operations)
     assert "$defs" not in json.dumps(document)
+
+
+async def test_an_image_that_fails_withdraws_the_others(tmp_path: Path) -> None:
+    engine = GatedEngine()
+    replica = replica_around(engine, tmp_path / "models", max_batch_size=1)
+    body, headers = files(*(level_png(level) for level in range(20)), b"no image")
+    async with client_of(replica) as client:
+        refused = await client.post(INFER, content=body, headers=headers | {"x-deadline-ms": "600000"})
+        assert refused.status_code == 415
+        assert "image 20: " in refused.json()["error"]
+        assert replica.admission.inflight == 0
+        engine.gate.set()
+    assert len(engine.batch_sizes) <= 1
+    counted = outcomes(replica)
+    assert sum(counted.values()) == 21
+    assert counted["cancelled"] >= 18
