@@ -12,6 +12,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
 from service.errors import ClientGone, MalformedRequest, PayloadTooLarge
+from service.inflate import inflate
 
 MAX_IMAGES_PER_REQUEST = 64
 _LEFT = "the client left while sending its request"
@@ -47,11 +48,29 @@ async def read_images(request: Request, max_body_bytes: int) -> list[bytes]:
 
 
 async def read_body(request: Request, max_body_bytes: int) -> bytes:
-    """The whole body; raises PayloadTooLarge, or ClientGone if the client leaves while sending."""
+    """The whole body, inflated if it is compressed, and bounded by `max_body_bytes` on the way and then.
+
+    Raises MalformedRequest, PayloadTooLarge, UnsupportedEncoding, or ClientGone if the client leaves while sending.
+    """
+    _check_announced(request, max_body_bytes)
+    chunks = _bounded(request, max_body_bytes)
+    if encoding := ", ".join(request.headers.getlist("content-encoding")):
+        chunks = _inflated(chunks, encoding, max_body_bytes)
     try:
-        return b"".join([chunk async for chunk in _bounded(request, max_body_bytes)])
+        return b"".join([chunk async for chunk in chunks])
     except ClientDisconnect:
         raise ClientGone(_LEFT) from None
+
+
+async def _inflated(chunks: AsyncGenerator[bytes], encoding: str, max_bytes: int) -> AsyncGenerator[bytes]:
+    body = b"".join([chunk async for chunk in chunks])
+    yield await asyncio.to_thread(inflate, body, encoding, max_bytes)
+
+
+def _check_announced(request: Request, max_body_bytes: int) -> None:
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced) > max_body_bytes:
+        raise _too_large(max_body_bytes)
 
 
 def _media_type(request: Request) -> str:

@@ -8,8 +8,7 @@ from fastapi import Request
 from fastapi.responses import Response
 
 from service.classifier import Classification, Classifier
-from service.errors import ServiceError
-from service.inflate import inflate
+from service.errors import MalformedRequest, ServiceError
 from service.intake import LARGE, read_body
 from service.reception import Work, serve_images
 from service.replica import Replica
@@ -34,13 +33,8 @@ async def infer(
     async def read(ticket: Ticket) -> list[Work]:
         nonlocal inference
         body = await read_body(request, replica.settings.max_body_bytes)
-        encoding = ", ".join(request.headers.getlist("content-encoding"))
-        side = classifier.manifest.image_size
-        if encoding or len(body) > LARGE:
-            body = await asyncio.to_thread(inflate, body, encoding, replica.settings.max_body_bytes)
-            inference = await asyncio.to_thread(parse, body, json_length, side)
-        else:
-            inference = parse(body, json_length, side)
+        understand = partial(parse, body, json_length, classifier.manifest.image_size)
+        inference = await asyncio.to_thread(understand) if len(body) > LARGE else understand()
         if inference.priority:
             ticket.priority = inference.priority
         if inference.timeout:
@@ -61,14 +55,16 @@ async def infer(
 
 
 def _works(classifier: Classifier, inference: Inference) -> list[Work]:
-    classify = classifier.classify if isinstance(inference.images, list) else classifier.classify_pixels
+    if isinstance(inference.images, np.ndarray):
+        return [partial(classifier.classify_pixels, pixels, 0) for pixels in inference.images]
+    return [partial(_classify_file, classifier, number, data) for number, data in enumerate(inference.images)]
 
-    async def work(number: int, ticket: Ticket) -> Classification:
-        try:
-            return await classify(inference.images[number], 0, ticket)  # type: ignore[arg-type]
-        except ServiceError as error:
-            if error.outcome == "invalid":
-                error.message = f"image {number}: {error.message}"
-            raise
 
-    return [partial(work, number) for number in range(len(inference.images))]
+async def _classify_file(classifier: Classifier, number: int, data: bytes, ticket: Ticket) -> Classification:
+    """Raises what `Classifier.classify` does, and says of which image."""
+    try:
+        return await classifier.classify(data, 0, ticket)
+    except ServiceError as error:
+        if error.outcome == MalformedRequest.outcome:
+            error.message = f"image {number}: {error.message}"
+        raise
