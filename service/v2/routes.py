@@ -5,7 +5,6 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Request
 from fastapi.responses import Response
-from pydantic import BaseModel
 
 from service import __version__
 from service.classifier import Classifier
@@ -24,6 +23,7 @@ from service.v2.schemas import (
     ServerLive,
     ServerMetadata,
     ServerReady,
+    self_contained,
 )
 from service.v2.statistics import statistics
 
@@ -109,22 +109,6 @@ async def model_statistics(request: Request, model: str, version: str | None = N
     return statistics([_find(request, model, version)])
 
 
-def _self_contained(body: type[BaseModel]) -> Any:
-    """The JSON schema of a body that FastAPI does not know of, with what it refers to in place."""
-    schema = body.model_json_schema()
-
-    def in_place(node: Any) -> Any:
-        if isinstance(node, list):
-            return [in_place(each) for each in node]
-        if not isinstance(node, dict):
-            return node
-        if "$ref" in node:
-            return in_place(schema["$defs"][node["$ref"].rpartition("/")[2]])
-        return {name: in_place(each) for name, each in node.items() if name != "$defs"}
-
-    return in_place(schema)
-
-
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 
 
@@ -138,7 +122,7 @@ _BINARY = {"schema": {"type": "string", "format": "binary"}}
         "requestBody": {
             "required": True,
             "content": {
-                "application/json": {"schema": _self_contained(InferRequest)},
+                "application/json": {"schema": self_contained(InferRequest)},
                 "application/octet-stream": _BINARY,
             },
         }

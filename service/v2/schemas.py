@@ -213,3 +213,19 @@ class Refusal(_Body):
     """Body of every status of 400 and above."""
 
     error: str
+
+
+def self_contained(body: type[BaseModel]) -> Any:
+    """The JSON schema of a body that FastAPI does not read itself, with what it refers to in place."""
+    schema = body.model_json_schema()
+
+    def in_place(node: Any) -> Any:
+        if isinstance(node, list):
+            return [in_place(each) for each in node]
+        if not isinstance(node, dict):
+            return node
+        if "$ref" in node:
+            return in_place(schema["$defs"][node["$ref"].rpartition("/")[2]])
+        return {name: in_place(each) for name, each in node.items() if name != "$defs"}
+
+    return in_place(schema)

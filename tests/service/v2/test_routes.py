@@ -464,3 +464,22 @@ async def test_an_image_that_fails_withdraws_the_others(tmp_path: Path) -> None:
     counted = outcomes(replica)
     assert sum(counted.values()) == 21
     assert counted["cancelled"] >= 18
+
+
+async def test_large_requests_and_answers_are_worked_on_beside_the_event_loop(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[str] = []
+    to_thread = asyncio.to_thread
+
+    async def noted(work, *arguments):  # type: ignore[no-untyped-def]
+        used.append(work.func.__name__)
+        return await to_thread(work, *arguments)
+
+    monkeypatch.setattr(asyncio, "to_thread", noted)
+    assert levels(await client.post(INFER, json=pixels(4))) == [4]
+    assert used == []
+    monkeypatch.setattr("service.v2.infer.LARGE", 0)
+    assert levels(await client.post(INFER, json=pixels(4))) == [4]
+    assert used == ["parse", "answer"]
+    assert (await client.post(INFER, content=b"{")).status_code == 400
