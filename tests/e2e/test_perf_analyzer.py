@@ -64,7 +64,7 @@ def test_it_measures_pixels_and_encoded_images_one_by_one_and_in_batches(
     pixels = {"images": {"content": [value % 256 for value in range(32 * 32 * 3)], "shape": [32, 32, 3]}}
     files = {"image_bytes": {"b64": base64.b64encode(element).decode(), "shape": [1]}}
     data = tmp_path / "data.json"
-    with running_service() as service:
+    with running_service("--latency-target-ms", "5000") as service:
         for input_, batch, concurrency in ((pixels, 1, 1), (pixels, 8, 4), (files, 1, 4), (files, 8, 1)):
             data.write_text(json.dumps({"data": [input_]}))
             command = [

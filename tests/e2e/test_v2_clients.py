@@ -22,7 +22,7 @@ SIDE = 32
 
 @pytest.fixture(scope="module")
 def service() -> Iterator[ServiceProcess]:
-    with running_service() as service:
+    with running_service("--latency-target-ms", "5000") as service:
         yield service
 
 
