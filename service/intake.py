@@ -31,7 +31,6 @@ async def read_images(request: Request, max_body_bytes: int) -> list[bytes]:
 
     Raises MalformedRequest, PayloadTooLarge, or ClientGone if the client leaves while sending.
     """
-    _check_announced(request, max_body_bytes)
     media_type = _media_type(request)
     if media_type == "multipart/form-data":
         try:
@@ -52,7 +51,6 @@ async def read_body(request: Request, max_body_bytes: int) -> bytes:
 
     Raises MalformedRequest, PayloadTooLarge, UnsupportedEncoding, or ClientGone if the client leaves while sending.
     """
-    _check_announced(request, max_body_bytes)
     chunks = _bounded(request, max_body_bytes)
     if encoding := ", ".join(request.headers.getlist("content-encoding")):
         chunks = _inflated(chunks, encoding, max_body_bytes)
@@ -67,12 +65,6 @@ async def _inflated(chunks: AsyncGenerator[bytes], encoding: str, max_bytes: int
     yield await asyncio.to_thread(inflate, body, encoding, max_bytes)
 
 
-def _check_announced(request: Request, max_body_bytes: int) -> None:
-    announced = request.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced) > max_body_bytes:
-        raise _too_large(max_body_bytes)
-
-
 def _media_type(request: Request) -> str:
     message = Message()
     message["content-type"] = request.headers.get("content-type", "")
@@ -80,6 +72,9 @@ def _media_type(request: Request) -> str:
 
 
 async def _bounded(request: Request, max_body_bytes: int) -> AsyncGenerator[bytes]:
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced) > max_body_bytes:
+        raise _too_large(max_body_bytes)
     received = 0
     async for chunk in request.stream():
         received += len(chunk)

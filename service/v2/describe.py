@@ -17,6 +17,7 @@ EXTENSIONS = [
     "binary_tensor_data",
     "classification",
     "model_configuration",
+    "model_repository",
     "parameters",
     "schedule_policy",
     "statistics",
@@ -25,13 +26,13 @@ EXTENSIONS = [
 _PLATFORM = "onnx_onnxv1"  # whichever engine runs it, a bundle is an ONNX file
 
 
-def metadata(classifier: Classifier) -> ModelMetadata:
-    """A model's tensors."""
+def metadata(classifier: Classifier, versions: list[str]) -> ModelMetadata:
+    """A model's tensors; `versions` are those that are loaded."""
     manifest = classifier.manifest
     side, classes = manifest.image_size, manifest.classes
     return ModelMetadata(
         name=manifest.name,
-        versions=[manifest.version],
+        versions=versions,
         platform=_PLATFORM,
         inputs=[
             TensorMetadata(name=IMAGES, datatype="UINT8", shape=[-1, side, side, 3]),
@@ -44,7 +45,7 @@ def metadata(classifier: Classifier) -> ModelMetadata:
     )
 
 
-def config(classifier: Classifier, settings: Settings) -> ModelConfig:
+def config(classifier: Classifier, versions: list[str], settings: Settings) -> ModelConfig:
     """Triton's ModelConfig (its common repository, protobuf/model_config.proto), and the choices made here."""
     manifest, choice, scheduler = classifier.manifest, classifier.choice, classifier.scheduler
     side, classes = manifest.image_size, manifest.classes
@@ -52,7 +53,7 @@ def config(classifier: Classifier, settings: Settings) -> ModelConfig:
         name=manifest.name,
         platform=_PLATFORM,
         backend="mixer",
-        version_policy={"specific": {"versions": [int(manifest.version)]}},
+        version_policy={"specific": {"versions": [int(version) for version in versions]}},
         max_batch_size=min(MAX_IMAGES_PER_REQUEST, settings.max_inflight_images),
         input=[
             TensorConfig(name=IMAGES, data_type="TYPE_UINT8", dims=[side, side, 3], optional=True),

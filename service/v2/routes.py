@@ -9,6 +9,7 @@ from fastapi.responses import Response
 from service import __version__
 from service.classifier import Classifier
 from service.replica import Replica
+from service.schemas import V2Error
 from service.ticket import Priority
 from service.v2 import describe
 from service.v2.infer import infer
@@ -19,7 +20,6 @@ from service.v2.schemas import (
     ModelConfig,
     ModelMetadata,
     ModelReady,
-    Refusal,
     ServerLive,
     ServerMetadata,
     ServerReady,
@@ -36,7 +36,7 @@ def _route(*paths: str, statuses: tuple[int, ...], method: str = "GET", **option
     """Serve a function at each path, and at each with a slash behind it; `statuses` are those of its errors."""
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
-        responses = {status: {"model": Refusal} for status in statuses} | options.pop("responses", {})
+        responses = {status: {"model": V2Error} for status in statuses} | options.pop("responses", {})
         for path in paths:
             for slash in ("", "/"):
                 router.add_api_route(
@@ -85,7 +85,7 @@ async def all_statistics(request: Request) -> AllStatistics:
 @_route(*_MODEL, statuses=(401, 404))
 async def model_metadata(request: Request, model: str, version: str | None = None) -> ModelMetadata:
     """A model's inputs, of which a request has exactly one, and outputs."""
-    return describe.metadata(_find(request, model, version))
+    return describe.metadata(_find(request, model, version), _versions(request, model))
 
 
 @_route(*(f"{path}/ready" for path in _MODEL), statuses=(404, 503))
@@ -100,13 +100,15 @@ async def model_ready(request: Request, model: str, version: str | None = None) 
 @_route(*(f"{path}/config" for path in _MODEL), statuses=(401, 404))
 async def model_config(request: Request, model: str, version: str | None = None) -> ModelConfig:
     """How a model runs here: its batching, the engine and why it was chosen, and how long its passes take."""
-    return describe.config(_find(request, model, version), _replica(request).settings)
+    classifier = _find(request, model, version)
+    return describe.config(classifier, _versions(request, model), _replica(request).settings)
 
 
 @_route(*(f"{path}/stats" for path in _MODEL), statuses=(401, 404))
 async def model_statistics(request: Request, model: str, version: str | None = None) -> AllStatistics:
-    """A model's cumulative statistics."""
-    return statistics([_find(request, model, version)])
+    """Cumulative statistics of one version of a model, or of each."""
+    classifier = _find(request, model, version)
+    return statistics([classifier] if version else _replica(request).models.versions(model))
 
 
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
@@ -154,3 +156,7 @@ def _find(request: Request, model: str, version: str | None) -> Classifier:
     replica = _replica(request)
     replica.api_keys.check(request.headers)
     return replica.find(model, version)
+
+
+def _versions(request: Request, model: str) -> list[str]:
+    return [classifier.manifest.version for classifier in reversed(_replica(request).models.versions(model))]

@@ -209,12 +209,6 @@ class AllStatistics(_Body):
     model_stats: list[ModelStatistics]
 
 
-class Refusal(_Body):
-    """Body of every status of 400 and above."""
-
-    error: str
-
-
 def self_contained(body: type[BaseModel]) -> Any:
     """The JSON schema of a body that FastAPI does not read itself, with what it refers to in place."""
     schema = body.model_json_schema()

@@ -412,6 +412,23 @@ async def test_several_models_each_have_their_statistics(tmp_path: Path) -> None
     ]
 
 
+async def test_several_versions_of_a_model(tmp_path: Path) -> None:
+    for version in ("2", "10"):
+        write_bundle(tmp_path, "echo", version)
+    async with client_of(replica_around(EchoEngine(), tmp_path, models="echo/2,echo/10")) as client:
+        assert (await client.post(INFER, json=pixels(1))).json()["model_version"] == "10"
+        older = await client.post("/v2/models/echo/versions/2/infer", json=pixels(1))
+        assert older.json()["model_version"] == "2"
+        for path in ("/v2/models/echo", "/v2/models/echo/versions/2"):
+            assert (await client.get(path)).json()["versions"] == ["2", "10"]
+            policy = (await client.get(f"{path}/config")).json()["version_policy"]
+            assert policy == {"specific": {"versions": [2, 10]}}
+        both = (await client.get("/v2/models/echo/stats")).json()["model_stats"]
+        assert [(model["version"], model["inference_count"]) for model in both] == [("10", 1), ("2", 1)]
+        (one,) = (await client.get("/v2/models/echo/versions/2/stats")).json()["model_stats"]
+        assert one["version"] == "2"
+
+
 async def test_not_ready_while_draining(client: httpx.AsyncClient, replica: Replica) -> None:
     replica.drain()
     for path in ("/v2/health/ready", "/v2/models/echo/ready"):
