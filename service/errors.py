@@ -10,6 +10,7 @@
     |-- PayloadTooLarge       413  body over the limit
     |   `-- ImageTooLarge     413  pixels over the limit, read from the header before decoding
     |-- UnsupportedImage      415  not an accepted image format
+    |-- UnsupportedEncoding   415  a body compressed in no way that is understood
     |-- InvalidImage          422  an accepted format that does not decode
     |-- Overloaded            429  over capacity: retry after the time given
     |-- ClientGone            499  the client left before its answer (nobody reads this one)
@@ -95,6 +96,12 @@ class UnsupportedImage(ServiceError):
     """The bytes are not in an accepted image format."""
 
     status, code, outcome = 415, "unsupported_image", "invalid"
+
+
+class UnsupportedEncoding(ServiceError):
+    """The body is compressed in no way that is understood."""
+
+    status, code, outcome = 415, "unsupported_encoding", "invalid"
 
 
 class InvalidImage(ServiceError):

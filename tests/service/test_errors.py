@@ -14,6 +14,7 @@ STATUS_OF = {
     "PayloadTooLarge": 413,
     "ImageTooLarge": 413,
     "UnsupportedImage": 415,
+    "UnsupportedEncoding": 415,
     "InvalidImage": 422,
     "Overloaded": 429,
     "ClientGone": 499,
