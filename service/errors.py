@@ -34,6 +34,7 @@ class ServiceError(Exception):
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal"
     outcome: ClassVar[str | None] = None
+    headers: ClassVar[dict[str, str]] = {}
 
     def __init__(self, message: str, *, reason: str | None = None, retry_after: int | None = None) -> None:
         super().__init__(message)
@@ -117,6 +118,7 @@ class UnsupportedEncoding(ServiceError):
     """The body is compressed in no way that is understood."""
 
     status, code, outcome = 415, "unsupported_encoding", "invalid"
+    headers: ClassVar[dict[str, str]] = {"accept-encoding": "gzip, deflate"}  # RFC 9110, section 15.5.16
 
 
 class InvalidImage(ServiceError):

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import binascii
 import json
+import re
 from collections.abc import AsyncGenerator
 from email.message import Message
 
@@ -12,9 +13,11 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
 from service.errors import ClientGone, MalformedRequest, PayloadTooLarge
+from service.inflate import inflate
 
 MAX_IMAGES_PER_REQUEST = 64
 _LEFT = "the client left while sending its request"
+_DATA_URL = re.compile(r"^data:[^,]{0,256};base64,", re.IGNORECASE)  # RFC 2397, as browsers read files
 _LARGE = 256 * 2**10  # bytes; about a millisecond of parsing
 
 
@@ -25,21 +28,25 @@ class _InMemoryMultiPartParser(MultiPartParser):
 async def read_images(request: Request, max_body_bytes: int) -> list[bytes]:
     """The encoded images of a request, in order, at least one.
 
-    `multipart/form-data` holds them in fields named `image`, `application/json` as `{"image": "<base64>"}`; any
-    other type, or none, means that the body is the image (curl --data-binary announces a form).
+    `multipart/form-data` holds them in fields named `image`, `application/json` as `{"image": "<base64>"}`, where a
+    `data:` URL will do; any other type, or none, means that the body is the image (curl --data-binary announces a
+    form). All of it may be compressed, and is bounded by `max_body_bytes` on the way and once inflated.
 
-    Raises MalformedRequest, PayloadTooLarge, or ClientGone if the client leaves while sending.
+    Raises MalformedRequest, PayloadTooLarge, UnsupportedEncoding, or ClientGone if the client leaves while sending.
     """
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced) > max_body_bytes:
         raise _too_large(max_body_bytes)
     media_type = _media_type(request)
-    if media_type == "multipart/form-data":
-        try:
-            return await _from_multipart(request, max_body_bytes)
-        except ClientDisconnect:
-            raise ClientGone(_LEFT) from None
-    body = await read_body(request, max_body_bytes)
+    chunks = _bounded(request, max_body_bytes)
+    if encoding := request.headers.get("content-encoding"):
+        chunks = _inflated(chunks, encoding, max_body_bytes)
+    try:
+        if media_type == "multipart/form-data":
+            return await _from_multipart(request, chunks)
+        body = b"".join([chunk async for chunk in chunks])
+    except ClientDisconnect:
+        raise ClientGone(_LEFT) from None
     if media_type == "application/json":
         # Megabytes of base64 would hold the event loop, and everybody with it.
         return [await asyncio.to_thread(_from_json, body) if len(body) > _LARGE else _from_json(body)]
@@ -71,14 +78,17 @@ async def _bounded(request: Request, max_body_bytes: int) -> AsyncGenerator[byte
         yield chunk
 
 
+async def _inflated(chunks: AsyncGenerator[bytes], encoding: str, max_bytes: int) -> AsyncGenerator[bytes]:
+    body = b"".join([chunk async for chunk in chunks])
+    yield await asyncio.to_thread(inflate, body, encoding, max_bytes)
+
+
 def _too_large(max_body_bytes: int) -> PayloadTooLarge:
     return PayloadTooLarge(f"the body exceeds {max_body_bytes} bytes", reason="body_bytes")
 
 
-async def _from_multipart(request: Request, max_body_bytes: int) -> list[bytes]:
-    parser = _InMemoryMultiPartParser(
-        request.headers, _bounded(request, max_body_bytes), max_files=MAX_IMAGES_PER_REQUEST
-    )
+async def _from_multipart(request: Request, chunks: AsyncGenerator[bytes]) -> list[bytes]:
+    parser = _InMemoryMultiPartParser(request.headers, chunks, max_files=MAX_IMAGES_PER_REQUEST)
     try:
         form = await parser.parse()
     except MultiPartException as error:
@@ -94,6 +104,7 @@ async def _from_multipart(request: Request, max_body_bytes: int) -> list[bytes]:
 
 def _from_json(body: bytes) -> bytes:
     try:
-        return base64.b64decode(json.loads(body)["image"], validate=True)
+        image = json.loads(body)["image"]
+        return base64.b64decode(_DATA_URL.sub("", image, count=1), validate=True)
     except (ValueError, KeyError, TypeError, RecursionError, binascii.Error):
         raise MalformedRequest('the JSON body must be {"image": "<base64>"}', reason="json") from None

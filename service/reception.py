@@ -73,7 +73,8 @@ async def _do_each(replica: Replica, classifier: Classifier, works: list[Work], 
 
 
 def _announced_bytes(request: Request) -> int:
-    """What the body may need: its announced length, or all that is allowed where there is none."""
+    """What the body may need: its announced length, or all that is allowed where that says little."""
     limit: int = request.app.state.replica.settings.max_body_bytes
     announced = request.headers.get("content-length", "")
-    return min(int(announced), limit) if announced.isdecimal() else limit
+    known = announced.isdecimal() and "content-encoding" not in request.headers
+    return min(int(announced), limit) if known else limit
