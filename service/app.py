@@ -117,11 +117,11 @@ def create_app(replica: Replica) -> FastAPI:
         title="Mixer serving",
         version=__version__,
         summary="MLP-Mixer image classification",
-        root_path=replica.settings.root_path,
         docs_url=None,  # docs_routes.py has it
         redoc_url=None,
         lifespan=lifespan,
     )
+    app.root_path = replica.settings.root_path  # uvicorn's would stand before every path, whatever the proxy does
     app.state.replica = replica
     app.include_router(router)
     app.include_router(v2_routes.router)

@@ -98,7 +98,7 @@ _CONTENT_ENCODING = {
 _REQUEST_ID = {
     "name": "X-Request-Id",
     "in": "header",
-    "description": "up to 64 letters, digits and ._-, which come back with the answer and are logged; others are replaced",
+    "description": "comes back with the answer and is logged; up to 64 letters, digits and ._- (others are replaced)",
     "schema": {"type": "string"},
 }
 CLASSIFY_REQUEST = {"requestBody": _REQUEST_BODY, "parameters": [_CONTENT_ENCODING, _REQUEST_ID]}
