@@ -21,6 +21,7 @@ HEAD_SECONDS = 10.0  # from a head's first byte to its last
 # the refusal is lost (RFC 9112, section 9.6).
 LINGER_SECONDS = 10.0
 LINGER_BYTES = 64 * 2**20
+LAST_SECONDS = 1.0  # of lingering while the server stops
 _SMALL_BODY = 2**20  # bytes; sooner thrown away to the end than a new connection is made
 
 
@@ -133,19 +134,22 @@ class HttpProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """Go on to the next request, or wait for the rest of this one."""
         super().on_response_complete()
-        if self.cycle.response_complete and self.cycle.more_body and not self.transport.is_closing():
+        if self.cycle.response_complete and self.cycle.more_body:
             self._linger()
 
     def shutdown(self) -> None:
-        """The server stops: so does this connection once its client has read its answer."""
-        if not self._linger_timer:
+        """The server stops: so does this connection, once its client has had the time to read its answer."""
+        if self._linger_timer:
+            self._linger_timer.cancel()
+            self._linger_timer = self.loop.call_later(LAST_SECONDS, self.transport.close)
+        else:
             super().shutdown()
 
     def _linger(self) -> None:
         self._unset_keepalive_if_required()
         self._linger_bytes = LINGER_BYTES
         self._linger_timer = self.loop.call_later(LINGER_SECONDS, self.transport.close)
-        if self._closing:
+        if self._closing and not self.transport.is_closing():
             self.transport.write_eof()
 
     def _keep_alive(self) -> None:
