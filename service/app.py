@@ -50,6 +50,7 @@ _CORS_REQUEST_HEADERS = (
 )  # fmt: skip
 _CORS_RESPONSE_HEADERS = ("Inference-Header-Content-Length", "Retry-After", "Server-Timing", "X-Request-Id")
 
+
 def build_replica(settings: Settings, metrics: Metrics, find_engines: FindEngines = candidates) -> Replica:
     """Load, verify, measure, warm up and prove every model.
 

@@ -6,6 +6,7 @@ It overrides private parts of uvicorn's protocol; tests/service/test_http_protoc
 
 import asyncio
 import json
+import logging
 from collections.abc import Iterable
 from typing import Any
 
@@ -14,6 +15,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from service.errors import HeadersTooLarge, MalformedRequest, RequestTimeout, ServiceError
+
+log = logging.getLogger(__name__)
 
 HEAD_BYTES = 64 * 2**10  # of headers, of trailers, of what frames a chunk; what is read at once with it may pass
 HEAD_SECONDS = 10.0  # from a head's first byte to its last
@@ -178,6 +181,7 @@ class HttpProtocol(HttpToolsProtocol):
             if cycle.response_started:
                 self.transport.close()
                 return
+        log.info("%d %s", error.status, error.message, extra={"client": self.client and self.client[0]})
         body = json.dumps({"error": error.body()}).encode()
         headers = [
             *self.server_state.default_headers,

@@ -17,7 +17,7 @@ from service.inflate import inflate
 
 MAX_IMAGES_PER_REQUEST = 64
 _LEFT = "the client left while sending its request"
-_DATA_URL = re.compile(r"^data:[^,]{0,256};base64,", re.IGNORECASE)  # RFC 2397, as browsers read files
+_DATA_URL = re.compile(r"data:[^,]{0,256};base64,", re.IGNORECASE)  # RFC 2397, as browsers read files
 _LARGE = 256 * 2**10  # bytes; about a millisecond of parsing
 
 
@@ -105,6 +105,7 @@ async def _from_multipart(request: Request, chunks: AsyncGenerator[bytes]) -> li
 def _from_json(body: bytes) -> bytes:
     try:
         image = json.loads(body)["image"]
-        return base64.b64decode(_DATA_URL.sub("", image, count=1), validate=True)
+        data_url = _DATA_URL.match(image)
+        return base64.b64decode(image[data_url.end() :] if data_url else image, validate=True)
     except (ValueError, KeyError, TypeError, RecursionError, binascii.Error):
         raise MalformedRequest('the JSON body must be {"image": "<base64>"}', reason="json") from None

@@ -91,11 +91,11 @@ def test_nobody_sends_a_body_for_nothing(service: ServiceProcess, tmp_path: Path
 
 
 def test_an_upload_that_stalls_ends_with_the_deadline(service: ServiceProcess) -> None:
-    with connect(service) as connection:
-        connection.sendall(b"POST /v1/classify HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\nabc")
-        head, _, body = connection.recv(65536).partition(b"\r\n\r\n")
-        assert head.startswith(b"HTTP/1.1 504")
-        assert json.loads(body)["error"]["code"] == "deadline_exceeded"
+    connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=30)
+    connection.request("POST", "/v1/classify", b"abc", {"content-length": "1000"})
+    response = connection.getresponse()
+    assert (response.status, json.load(response)["error"]["code"]) == (504, "deadline_exceeded")
+    connection.close()
 
 
 def test_chunked_uploads_and_pipelined_requests(service: ServiceProcess) -> None:

@@ -213,7 +213,14 @@ async def test_a_slow_body_is_the_applications_affair(
         assert (await answer_of(reader))[2]["body"] == "ab"
 
 
-@pytest.mark.parametrize("framing", [b"content-length: 12000000\r\n", b"transfer-encoding: chunked\r\n"])
+@pytest.mark.parametrize(
+    "framing",
+    [
+        b"content-length: 12000000\r\n",
+        b"transfer-encoding: chunked\r\n",
+        b"content-length: 500000\r\nconnection: close\r\n",
+    ],
+)
 async def test_a_refused_client_may_send_everything_before_it_reads(application: Application, framing: bytes) -> None:
     for _ in range(5):
         async with connected(application) as (reader, writer):
