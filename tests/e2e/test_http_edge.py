@@ -15,11 +15,12 @@ from tests.e2e.processes import GOLDEN, ServiceProcess, running_service
 
 IMAGE = GOLDEN / "digit-7.png"
 LIMIT = 1_000_000
+PATIENT = ("--deadline-ms", "60000", "--latency-target-ms", "60000")  # a busy machine is no reason to refuse
 
 
 @pytest.fixture(scope="module")
 def service() -> Iterator[ServiceProcess]:
-    with running_service("--max-body-bytes", str(LIMIT), "--deadline-ms", "2000") as service:
+    with running_service("--max-body-bytes", str(LIMIT), *PATIENT) as service:
         yield service
 
 
@@ -84,7 +85,7 @@ def test_nobody_sends_a_body_for_nothing(service: ServiceProcess, tmp_path: Path
     assert status(service, "content-length: 10", "accept: text/html") == 406
     keys = tmp_path / "keys"
     keys.write_text(hashlib.sha256(b"key").hexdigest())
-    with running_service("--api-keys-file", str(keys)) as guarded:
+    with running_service("--api-keys-file", str(keys), *PATIENT) as guarded:
         assert status(guarded, "content-length: 10") == 401
         assert status(guarded, "content-length: 10", "x-api-key: key") == 100
         assert status(guarded, "content-length: 10", "x-api-key: key", "x-deadline-ms: 0.001") == 429
@@ -92,7 +93,7 @@ def test_nobody_sends_a_body_for_nothing(service: ServiceProcess, tmp_path: Path
 
 def test_an_upload_that_stalls_ends_with_the_deadline(service: ServiceProcess) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=30)
-    connection.request("POST", "/v1/classify", b"abc", {"content-length": "1000"})
+    connection.request("POST", "/v1/classify", b"abc", {"content-length": "1000", "x-deadline-ms": "2000"})
     response = connection.getresponse()
     assert (response.status, json.load(response)["error"]["code"]) == (504, "deadline_exceeded")
     connection.close()
@@ -147,7 +148,7 @@ def test_what_is_not_http_gets_json(service: ServiceProcess) -> None:
 
 
 def test_who_is_refused_while_sending_does_not_keep_the_service_from_stopping(large: Path) -> None:
-    with running_service("--max-body-bytes", str(LIMIT), "--drain-seconds", "0") as service:
+    with running_service("--max-body-bytes", str(LIMIT), "--drain-seconds", "0", *PATIENT) as service:
         with connect(service) as connection:
             connection.sendall(b"POST /v1/classify HTTP/1.1\r\nhost: x\r\ncontent-length: 12000000\r\n\r\nabc")
             assert connection.recv(12) == b"HTTP/1.1 413"
