@@ -18,6 +18,7 @@ from service.app import build_replica, create_app
 from service.bundle import BundleError
 from service.engine import EngineError
 from service.golden import GoldenMismatch
+from service.http_protocol import HttpProtocol
 from service.logs import configure_logging
 from service.metrics import Metrics
 from service.replica import Replica
@@ -55,6 +56,7 @@ def main() -> None:
         sys.exit(f"mixer-serve: {error}")
     config = uvicorn.Config(
         create_app(replica),
+        http=HttpProtocol,
         log_config=None,
         access_log=False,
         server_header=False,

@@ -12,8 +12,9 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 
-from service import __version__, page_routes, repository_routes
+from service import __version__, docs_routes, page_routes, repository_routes
 from service.admission import Admission
 from service.api_keys import ApiKeys
 from service.bundle import find_bundles
@@ -41,6 +42,14 @@ from service.v2.routes import router as v2_router
 log = logging.getLogger(__name__)
 
 _FEWEST_TO_SPLIT = 2  # cores
+
+_METHODS = ("GET", "HEAD", "OPTIONS", "POST")
+# What a page of another origin may send, beyond what every page may, and read.
+_CORS_REQUEST_HEADERS = (
+    "Authorization", "Content-Encoding", "Inference-Header-Content-Length",
+    "X-Api-Key", "X-Deadline-Ms", "X-Priority", "X-Request-Id",
+)  # fmt: skip
+_CORS_RESPONSE_HEADERS = ("Inference-Header-Content-Length", "Retry-After", "Server-Timing", "X-Request-Id")
 
 
 def build_replica(settings: Settings, metrics: Metrics, find_engines: FindEngines = candidates) -> Replica:
@@ -110,16 +119,27 @@ def create_app(replica: Replica) -> FastAPI:
         title="Mixer serving",
         version=__version__,
         summary="MLP-Mixer image classification",
-        root_path=replica.settings.root_path,
+        docs_url=None,  # docs_routes.py has it
+        redoc_url=None,
         lifespan=lifespan,
     )
+    app.root_path = replica.settings.root_path  # uvicorn's would stand before every path, whatever the proxy does
     app.state.replica = replica
     app.include_router(router)
     app.include_router(v2_router)
     app.include_router(page_routes.router)
     app.include_router(repository_routes.router)
+    app.include_router(docs_routes.router)
     app.add_middleware(Telemetry, replica=replica)
     app.add_middleware(Shedding, replica=replica)
+    if replica.settings.cors_origins:  # outermost, so that pages may read refusals as well
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=replica.settings.cors_origins,
+            allow_methods=_METHODS,
+            allow_headers=_CORS_REQUEST_HEADERS,
+            expose_headers=_CORS_RESPONSE_HEADERS,
+        )
     app.add_exception_handler(ServiceError, _on_service_error)
     app.add_exception_handler(RequestValidationError, _on_invalid_parameter)
     app.add_exception_handler(HTTPException, _on_http_exception)
@@ -128,7 +148,7 @@ def create_app(replica: Replica) -> FastAPI:
 
 async def _on_service_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ServiceError)
-    headers = {"retry-after": str(error.retry_after)} if error.retry_after else None
+    headers = error.headers | ({"retry-after": str(error.retry_after)} if error.retry_after else {})
     body = error.body()
     if isinstance(error, EngineFailure):  # a fault of ours, which the log has under this id
         body["message"] += f"; the request id is {request.state.request_id}"
@@ -142,7 +162,13 @@ async def _on_invalid_parameter(request: Request, error: Exception) -> Response:
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
-    """The framework's own refusals: no such route, method not allowed."""
+    """The framework's own refusals: no such route, method not allowed; the latter answers OPTIONS."""
     assert isinstance(error, HTTPException)
+    headers = dict(error.headers or {})
+    if error.status_code == http.HTTPStatus.METHOD_NOT_ALLOWED:
+        methods = {*headers.get("Allow", "").split(", "), "OPTIONS"} - {""}
+        headers["Allow"] = ", ".join(sorted(methods | ({"HEAD"} if "GET" in methods else set())))
+        if request.method == "OPTIONS":
+            return Response(status_code=http.HTTPStatus.NO_CONTENT, headers=headers)
     body = {"code": http.HTTPStatus(error.status_code).name.lower(), "message": str(error.detail)}
-    return JSONResponse(error_json(request.scope, body), error.status_code, error.headers)
+    return JSONResponse(error_json(request.scope, body), error.status_code, headers)

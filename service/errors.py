@@ -6,6 +6,8 @@
     |-- Forbidden             403  what the operator has not enabled
     |-- UnknownModel          404  no such model or version is loaded
     |-- UnknownRoute          404  a route that is not enabled
+    |-- NotAcceptable         406  the client takes no JSON
+    |-- RequestTimeout        408  the headers took too long
     |-- NotLoaded             409  a model of the repository cannot be loaded or unloaded; what served goes on
     |-- PayloadTooLarge       413  body over the limit
     |   `-- ImageTooLarge     413  pixels over the limit, read from the header before decoding
@@ -13,6 +15,7 @@
     |-- UnsupportedEncoding   415  a body compressed in no way that is understood
     |-- InvalidImage          422  an accepted format that does not decode
     |-- Overloaded            429  over capacity: retry after the time given
+    |-- HeadersTooLarge       431  headers over the limit
     |-- ClientGone            499  the client left before its answer (nobody reads this one)
     |-- EngineFailure         500  a fault of ours
     |-- NotReady              503  not ready, or shutting down
@@ -32,6 +35,7 @@ class ServiceError(Exception):
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal"
     outcome: ClassVar[str | None] = None
+    headers: ClassVar[dict[str, str]] = {}
 
     def __init__(self, message: str, *, reason: str | None = None, retry_after: int | None = None) -> None:
         super().__init__(message)
@@ -81,6 +85,18 @@ class NotLoaded(ServiceError):
     status, code = 409, "not_loaded"
 
 
+class NotAcceptable(ServiceError):
+    """The client's Accept leaves out JSON, which is all there is."""
+
+    status, code = 406, "not_acceptable"
+
+
+class RequestTimeout(ServiceError):
+    """The headers took too long to arrive."""
+
+    status, code = 408, "request_timeout"
+
+
 class PayloadTooLarge(ServiceError):
     """The body exceeds the limit."""
 
@@ -103,6 +119,7 @@ class UnsupportedEncoding(ServiceError):
     """The body is compressed in no way that is understood."""
 
     status, code, outcome = 415, "unsupported_encoding", "invalid"
+    headers: ClassVar[dict[str, str]] = {"accept-encoding": "gzip, deflate"}  # RFC 9110, section 15.5.16
 
 
 class InvalidImage(ServiceError):
@@ -115,6 +132,12 @@ class Overloaded(ServiceError):
     """Accepting the image would exceed capacity."""
 
     status, code, outcome = 429, "over_capacity", "rejected"
+
+
+class HeadersTooLarge(ServiceError):
+    """The headers exceed the limit."""
+
+    status, code = 431, "headers_too_large"
 
 
 class ClientGone(ServiceError):

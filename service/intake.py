@@ -4,6 +4,7 @@ import asyncio
 import base64
 import binascii
 import json
+import re
 from collections.abc import AsyncGenerator
 from email.message import Message
 
@@ -17,6 +18,7 @@ from service.inflate import inflate
 MAX_IMAGES_PER_REQUEST = 64
 _LEFT = "the client left while sending its request"
 LARGE = 256 * 2**10  # bytes; about a millisecond of parsing
+_DATA_URL = re.compile(r"data:[^,]{0,256};base64,", re.IGNORECASE)  # RFC 2397, as browsers read files
 
 
 class _InMemoryMultiPartParser(MultiPartParser):
@@ -26,17 +28,15 @@ class _InMemoryMultiPartParser(MultiPartParser):
 async def read_images(request: Request, max_body_bytes: int) -> list[bytes]:
     """The encoded images of a request, in order, at least one.
 
-    `multipart/form-data` holds them in fields named `image`, `application/json` as `{"image": "<base64>"}`; any
-    other type, or none, means that the body is the image (curl --data-binary announces a form).
+    `multipart/form-data` holds them in fields named `image`, `application/json` as `{"image": "<base64>"}`, where a
+    `data:` URL will do; any other type, or none, means that the body is the image (curl --data-binary announces a
+    form). All of it may be compressed, and is bounded by `max_body_bytes` on the way and once inflated.
 
-    Raises MalformedRequest, PayloadTooLarge, or ClientGone if the client leaves while sending.
+    Raises MalformedRequest, PayloadTooLarge, UnsupportedEncoding, or ClientGone if the client leaves while sending.
     """
     media_type = _media_type(request)
     if media_type == "multipart/form-data":
-        try:
-            return await _from_multipart(request, max_body_bytes)
-        except ClientDisconnect:
-            raise ClientGone(_LEFT) from None
+        return await _from_multipart(request, max_body_bytes)
     body = await read_body(request, max_body_bytes)
     if media_type == "application/json":
         # Megabytes of base64 would hold the event loop, and everybody with it.
@@ -51,18 +51,10 @@ async def read_body(request: Request, max_body_bytes: int) -> bytes:
 
     Raises MalformedRequest, PayloadTooLarge, UnsupportedEncoding, or ClientGone if the client leaves while sending.
     """
-    chunks = _bounded(request, max_body_bytes)
-    if encoding := ", ".join(request.headers.getlist("content-encoding")):
-        chunks = _inflated(chunks, encoding, max_body_bytes)
     try:
-        return b"".join([chunk async for chunk in chunks])
+        return b"".join([chunk async for chunk in _chunks(request, max_body_bytes)])
     except ClientDisconnect:
         raise ClientGone(_LEFT) from None
-
-
-async def _inflated(chunks: AsyncGenerator[bytes], encoding: str, max_bytes: int) -> AsyncGenerator[bytes]:
-    body = b"".join([chunk async for chunk in chunks])
-    yield await asyncio.to_thread(inflate, body, encoding, max_bytes)
 
 
 def _media_type(request: Request) -> str:
@@ -83,16 +75,29 @@ async def _bounded(request: Request, max_body_bytes: int) -> AsyncGenerator[byte
         yield chunk
 
 
+def _chunks(request: Request, max_body_bytes: int) -> AsyncGenerator[bytes]:
+    chunks = _bounded(request, max_body_bytes)
+    if encoding := ", ".join(request.headers.getlist("content-encoding")):
+        return _inflated(chunks, encoding, max_body_bytes)
+    return chunks
+
+
+async def _inflated(chunks: AsyncGenerator[bytes], encoding: str, max_bytes: int) -> AsyncGenerator[bytes]:
+    body = b"".join([chunk async for chunk in chunks])
+    yield await asyncio.to_thread(inflate, body, encoding, max_bytes)
+
+
 def _too_large(max_body_bytes: int) -> PayloadTooLarge:
     return PayloadTooLarge(f"the body exceeds {max_body_bytes} bytes", reason="body_bytes")
 
 
 async def _from_multipart(request: Request, max_body_bytes: int) -> list[bytes]:
-    parser = _InMemoryMultiPartParser(
-        request.headers, _bounded(request, max_body_bytes), max_files=MAX_IMAGES_PER_REQUEST
-    )
+    chunks = _chunks(request, max_body_bytes)
+    parser = _InMemoryMultiPartParser(request.headers, chunks, max_files=MAX_IMAGES_PER_REQUEST)
     try:
         form = await parser.parse()
+    except ClientDisconnect:
+        raise ClientGone(_LEFT) from None
     except MultiPartException as error:
         raise MalformedRequest(f"the multipart body cannot be parsed: {error.message}", reason="multipart") from None
     try:
@@ -106,6 +111,8 @@ async def _from_multipart(request: Request, max_body_bytes: int) -> list[bytes]:
 
 def _from_json(body: bytes) -> bytes:
     try:
-        return base64.b64decode(json.loads(body)["image"], validate=True)
+        image = json.loads(body)["image"]
+        data_url = _DATA_URL.match(image)
+        return base64.b64decode(image[data_url.end() :] if data_url else image, validate=True)
     except (ValueError, KeyError, TypeError, RecursionError, binascii.Error):
         raise MalformedRequest('the JSON body must be {"image": "<base64>"}', reason="json") from None

@@ -106,8 +106,8 @@ async def _all(images: list[Image]) -> list[Result]:
 
 
 def _announced_bytes(request: Request) -> int:
-    """What the body may need: its announced length, or all that is allowed where that says nothing."""
+    """What the body may need: its announced length, or all that is allowed where that says little."""
     limit: int = request.app.state.replica.settings.max_body_bytes
     announced = request.headers.get("content-length", "")
-    plain = "content-encoding" not in request.headers
-    return min(int(announced), limit) if plain and announced.isdecimal() else limit
+    known = announced.isdecimal() and "content-encoding" not in request.headers
+    return min(int(announced), limit) if known else limit

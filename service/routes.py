@@ -9,13 +9,14 @@ from fastapi.responses import Response
 from service.classifier import Classification, Classifier
 from service.errors import ServiceError, UnknownRoute
 from service.intake import read_images
+from service.negotiation import check_accept
+from service.openapi import CLASSIFY_ANSWERS, CLASSIFY_REQUEST, HEALTH_ANSWERS
 from service.reception import Result, Work, serve_images
 from service.replica import Replica
 from service.schemas import (
     ClassifyManyResponse,
     ClassifyResponse,
     ErrorBody,
-    ErrorResponse,
     HealthResponse,
     ImageBody,
     ImageResult,
@@ -27,35 +28,12 @@ from service.timings import StageTimings
 
 router = APIRouter()
 
-_BINARY = {"schema": {"type": "string", "format": "binary"}}
-_REQUEST_BODY = {
-    "required": True,
-    "content": {
-        "image/*": _BINARY,
-        "application/octet-stream": _BINARY,
-        "multipart/form-data": {
-            "schema": {
-                "type": "object",
-                "required": ["image"],
-                "properties": {"image": {"type": "array", "items": _BINARY["schema"]}},
-            }
-        },
-        "application/json": {
-            "schema": {
-                "type": "object",
-                "required": ["image"],
-                "properties": {"image": {"type": "string", "format": "byte"}},
-            }
-        },
-    },
-}
-
 
 @router.post(
     "/v1/classify",
     response_model=ClassifyResponse | ClassifyManyResponse,
-    responses={status: {"model": ErrorResponse} for status in (400, 401, 404, 413, 415, 422, 429, 500, 503, 504)},
-    openapi_extra={"requestBody": _REQUEST_BODY},
+    responses=CLASSIFY_ANSWERS,
+    openapi_extra=CLASSIFY_REQUEST,
 )
 async def classify(
     request: Request,
@@ -69,6 +47,7 @@ async def classify(
     replica: Replica = request.app.state.replica
     timings: StageTimings = request.state.timings
     replica.api_keys.check(request.headers)
+    check_accept(",".join(request.headers.getlist("accept")))
     classifier = replica.find(model, version)
 
     async def read(_: Ticket) -> list[Work]:
@@ -111,14 +90,14 @@ def _answer_many(classifier: Classifier, results: list[Result], timings: StageTi
     return Response(body.model_dump_json(exclude_none=True), media_type="application/json")
 
 
-@router.get("/healthz/live", responses={503: {"model": ErrorResponse}})
+@router.get("/healthz/live", responses=HEALTH_ANSWERS)
 async def live(request: Request) -> HealthResponse:
     """Whether the event loop and every scheduler run; if not, restart the process."""
     request.app.state.replica.check_live()
     return HealthResponse(status="live")
 
 
-@router.get("/healthz/ready", responses={503: {"model": ErrorResponse}})
+@router.get("/healthz/ready", responses=HEALTH_ANSWERS)
 async def ready(request: Request) -> HealthResponse:
     """Whether to send traffic: inference is proven on golden images and no shutdown has begun."""
     await request.app.state.replica.check_ready()

@@ -1,5 +1,6 @@
 """Settings: flags and MIXER_* environment variables of the same names, read once into one frozen object."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -77,12 +78,24 @@ class Settings(BaseSettings):
     )
     debug: bool = Field(default=False, description="serve /debug/passes")
     log_format: Literal["json", "text"] = Field(default="json", description="form of the log lines")
+    cors_origins: _CommaSeparated = Field(
+        default=[],
+        description="comma-separated origins whose pages may use the API, such as https://example.org, or *",
+    )
     root_path: str = Field(default="", description="path prefix that a proxy strips")
 
-    @field_validator("models", "providers", mode="before")
+    @field_validator("models", "providers", "cors_origins", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins(cls, origins: list[str]) -> list[str]:
+        for origin in origins:
+            if origin != "*" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/?#\s@]+", origin):
+                raise ValueError(f"{origin!r} is no origin: scheme://host or scheme://host:port, and nothing after it")
+        return origins
 
     @model_validator(mode="after")
     def _consistent(self) -> "Settings":

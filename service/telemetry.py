@@ -29,6 +29,8 @@ class Telemetry:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if scope["method"] == "HEAD":
+            scope = {**scope, "method": "GET"}  # a GET, whose body the server keeps to itself
         timings = StageTimings()
         request_id = request_id_of(scope)
         scope.setdefault("state", {}).update(timings=timings, request_id=request_id)

@@ -1,0 +1,31 @@
+"""Whether a client takes JSON, which is all that it can get (RFC 9110, section 12.5.1)."""
+
+import re
+
+from service.errors import NotAcceptable
+
+_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_RANGE = re.compile(rf"\s*({_TOKEN})/({_TOKEN})\s*((?:;[^,]*)?)")
+_QUALITY = re.compile(r";\s*q\s*=\s*(\d*\.?\d+)\s*(?:;|$)", re.IGNORECASE)
+_JSON = (("application", "json"), ("application", "*"), ("*", "*"))  # the most specific range counts
+
+
+def check_accept(accept: str) -> None:
+    """Raise NotAcceptable if the header's value leaves out application/json.
+
+    None at all, or one that cannot be parsed, leaves out nothing.
+    """
+    if accept in ("", "*/*", "application/json"):
+        return
+    qualities: dict[tuple[str, str], float] = {}
+    for element in accept.split(","):
+        if not element.strip():
+            continue
+        found = _RANGE.fullmatch(element)
+        if not found:
+            return
+        quality = _QUALITY.search(found[3])
+        range_ = (found[1].lower(), found[2].lower())
+        qualities[range_] = max(float(quality[1]) if quality else 1.0, qualities.get(range_, 0.0))
+    if qualities and next((qualities[range_] for range_ in _JSON if range_ in qualities), 0.0) == 0.0:
+        raise NotAcceptable("the answer is application/json, which Accept leaves out")

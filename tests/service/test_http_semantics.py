@@ -1,0 +1,181 @@
+"""What HTTP itself asks of every route: methods, negotiation, compression, other origins."""
+
+import base64
+import gzip
+import re
+import zlib
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.doubles import EchoEngine, level_png, replica_around
+from tests.service.test_routes import client, client_of, outcomes, replica  # noqa: F401
+
+pytestmark = pytest.mark.anyio
+
+ORIGIN = "https://example.org"
+
+
+async def test_only_json_is_there_to_be_accepted(client: httpx.AsyncClient) -> None:  # noqa: F811
+    for accept, status in (("application/*", 200), ("text/html", 406), ("application/json;q=0", 406)):
+        response = await client.post("/v1/classify", content=level_png(1), headers={"accept": accept})
+        assert response.status_code == status
+        assert response.headers["content-type"] == "application/json"
+    assert response.json()["error"]["code"] == "not_acceptable"
+    both = [("accept", "text/html"), ("accept", "application/json")]
+    assert (await client.post("/v1/classify", content=level_png(1), headers=both)).status_code == 200
+
+
+ALLOWED = {
+    "/v1/classify": "OPTIONS, POST",
+    "/healthz/live": "GET, HEAD, OPTIONS",
+    "/healthz/ready": "GET, HEAD, OPTIONS",
+    "/openapi.json": "GET, HEAD, OPTIONS",
+    "/docs": "GET, HEAD, OPTIONS",
+    "/v2/models/echo/config": "GET, HEAD, OPTIONS",
+}
+
+
+@pytest.mark.parametrize("path", ALLOWED)
+async def test_options_head_and_what_is_not_allowed(client: httpx.AsyncClient, path: str) -> None:  # noqa: F811
+    options = await client.options(path)
+    assert (options.status_code, options.headers["allow"], options.content) == (204, ALLOWED[path], b"")
+    refused = await client.delete(path)
+    assert (refused.status_code, refused.headers["allow"]) == (405, ALLOWED[path])
+    assert refused.json()["error"]
+    assert (await client.head(path)).status_code == (200 if "HEAD" in ALLOWED[path] else 405)
+    assert options.headers["x-request-id"]
+
+
+async def test_options_of_no_route_is_404(client: httpx.AsyncClient) -> None:  # noqa: F811
+    assert (await client.options("/nowhere")).status_code == 404
+
+
+async def test_compressed_bodies(client: httpx.AsyncClient) -> None:  # noqa: F811
+    image = level_png(77)
+    form = httpx.Request("POST", "http://x", files=[("image", image), ("image", level_png(3))])
+    document = b'{"image": "%b"}' % base64.b64encode(image)
+    for encoding, compress in (("gzip", gzip.compress), ("deflate", zlib.compress), ("identity", bytes)):
+        for type_, body in (("image/png", image), ("application/json", document)):
+            headers = {"content-encoding": encoding, "content-type": type_}
+            response = await client.post("/v1/classify", content=compress(body), headers=headers)
+            assert response.json()["predictions"][0]["index"] == 77
+        headers = {"content-encoding": encoding, "content-type": form.headers["content-type"]}
+        response = await client.post("/v1/classify", content=compress(form.read()), headers=headers)
+        assert [result["predictions"][0]["index"] for result in response.json()["results"]] == [77, 3]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body", "status", "code", "reason"),
+    [
+        ("gzip", gzip.compress(bytes(10_001)), 413, "payload_too_large", "body_bytes"),
+        ("deflate", zlib.compress(bytes(10_001)), 413, "payload_too_large", "body_bytes"),
+        ("gzip", b"x" * 10_001, 413, "payload_too_large", "body_bytes"),
+        ("gzip", gzip.compress(level_png(1))[:-3], 400, "malformed_request", "compression"),
+        ("deflate", level_png(1), 400, "malformed_request", "compression"),
+        ("br", level_png(1), 415, "unsupported_encoding", None),
+    ],
+)
+async def test_compressed_bodies_that_are_refused(
+    client: httpx.AsyncClient,  # noqa: F811
+    encoding: str,
+    body: bytes,
+    status: int,
+    code: str,
+    reason: str | None,
+) -> None:
+    response = await client.post("/v1/classify", content=body, headers={"content-encoding": encoding})
+    error = response.json()["error"]
+    assert (response.status_code, error["code"], error.get("reason")) == (status, code, reason)
+    assert response.headers.get("accept-encoding") == ("gzip, deflate" if encoding == "br" else None)
+
+
+async def test_json_takes_what_a_browser_reads_from_a_file(client: httpx.AsyncClient) -> None:  # noqa: F811
+    encoded = base64.b64encode(level_png(9)).decode()
+    for prefix in ("", "data:image/png;base64,", "data:;base64,"):
+        response = await client.post("/v1/classify", json={"image": prefix + encoded})
+        assert response.json()["predictions"][0]["index"] == 9
+    for bad in ("data:image/png," + encoded, "data:image/png;base64" + encoded, f" {encoded}", [encoded], None, 3):
+        response = await client.post("/v1/classify", json={"image": bad})
+        assert (response.status_code, response.json()["error"]["reason"]) == (400, "json")
+
+
+async def test_other_origins_are_left_out_unless_they_are_named(client: httpx.AsyncClient) -> None:  # noqa: F811
+    preflight = {"origin": ORIGIN, "access-control-request-method": "POST"}
+    for response in (
+        await client.options("/v1/classify", headers=preflight),
+        await client.post("/v1/classify", content=level_png(1), headers={"origin": ORIGIN}),
+    ):
+        assert not [name for name in response.headers if name.startswith("access-control")]
+
+
+@pytest.mark.parametrize(("origins", "allowed"), [(f"https://other.org, {ORIGIN}", ORIGIN), ("*", "*")])
+async def test_a_named_origin_may_send_and_read_everything(tmp_path: Path, origins: str, allowed: str) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text("0" * 64)
+    replica = replica_around(  # noqa: F811
+        EchoEngine(), tmp_path / "models", cors_origins=origins, max_body_bytes=10_000, max_inflight_bytes=10_000
+    )
+    async with client_of(replica) as client:  # noqa: F811
+        asked = "content-type,content-encoding,x-api-key,authorization,x-deadline-ms,x-priority,x-request-id"
+        preflight = await client.options(
+            "/v1/classify",
+            headers={
+                "origin": ORIGIN,
+                "access-control-request-method": "POST",
+                "access-control-request-headers": asked,
+            },
+        )
+        assert (preflight.status_code, preflight.headers["access-control-allow-origin"]) == (200, allowed)
+        assert "access-control-allow-credentials" not in preflight.headers
+        headers = {"origin": ORIGIN}
+        replica.loop_lag.stop()
+        ok = await client.post("/v1/classify", content=level_png(1), headers=headers)
+        broken = await client.post("/v1/classify", content=b"", headers=headers)
+        too_large = await client.post("/v1/classify", content=bytes(10_001), headers=headers)
+        lost = await client.get("/nowhere", headers=headers)
+        replica.loop_lag.take(60.0)
+        shed = await client.post("/v1/classify", content=level_png(1), headers=headers)
+        responses = (ok, broken, too_large, lost, shed)
+        assert [response.status_code for response in responses] == [200, 400, 413, 404, 429]
+        for response in responses:
+            assert response.headers["access-control-allow-origin"] == allowed
+            exposed = response.headers["access-control-expose-headers"].lower().split(", ")
+            assert {"retry-after", "server-timing", "x-request-id"} <= set(exposed)
+        stranger = await client.get("/healthz/live", headers={"origin": "https://stranger.org"})
+        assert stranger.headers.get("access-control-allow-origin") == ("*" if allowed == "*" else None)
+
+
+@pytest.mark.parametrize("prefix", ["", "/mixer"])
+async def test_the_docs_need_no_other_host(tmp_path: Path, prefix: str) -> None:
+    async with client_of(replica_around(EchoEngine(), tmp_path / "models", root_path=prefix)) as client:  # noqa: F811
+        page = (await client.get("/docs")).text
+        assert "http" not in re.sub(r"<!--.*?-->", "", page, flags=re.DOTALL)
+        addresses = re.findall(r"""(?:src|href)="(.*?)"|url: ['"](.*?)['"]""", page)
+        assert len(addresses) == 4
+        for address in map("".join, addresses):
+            assert not address.startswith("/")  # so that any proxy's prefix stays
+            assert (await client.get(f"/{address}")).status_code == 200
+        described = (await client.get("/openapi.json")).json()
+        assert described.get("servers") == ([{"url": prefix}] if prefix else None)
+        assert (await client.get("/docs/../app.py")).status_code == 404
+        assert (await client.get("/docs/nothing.js")).status_code == 404
+
+
+async def test_openapi_has_an_example_of_every_error(client: httpx.AsyncClient) -> None:  # noqa: F811
+    paths = (await client.get("/openapi.json")).json()["paths"]
+    for path, method in (("/v1/classify", "post"), ("/healthz/live", "get"), ("/healthz/ready", "get")):
+        responses = paths[path][method]["responses"]
+        for status, response in responses.items():
+            if status == "200":
+                assert response["headers"].keys() == {"X-Request-Id", "Server-Timing"}
+                continue
+            for example in response["content"]["application/json"]["examples"].values():
+                assert example["value"]["error"].keys() >= {"code", "message"}
+            assert response["description"]
+    responses = paths["/v1/classify"]["post"]["responses"]
+    assert responses["429"]["headers"]["Retry-After"]["required"]
+    assert set(responses) == {
+        "200", "400", "401", "404", "406", "408", "413", "415", "422", "429", "431", "500", "503", "504"
+    }  # fmt: skip
