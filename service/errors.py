@@ -13,6 +13,7 @@
     |-- UnsupportedEncoding   415  a body compressed in no way that is understood
     |-- InvalidImage          422  an accepted format that does not decode
     |-- Overloaded            429  over capacity: retry after the time given
+    |   `-- RateLimited       429  one API key asks more often than it may: retry after the time given
     |-- ClientGone            499  the client left before its answer (nobody reads this one)
     |-- EngineFailure         500  a fault of ours
     |-- NotReady              503  not ready, or shutting down
@@ -115,6 +116,12 @@ class Overloaded(ServiceError):
     """Accepting the image would exceed capacity."""
 
     status, code, outcome = 429, "over_capacity", "rejected"
+
+
+class RateLimited(Overloaded):
+    """An API key has used up its rate."""
+
+    code = "rate_limited"
 
 
 class ClientGone(ServiceError):

@@ -67,7 +67,7 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(default=16 * 2**20, ge=1, description="larger bodies get 413")
     max_pixels: int = Field(default=50_000_000, ge=1, description="images with more pixels get 413, undecoded")
     api_keys_file: Path | None = Field(
-        default=None, description="file of sha256 hex digests of accepted keys, one a line; unset: no key needed"
+        default=None, description="file of sha256 hex digests of accepted keys, one a line; left out: no key needed"
     )
     admin_keys_file: Path | None = Field(
         default=None, description="the same of keys that may load and unload models; unset: nobody may"
@@ -83,6 +83,13 @@ class Settings(BaseSettings):
     @classmethod
     def _split(cls, value: object) -> object:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+    @field_validator("api_keys_file", mode="before")
+    @classmethod
+    def _named(cls, value: object) -> object:
+        if value == "":
+            raise ValueError("it is empty: name a file, or leave the setting out to need no key")
+        return value
 
     @model_validator(mode="after")
     def _consistent(self) -> "Settings":

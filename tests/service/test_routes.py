@@ -59,7 +59,15 @@ async def test_a_raw_body_whatever_type_it_announces(client: httpx.AsyncClient, 
     assert body["predictions"][0]["label"] == "level 123"
     assert body["predictions"][0]["probability"] > 0.99
     assert len(body["predictions"]) == 5
-    assert body["image"] == {"width": 6, "height": 4, "format": "PNG", "orientation_applied": False}
+    assert body["image"] == {
+        "width": 6,
+        "height": 4,
+        "format": "PNG",
+        "orientation_applied": False,
+        "stored_as": "rgb",
+        "alpha_flattened": False,
+        "icc_ignored": False,
+    }
     assert body["timing_ms"].keys() == {"receive", "decode", "queue", "infer", "post", "total"}
 
 
@@ -459,6 +467,73 @@ async def test_api_keys(tmp_path: Path) -> None:
             assert (await client.post("/v1/classify", content=level_png(1), headers=headers)).status_code == 200
         assert (await client.get("/healthz/ready")).status_code == 200
     assert outcomes(replica) == {"ok": 2}
+
+
+async def test_a_key_beyond_its_rate_is_told_when_to_return_and_takes_no_room(tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text(f"{hashlib.sha256(b'slow').hexdigest()} app rate=0.001 burst=1\n")
+    replica = replica_around(EchoEngine(), tmp_path / "models", api_keys_file=keys)
+    async with client_of(replica) as client:
+        headers = {"x-api-key": "slow"}
+        assert (await client.post("/v1/classify", content=level_png(1), headers=headers)).status_code == 200
+        refused = await client.post("/v1/classify", content=level_png(1), headers=headers)
+        assert (refused.status_code, refused.json()["error"]["reason"]) == (429, "rate_limit")
+        assert 990 <= int(refused.headers["retry-after"]) <= 1000
+    assert outcomes(replica) == {"ok": 1}
+
+
+async def test_a_stranger_takes_no_room_and_has_no_body_read(tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text(hashlib.sha256(b"open sesame").hexdigest())
+    replica = replica_around(EchoEngine(), tmp_path / "models", api_keys_file=keys)
+    body_read = False
+
+    async def body() -> AsyncIterator[bytes]:
+        nonlocal body_read
+        body_read = True
+        yield level_png(3)
+
+    async with client_of(replica) as client:
+        response = await client.post("/v1/classify", content=body(), headers={"x-api-key": "wrong"})
+    assert response.status_code == 401
+    assert not body_read
+    assert replica.metrics.registry.get_sample_value("mixer_admitted_images_total", {"model": "echo"}) == 0
+
+
+@pytest.mark.parametrize("path", ["/v1/classify", "/healthz/live", "/nowhere", "/openapi.json", "/docs"])
+async def test_every_answer_has_safe_headers(client: httpx.AsyncClient, path: str) -> None:
+    response = await client.get(path)
+    assert response.headers["x-content-type-options"] == "nosniff"
+    assert response.headers["cache-control"] == "no-store"
+    assert "server" not in response.headers
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../../etc/passwd",
+        "..%2f..%2fetc%2fpasswd",
+        "/etc/passwd",
+        "echo/1",
+        "echo\0",
+        "http://127.0.0.1:9000/",
+        "a" * 5000,
+    ],
+)
+async def test_a_models_name_is_looked_up_and_never_opened(
+    client: httpx.AsyncClient, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def must_not_open(*_: object, **__: object) -> None:
+        raise AssertionError("a client's word reached the file system or the network")
+
+    await client.get("/healthz/live")
+    monkeypatch.setattr("builtins.open", must_not_open)
+    monkeypatch.setattr("io.open", must_not_open)
+    monkeypatch.setattr("os.stat", must_not_open)
+    for parameters in ({"model": name}, {"version": name}):
+        response = await client.post("/v1/classify", content=level_png(1), params=parameters)
+        assert (response.status_code, response.json()["error"]["code"]) == (404, "unknown_model")
+    assert (await client.get(f"/v2/models/{name}/config")).status_code == 404
 
 
 async def test_openapi_describes_every_status_of_classify(client: httpx.AsyncClient) -> None:
