@@ -16,9 +16,9 @@ NOTES = """\
 Every image is an intact one with one to four mutations: flipped bits, telling numbers in place of lengths and counts,
 cuts, splices with other files, chunks swapped, repeated and removed; most PNGs get right checksums again. Every
 twentieth request is an intact digit, whose answer is known. Expected are 200, 400 (nothing left), 413, 415 and 422,
-each within 10 s; whatever is refused for lack of room (429) is sent again. Growth is the median memory of the last tenth
-of the time over that of the second tenth. `benchmarks.mutations.mutated(seeds(), seed, number)` is the image of a
-number."""
+each within 10 s; whatever is refused for lack of room (429) is sent again. Growth is the median memory of the last
+tenth of the time over that of the second tenth. `benchmarks.mutations.mutated(seeds(), seed, number)` is the image of
+a number."""
 
 _EXPECTED = {200, 400, 413, 415, 422}
 _HUNG = 10.0  # seconds
