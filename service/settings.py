@@ -28,7 +28,7 @@ class Settings(BaseSettings):
     models: _CommaSeparated = Field(
         default=[], description='comma-separated "name" or "name/version"; empty: all, latest; the first is the default'
     )
-    host: str = Field(default="0.0.0.0", description="address to listen on")
+    host: str = Field(default="0.0.0.0", description="address to listen on")  # nosec B104
     port: int = Field(default=8000, ge=0, le=65535, description="port of the HTTP API; 0 takes a free one")
     metrics_port: int = Field(default=9000, ge=0, le=65535, description="port of /metrics; 0 takes a free one")
     engine: EngineName = Field(
