@@ -8,7 +8,7 @@ from typing import NamedTuple
 from PIL import ExifTags, Image
 
 from service.errors import ImageTooLarge, InvalidImage, MalformedRequest, ServiceError
-from service.image_header import BoundedReader, check_repetitions, check_work, sniff
+from service.image_header import BoundedReader, check_chunks, check_work, sniff
 
 # EXIF orientation -> the operation that turns the stored pixels upright.
 _UPRIGHT = {
@@ -93,7 +93,8 @@ def decode(
     if not data:
         raise MalformedRequest("the image is empty", reason="empty_image")
     format_ = sniff(data)
-    check_repetitions(data, format_)
+    if format_ == "PNG":
+        check_chunks(data)
     # Pillow's own guard refuses twice this, and looks where its parsers allocate before they return: the canvas of a
     # WebP, the area that a GIF's first frame disposes of.
     Image.MAX_IMAGE_PIXELS = max_pixels
@@ -103,7 +104,7 @@ def decode(
             pixels = image.width * image.height
             if pixels > max_pixels:
                 raise _too_large(f"the image has {image.width}x{image.height} pixels", max_pixels)
-            check_work(data, format_, pixels, image.info.get("compression"), max_pixels)
+            check_work(data, format_, image, reader.tell(), max_pixels)
             reader.header_is_read()
             # In full, whatever the scale: of a progressive JPEG the decoder holds every coefficient.
             on_header(pixels)

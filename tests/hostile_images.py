@@ -87,6 +87,13 @@ def jpegs() -> Iterator[Hostile]:
     large = encode(Image.new("RGB", (7000, 7000)), "JPEG", progressive=True)
     last = large[large.rfind(b"\xff\xda") : -2]
     yield Hostile("jpeg of 60 scans over 49 million pixels", large[:-2] + last * 50 + large[-2:], (TOO_LARGE,))
+    by_component = encode(small(), "JPEG", subsampling="4:4:4")
+    scan = b"\xff\xda\0\x08\1\1\0\0\x3f\0" + bytes(40)
+    at = by_component.rfind(b"\xff\xda")
+    yield Hostile("jpeg of 3000 baseline scans", by_component[:at] + scan * 3000 + b"\xff\xd9", (TOO_LARGE,))
+    video = np.random.default_rng(2).integers(0, 256, 8_000_000, np.uint8).tobytes()
+    yield Hostile("jpeg with a film behind it", plain + video, (OK,))
+    yield Hostile("progressive jpeg with a film behind it", progressive + video, (OK,))
     yield Hostile("jpeg of 12 bits", plain.replace(b"\xff\xc0\x00\x11\x08", b"\xff\xc0\x00\x11\x0c"), (INVALID,))
     yield Hostile("jpeg of two sizes", head + sof(8, 8) + rest, (INVALID,))
     yield Hostile("jpeg of no size", jpeg_of_size(0, 0), (INVALID,))
