@@ -71,7 +71,7 @@ def test_images_made_to_hurt_are_refused_within_bounds_and_hurt_nobody() -> None
         assert not wrong
         assert answers
         assert set(answers) == {None}
-        assert peak_bytes(service.process) < 1.5 * 2**30
+        assert peak_bytes(service.process) < 700 * 2**20, "a third of which it had before the first image"
 
 
 @pytest.fixture(scope="module")

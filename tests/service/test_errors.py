@@ -17,6 +17,7 @@ STATUS_OF = {
     "UnsupportedEncoding": 415,
     "InvalidImage": 422,
     "Overloaded": 429,
+    "RateLimited": 429,
     "ClientGone": 499,
     "EngineFailure": 500,
     "NotReady": 503,

@@ -36,6 +36,7 @@ def test_settings_cannot_change() -> None:
         ({"port": 70_000}, "port"),
         ({"deadline_ms": 0}, "deadline_ms"),
         ({"log_format": "xml"}, "log_format"),
+        ({"api_keys_file": ""}, "api_keys_file"),
     ],
 )
 def test_bad_values_and_combinations_are_refused_by_name(values: dict[str, object], named: str) -> None:
