@@ -103,7 +103,7 @@ def _set_number(data: bytes, chance: random.Random, _: list[Seed]) -> bytes:
 
 
 def _truncate(data: bytes, chance: random.Random, _: list[Seed]) -> bytes:
-    return data[: chance.randrange(1, len(data))]
+    return data[: chance.randrange(1, len(data) + 1)]
 
 
 def _splice(data: bytes, chance: random.Random, intact: list[Seed]) -> bytes:

@@ -90,7 +90,9 @@ def sniff(data: bytes) -> str:
 def check_chunks(data: bytes) -> None:
     """Raise ImageTooLarge if a PNG has more compressed metadata than any needs: Pillow inflates all of it."""
     at, inflated = 8, 0
-    while at < len(data) and inflated <= _INFLATED_CHUNKS:
+    for _ in range(_READS + len(data) // _BYTES_PER_READ):  # of more chunks, Pillow will not read all
+        if at >= len(data):
+            break
         inflated += data[at + 4 : at + 8] in (b"iCCP", b"zTXt", b"iTXt")
         at += 12 + int.from_bytes(data[at : at + 4], "big")
     if inflated > _INFLATED_CHUNKS:

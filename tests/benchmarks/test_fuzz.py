@@ -1,7 +1,7 @@
 import pytest
 
 from benchmarks.fuzz import measure_fuzz
-from benchmarks.mutations import mutated, seeds
+from benchmarks.mutations import Seed, mutated, seeds
 from benchmarks.own_service import own_service
 from service.image_header import FORMATS
 from tests.doubles import level_png
@@ -14,6 +14,7 @@ def test_the_same_seed_gives_the_same_images_and_another_gives_others() -> None:
     images = [mutated(intact, 1, number) for number in range(50)]
     assert images == [mutated(seeds(), 1, number) for number in range(50)]
     assert images != [mutated(intact, 2, number) for number in range(50)]
+    assert mutated([Seed("GIF", b"G")] * 2, 3, 1).data  # however short
     assert len({image.data for image in images} - {seed.data for seed in intact}) > 40
 
 
