@@ -525,11 +525,11 @@ async def test_a_stranger_takes_no_room_and_has_no_body_read(tmp_path: Path) -> 
     assert replica.metrics.registry.get_sample_value("mixer_admitted_images_total", {"model": "echo"}) == 0
 
 
-@pytest.mark.parametrize("path", ["/v1/classify", "/healthz/live", "/nowhere", "/openapi.json", "/docs"])
-async def test_every_answer_has_safe_headers(client: httpx.AsyncClient, path: str) -> None:
+@pytest.mark.parametrize("path", ["/v1/classify", "/healthz/live", "/nowhere", "/openapi.json", "/docs", "/"])
+async def test_safe_headers_once_on_every_answer(client: httpx.AsyncClient, path: str) -> None:
     response = await client.get(path)
-    assert response.headers["x-content-type-options"] == "nosniff"
-    assert response.headers["cache-control"] == "no-store"
+    assert response.headers.get_list("x-content-type-options") == ["nosniff"]
+    assert response.headers.get_list("cache-control") == ["no-cache" if path == "/" else "no-store"]
     assert "server" not in response.headers
 
 
@@ -552,6 +552,13 @@ async def test_a_models_name_is_looked_up_and_never_opened(client: httpx.AsyncCl
             assert (response.status_code, response.json()["error"]["code"]) == (404, "unknown_model")
         assert (await client.get(f"/v2/models/{name}/config")).status_code == 404
     assert not names
+
+
+@pytest.mark.parametrize(
+    "path", ["/page/..%2fsettings.py", "/page/../settings.py", "/page/%2fetc%2fpasswd", "/page/.."]
+)
+async def test_the_page_has_its_own_files_and_no_others(client: httpx.AsyncClient, path: str) -> None:
+    assert (await client.get(path)).status_code == 404
 
 
 def test_what_is_opened_is_seen(tmp_path: Path) -> None:
