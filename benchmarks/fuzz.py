@@ -10,7 +10,7 @@ import aiohttp
 from benchmarks.load import scrape
 from benchmarks.mutations import Seed, mutated, seeds
 from benchmarks.report import Result, Row
-from benchmarks.soak import memory_growth
+from benchmarks.soak import memory_growth, memory_rows
 
 NOTES = """\
 Every image is an intact one with one to four mutations: flipped bits, telling numbers in place of lengths and counts,
@@ -61,7 +61,8 @@ async def measure_fuzz(
         watching.cancel()
     return Result(
         {"rows": [_row(fuzz, images, seed, time.perf_counter() - started)], "slowest": _slowest(fuzz)}
-        | {"by format": [{"format": name, "answers": dict(count)} for name, count in sorted(fuzz.by_format.items())]},
+        | {"by format": [{"format": name, "answers": dict(count)} for name, count in sorted(fuzz.by_format.items())]}
+        | {"memory": memory_rows(fuzz.memory)},
         NOTES,
     )
 
