@@ -24,7 +24,13 @@ _UNKNOWN = "unknown"  # the metrics' name of whoever has no accepted key
 class ApiKeys:
     """The accepted keys, kept in step with the operator's file; without a file everybody is let in."""
 
-    def __init__(self, file: Path | None, metrics: Metrics, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        file: Path | None,
+        metrics: Metrics,
+        setting: str = "MIXER_API_KEYS_FILE",
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Read the file: a key a line, as the hex sha256 of its bytes, optionally with a name, a rate and a burst.
 
             9f86d081884c7d65...  mobile-app  rate=50  burst=100
@@ -33,16 +39,17 @@ class ApiKeys:
         lines and lines that begin with # are skipped. The file is read again when it changes; if it is then unusable,
         the keys stay as they were and an error is logged.
 
-        Raises ValueError if the file cannot be read, has a line that is no key, or no key at all.
+        Raises ValueError, which names the `setting`, if the file cannot be read, has a line that is no key, or has none.
         """
         self._file = file
+        self._setting = setting
         self._metrics = metrics
         self._now = now
         self._keys: list[_Key] = []
         if file:
             self._look_again_at = now() + _LOOK_EVERY
             self._seen = _stamp(file)
-            self._take(_read(file, now()))
+            self._take(_read(file, setting, now()))
 
     def check(self, headers: Headers) -> None:
         """Let a request pass whose `X-Api-Key` or `Authorization: Bearer` is an accepted key, within its rate.
@@ -85,11 +92,11 @@ class ApiKeys:
             return
         self._seen = stamp
         try:
-            self._take(_read(file, self._now()))
+            self._take(_read(file, self._setting, self._now()))
         except ValueError as error:
-            log.error("the API keys stay as they were: %s", error)
+            log.error("the keys stay as they were: %s", error)
         else:
-            log.info("read %d API keys again", len(self._keys))
+            log.info("%s: read %d keys again", self._setting, len(self._keys))
 
     def _take(self, keys: "list[_Key]") -> None:
         before = {key.digest: key for key in self._keys}
@@ -137,13 +144,13 @@ def _stamp(file: Path) -> tuple[int, ...] | None:
     return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size
 
 
-def _read(file: Path, now: float) -> list[_Key]:
+def _read(file: Path, setting: str, now: float) -> list[_Key]:
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except OSError as error:
-        raise ValueError(f"MIXER_API_KEYS_FILE {file}: {error.strerror}") from None
+        raise ValueError(f"{setting} {file}: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise ValueError(f"MIXER_API_KEYS_FILE {file}: not a text in UTF-8") from None
+        raise ValueError(f"{setting} {file}: not a text in UTF-8") from None
     keys: list[_Key] = []
     for number, line in enumerate(lines, start=1):
         if not line.strip() or line.lstrip().startswith("#"):
@@ -153,10 +160,10 @@ def _read(file: Path, now: float) -> list[_Key]:
             if any(key.digest == other.digest or key.name == other.name for other in keys):
                 raise ValueError("this key or its name is there already")
         except ValueError as error:
-            raise ValueError(f"MIXER_API_KEYS_FILE {file}:{number}: {error}") from None
+            raise ValueError(f"{setting} {file}:{number}: {error}") from None
         keys.append(key)
     if not keys:
-        raise ValueError(f"MIXER_API_KEYS_FILE {file}: holds no key, so nobody could be served")
+        raise ValueError(f"{setting} {file}: holds no key, so nobody could be served")
     return keys
 
 

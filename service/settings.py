@@ -84,11 +84,11 @@ class Settings(BaseSettings):
     def _split(cls, value: object) -> object:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
-    @field_validator("api_keys_file", mode="before")
+    @field_validator("api_keys_file", "admin_keys_file", mode="before")
     @classmethod
     def _named(cls, value: object) -> object:
         if value == "":
-            raise ValueError("it is empty: name a file, or leave the setting out to need no key")
+            raise ValueError("it is empty: name a file, or leave the setting out")
         return value
 
     @model_validator(mode="after")

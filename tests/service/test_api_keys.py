@@ -23,7 +23,7 @@ class Door:
         self.time = 100.0
         self.metrics = Metrics()
         file.write_text(content)
-        self.keys = ApiKeys(file, self.metrics, lambda: self.time)
+        self.keys = ApiKeys(file, self.metrics, now=lambda: self.time)
 
     def ask(self, key: str | bytes, header: bytes = b"x-api-key") -> None:
         value = key.encode() if isinstance(key, str) else key
@@ -107,7 +107,7 @@ def test_a_replaced_link_is_followed(tmp_path: Path) -> None:
     file = tmp_path / "keys"
     file.symlink_to("..data/keys")
     now = 0.0
-    keys = ApiKeys(file, Metrics(), lambda: now)
+    keys = ApiKeys(file, Metrics(), now=lambda: now)
     (tmp_path / "..new").symlink_to("second")
     (tmp_path / "..new").replace(tmp_path / "..data")
     now = 2.0
@@ -180,3 +180,8 @@ def test_an_unusable_file_is_refused_at_start_without_quoting_it(tmp_path: Path,
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"MIXER_API_KEYS_FILE .*nowhere: No such file"):
         ApiKeys(tmp_path / "nowhere", Metrics())
+
+
+def test_the_setting_to_blame_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="MIXER_ADMIN_KEYS_FILE"):
+        ApiKeys(tmp_path / "nowhere", Metrics(), "MIXER_ADMIN_KEYS_FILE")
