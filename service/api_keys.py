@@ -39,7 +39,7 @@ class ApiKeys:
         lines and lines that begin with # are skipped. The file is read again when it changes; if it is then unusable,
         the keys stay as they were and an error is logged.
 
-        Raises ValueError, which names the `setting`, if the file cannot be read, has a line that is no key, or has none.
+        Raises ValueError, which names the `setting`, if the file cannot be read, holds a line that is no key, or none.
         """
         self._file = file
         self._setting = setting
