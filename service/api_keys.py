@@ -78,7 +78,7 @@ class ApiKeys:
 
     def _find(self, headers: Headers) -> "_Key | None":
         scheme, _, token = headers.get("authorization", "").partition(" ")
-        presented = headers.get("x-api-key") or (token.strip() if scheme.lower() == "bearer" else "")
+        presented = headers.get("x-api-key") or (token.strip(" ") if scheme.lower() == "bearer" else "")
         # Back to the bytes that came, which Starlette shows as Latin-1: keys may be in any script.
         digest = hashlib.sha256(presented.encode("latin-1")).hexdigest()
         # Every digest is compared, in constant time, so that timing tells nothing about the file.

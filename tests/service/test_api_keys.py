@@ -44,7 +44,7 @@ def test_without_a_file_everybody_is_let_in() -> None:
     ApiKeys(None, Metrics()).check(Headers({}))
 
 
-@pytest.mark.parametrize("key", ["open sesame", "Zürich-ключ-鍵", b"\xff\xfe raw", "a" * 5000])
+@pytest.mark.parametrize("key", ["open sesame", "Zürich-ключ-鍵", "voilà", b"\xff\xfe raw", "a" * 5000])
 def test_a_key_of_any_bytes(tmp_path: Path, key: str | bytes) -> None:
     door = Door(tmp_path / "keys", f"# clients\n\n  {digest(key).upper()}\n")
     assert door.accepts(key)
