@@ -18,8 +18,8 @@ class Shedding:
     """ASGI middleware around everything else. Under a flood, 429s through the whole framework would be the load.
 
     Nothing is let in here: whoever passes is looked at again, and counted, inside. Requests that name a model in their
-    query are left to the framework, and so is whatever is malformed. API keys are looked at inside too: that the service
-    is full is no secret, and an answer costs a stranger's flood, and us, the least here.
+    query are left to the framework, and so is whatever is malformed. API keys are looked at inside too: that we are
+    full is no secret, and an answer costs a stranger's flood, and us, the least here.
     """
 
     def __init__(self, app: ASGIApp, replica: Replica) -> None:
