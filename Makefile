@@ -5,7 +5,7 @@ RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test check export bench finetune-digits lock clean
+.PHONY: help setup serve test check export bench finetune-digits sbom lock clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,10 +18,11 @@ serve: $(VENV)/service.stamp ## Serve the bundles in models/ on :8000, metrics o
 test: $(VENV)/dev.stamp ## Run the whole test suite
 	$(RUN) -m pytest $(ARGS)
 
-check: $(VENV)/dev.stamp ## Lint and type-check
+check: $(VENV)/dev.stamp ## Lint, type-check and look for insecure code
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
+	$(RUN) -m bandit --quiet --configfile pyproject.toml --recursive service model_export benchmarks
 
 export: $(VENV)/export.stamp ## Export a checkpoint: make export SOURCE=file NAME=name ARGS=...
 	$(RUN) -m model_export export "$(SOURCE)" --name "$(NAME)" $(ARGS)
@@ -32,6 +33,10 @@ bench: $(VENV)/dev.stamp ## Measure the engine and the service on this machine
 finetune-digits: $(VENV)/export.stamp ## Train the embedded default again and rebuild models/digits
 	$(RUN) -m model_export finetune --from XS/4 --data digits --out runs/digits.safetensors
 	$(RUN) -m model_export export runs/digits.safetensors --name digits --version 1 --golden digits --precision int8 --calibration digits --replace
+
+sbom: $(VENV)/dev.stamp ## Write what the service is made of to dist/sbom.json (CycloneDX)
+	mkdir -p dist
+	$(RUN) -m cyclonedx_py requirements requirements/service.txt --pyproject pyproject.toml --output-reproducible -o dist/sbom.json
 
 lock: ## Resolve the pinned requirements again (needs uv)
 	uv pip compile $(LOCK) -o requirements/service.txt pyproject.toml

@@ -10,6 +10,7 @@ from pathlib import Path
 from benchmarks import gpu, overhead
 from benchmarks.decode import measure_decode
 from benchmarks.environment import describe_environment
+from benchmarks.fuzz import measure_fuzz
 from benchmarks.load import measure_closed_loop
 from benchmarks.own_service import own_service
 from benchmarks.report import Result, Row, markdown, write_report
@@ -90,6 +91,10 @@ def _parser() -> argparse.ArgumentParser:
     own.set_defaults(measure=_overhead, name="overhead")
     own.add_argument("--connections", type=_integers, default=[1, 8, 32])
     own.add_argument("--seconds", type=float, default=5, help="of one row, default: %(default)s")
+    fuzz = commands.add_parser("fuzz", help="damaged images by the thousand through the service")
+    fuzz.set_defaults(measure=_fuzz, name="fuzz")
+    fuzz.add_argument("--count", type=int, default=20_000, help="default: %(default)s")
+    fuzz.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     gpu.add_command(commands)
     for command in (load, soak, over, own):
         command.add_argument(
@@ -98,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
             default=ROOT / "models" / "digits" / "1" / "golden",
             help="folder, default: %(default)s",
         )
-    for command in (engine, steps, decoding, load, soak, over, own):
+    for command in (engine, steps, decoding, load, soak, over, own, fuzz):
         command.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results", help="default: %(default)s")
     return parser
 
@@ -145,6 +150,12 @@ def _soak(options: argparse.Namespace) -> Result:
     with nullcontext((options.url, options.metrics_url)) if given else own_service() as (url, metrics_url):
         images = read_images(options.images)
         return asyncio.run(measure_soak(url, metrics_url, images, options.seconds, options.load, options.deadline_ms))
+
+
+def _fuzz(options: argparse.Namespace) -> Result:
+    digit = (ROOT / "models" / "digits" / "1" / "golden" / "digit-7.png").read_bytes()
+    with own_service() as (url, metrics_url):
+        return asyncio.run(measure_fuzz(url, metrics_url, (digit, 7), options.count, options.seed))
 
 
 def _overhead(options: argparse.Namespace) -> Result:

@@ -41,7 +41,7 @@ def _cpu_model() -> str:
 
 def _commit() -> str:
     def git(*arguments: str) -> str:
-        result = subprocess.run(
+        result = subprocess.run(  # nosec B607
             ["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
         )
         return result.stdout.strip()

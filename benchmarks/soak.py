@@ -72,7 +72,7 @@ async def measure_soak(
         "closed loop img/s": round(peak, 1),
         "normal again after s": recovered,
     }
-    return Result({"rows": [row], "memory": _memory_rows(soak)}, NOTES)
+    return Result({"rows": [row], "memory": memory_rows(soak.memory)}, NOTES)
 
 
 async def _send(
@@ -174,9 +174,10 @@ def memory_growth(memory: list[tuple[float, float]]) -> float:
     return statistics.median(size for _, size in memory[-tenth:]) / early - 1
 
 
-def _memory_rows(soak: Soak) -> list[Row]:
-    step = max(1, len(soak.memory) // 20)
-    return [{"second": round(at), "MiB": round(size / 2**20, 1)} for at, size in soak.memory[::step]]
+def memory_rows(memory: list[tuple[float, float]]) -> list[Row]:
+    """About twenty of the samples."""
+    step = max(1, len(memory) // 20)
+    return [{"second": round(at), "MiB": round(size / 2**20, 1)} for at, size in memory[::step]]
 
 
 def read_images(folder: Path) -> list[bytes]:

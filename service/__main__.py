@@ -1,5 +1,6 @@
 """`python -m service` (console script `mixer-serve`): read the settings, build the replica, serve until SIGTERM."""
 
+import errno
 import logging
 import os
 import signal
@@ -44,12 +45,12 @@ def main() -> None:
     try:
         # A thread of its own, which answers while the event loop is busy.
         metrics_server, _ = start_http_server(settings.metrics_port, settings.host, metrics.registry)
-    except OSError as error:
-        sys.exit(f"mixer-serve: MIXER_METRICS_PORT {settings.metrics_port}: {error.strerror}")
+    except (OSError, UnicodeError) as error:
+        sys.exit(_unbound(settings.host, f"MIXER_METRICS_PORT {settings.metrics_port}", error))
     try:
         listener = _bind(settings.host, settings.port)
-    except OSError as error:
-        sys.exit(f"mixer-serve: MIXER_PORT {settings.port}: {error.strerror}")
+    except (OSError, UnicodeError) as error:
+        sys.exit(_unbound(settings.host, f"MIXER_PORT {settings.port}", error))
     try:
         replica = _build_in_thread(settings, metrics)
     except (BundleError, EngineError, GoldenMismatch, OSError, ValueError) as error:
@@ -99,11 +100,17 @@ def _bind(host: str, port: int) -> socket.socket:
     return listener
 
 
+def _unbound(host: str, port: str, error: OSError | UnicodeError) -> str:
+    """Which setting is to blame: an address that is nobody's, or not this machine's, or else the port."""
+    if isinstance(error, UnicodeError):
+        return f"mixer-serve: MIXER_HOST {host}: not a host name"
+    foreign = isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL
+    return f"mixer-serve: {f'MIXER_HOST {host}' if foreign else port}: {error.strerror}"
+
+
 def _explain(error: ValidationError) -> None:
     lines = [
-        f"MIXER_{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}"
-        if e["loc"]
-        else e["msg"].removeprefix("Value error, ")
+        (f"MIXER_{'.'.join(map(str, e['loc'])).upper()}: " if e["loc"] else "") + e["msg"].removeprefix("Value error, ")
         for e in error.errors()
     ]
     print("\n".join(f"mixer-serve: {line}" for line in lines), file=sys.stderr)

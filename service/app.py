@@ -61,8 +61,10 @@ def build_replica(settings: Settings, metrics: Metrics, find_engines: FindEngine
     cores = allowed_cores()
     if settings.threads > max(1, cores):
         raise ValueError(f"MIXER_THREADS {settings.threads} exceeds the {cores:g} cores allowed")
-    api_keys = ApiKeys(settings.api_keys_file)
-    admin_keys = ApiKeys(settings.admin_keys_file) if settings.admin_keys_file else None
+    api_keys = ApiKeys(settings.api_keys_file, metrics)
+    admin_keys = None
+    if settings.admin_keys_file:
+        admin_keys = ApiKeys(settings.admin_keys_file, metrics, "MIXER_ADMIN_KEYS_FILE")
     pixel_budget = PixelBudget(settings.max_inflight_pixels)
     paths = find_bundles(settings.model_repository, settings.models)
     verified = [verify_model(path, settings.max_pixels, pixel_budget) for path in paths]

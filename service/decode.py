@@ -1,6 +1,5 @@
 """Encoded bytes -> RGB image, with every damage found here and nothing decoded that is too large."""
 
-import io
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,19 +7,8 @@ from typing import NamedTuple
 
 from PIL import ExifTags, Image
 
-from service.errors import ImageTooLarge, InvalidImage, MalformedRequest, UnsupportedImage
-
-# Leading bytes of the accepted formats. A file is what it starts with, whatever it is called.
-_SIGNATURES = (
-    ("JPEG", b"\xff\xd8\xff"),
-    ("PNG", b"\x89PNG\r\n\x1a\n"),
-    ("GIF", b"GIF87a"),
-    ("GIF", b"GIF89a"),
-    ("BMP", b"BM"),
-    ("TIFF", b"II*\x00"),
-    ("TIFF", b"MM\x00*"),
-)
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+from service.errors import ImageTooLarge, InvalidImage, MalformedRequest, ServiceError
+from service.image_header import BoundedReader, check_chunks, check_work, sniff
 
 # EXIF orientation -> the operation that turns the stored pixels upright.
 _UPRIGHT = {
@@ -36,10 +24,20 @@ _UPRIGHT = {
 # Those that swap width and height, and those that take a stored right or bottom edge to the left, and to the top.
 _SWAPPED, _TO_LEFT, _TO_TOP = (5, 6, 7, 8), (2, 3, 6, 7), (3, 4, 7, 8)
 
-# Our own limit is checked before any pixel is decoded; Pillow's would warn below it and contradict it above.
-Image.MAX_IMAGE_PIXELS = None
-# Odd metadata is nobody's concern if the pixels decode.
+_EXIF_BYTES = 2**20  # an orientation beyond it is not looked for
+
+# Odd metadata is nobody's concern if the pixels decode, and our own limit is exact.
 warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+# Pillow's words for how pixels are stored -> ours; whatever is not here is called by Pillow's, in lower case.
+_STORED_AS = {
+    **dict.fromkeys(("1",), "bilevel"),
+    **dict.fromkeys(("L", "LA"), "gray"),
+    **dict.fromkeys(("I", "I;16", "I;16B", "I;16L", "I;16N", "F"), "gray16"),
+    **dict.fromkeys(("P", "PA"), "palette"),
+    **dict.fromkeys(("RGB", "RGBA", "RGBX"), "rgb"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +48,9 @@ class ImageInfo:
     height: int
     format: str
     orientation_applied: bool
+    stored_as: str = "rgb"  # or bilevel, gray, gray16, palette, cmyk, ycbcr
+    alpha_flattened: bool = False
+    icc_ignored: bool = False
 
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom
@@ -85,45 +86,57 @@ def decode(
 
     Raises:
         MalformedRequest: `data` is empty.
-        UnsupportedImage: the bytes do not begin like an accepted format.
-        ImageTooLarge: the header announces more than `max_pixels` pixels.
+        UnsupportedImage: the bytes do not begin like an accepted format, or are compressed in a way that is not.
+        ImageTooLarge: the header announces more than `max_pixels` pixels, or more work than such an image needs.
         InvalidImage: the bytes are truncated or damaged.
     """
     if not data:
         raise MalformedRequest("the image is empty", reason="empty_image")
-    format_ = _sniff(data)
+    format_ = sniff(data)
+    if format_ == "PNG":
+        check_chunks(data)
+    # Pillow's own guard refuses twice this, and looks where its parsers allocate before they return: the canvas of a
+    # WebP, the area that a GIF's first frame disposes of.
+    Image.MAX_IMAGE_PIXELS = max_pixels
     try:
-        with Image.open(io.BytesIO(data), formats=[format_]) as image:
-            if image.width * image.height > max_pixels:
-                raise ImageTooLarge(
-                    f"the image has {image.width}x{image.height} pixels; at most {max_pixels} are accepted"
-                )
+        reader = BoundedReader(data, format_)
+        with Image.open(reader, formats=[format_]) as image:
+            pixels = image.width * image.height
+            if pixels > max_pixels:
+                raise _too_large(f"the image has {image.width}x{image.height} pixels", max_pixels)
+            check_work(data, format_, image, reader.tell(), max_pixels)
+            reader.header_is_read()
             # In full, whatever the scale: of a progressive JPEG the decoder holds every coefficient.
-            on_header(image.width * image.height)
+            on_header(pixels)
             size = image.size
             scale = _draft(image, smallest) if smallest else 1
             announced = _orientation(image)
+            if format_ == "TIFF":
+                image.is_animated = True  # type: ignore[attr-defined]  # else Pillow goes on to read all of its metadata
             image.load()
             orientation = _orientation(image)  # a PNG's may follow its pixels; a TIFF is turned by Pillow on load
+            stored = (
+                _STORED_AS.get(image.mode, image.mode.lower()),
+                image.has_transparency_data,
+                bool(image.info.get("icc_profile")),
+            )
             rgb = _to_rgb(image)
-    except ImageTooLarge:
+    except ServiceError:
         raise
+    except Image.DecompressionBombError:
+        raise _too_large("the image's header announces too many pixels", max_pixels) from None
     # Pillow's decoders raise whatever the damage provokes: OSError, SyntaxError, struct.error, ValueError, ...
     except Exception as error:
         raise InvalidImage(f"the {format_} data is truncated or damaged") from error
     covered = (size[0] / scale, size[1] / scale) if scale > 1 else rgb.size
     rgb, area = _upright(rgb, covered, orientation)
     width, height = round((area[2] - area[0]) * scale), round((area[3] - area[1]) * scale)
-    return Decoded(rgb, ImageInfo(width, height, format_, orientation in _UPRIGHT or announced in _UPRIGHT), area)
+    turned = orientation in _UPRIGHT or announced in _UPRIGHT
+    return Decoded(rgb, ImageInfo(width, height, format_, turned, *stored), area)
 
 
-def _sniff(data: bytes) -> str:
-    for format_, signature in _SIGNATURES:
-        if data.startswith(signature):
-            return format_
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "WEBP"
-    raise UnsupportedImage(f"not an accepted image format; accepted: {', '.join(FORMATS)}")
+def _too_large(what: str, max_pixels: int) -> ImageTooLarge:
+    return ImageTooLarge(f"{what}; at most {max_pixels} are accepted", reason="pixels")
 
 
 def _draft(image: Image.Image, smallest: int) -> int:
@@ -134,6 +147,8 @@ def _draft(image: Image.Image, smallest: int) -> int:
 
 
 def _orientation(image: Image.Image) -> int:
+    if len(image.info.get("exif") or b"") > _EXIF_BYTES:
+        return 1
     try:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # damaged EXIF beside intact pixels: show them as stored
@@ -156,6 +171,6 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):  # 16-bit gray; Pillow's own conversion would clip it to white
         return image.convert("I").point(lambda value: value * (1 / 257) + 0.5).convert("L").convert("RGB")
     if image.has_transparency_data:
-        rgba = image.convert("RGBA")
+        rgba = image if image.mode == "RGBA" else image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), rgba).convert("RGB")
     return image if image.mode == "RGB" else image.convert("RGB")  # which would copy

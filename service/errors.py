@@ -15,6 +15,7 @@
     |-- UnsupportedEncoding   415  a body compressed in no way that is understood
     |-- InvalidImage          422  an accepted format that does not decode
     |-- Overloaded            429  over capacity: retry after the time given
+    |   `-- RateLimited       429  one API key asks more often than it may: retry after the time given
     |-- HeadersTooLarge       431  headers over the limit
     |-- ClientGone            499  the client left before its answer (nobody reads this one)
     |-- EngineFailure         500  a fault of ours
@@ -59,6 +60,7 @@ class Unauthorized(ServiceError):
     """The API key is missing or unknown."""
 
     status, code = 401, "unauthorized"
+    headers: ClassVar[dict[str, str]] = {"www-authenticate": "Bearer"}  # RFC 9110, section 15.5.2
 
 
 class Forbidden(ServiceError):
@@ -132,6 +134,12 @@ class Overloaded(ServiceError):
     """Accepting the image would exceed capacity."""
 
     status, code, outcome = 429, "over_capacity", "rejected"
+
+
+class RateLimited(Overloaded):
+    """An API key has used up its rate."""
+
+    code = "rate_limited"
 
 
 class HeadersTooLarge(ServiceError):

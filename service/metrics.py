@@ -21,6 +21,7 @@ _SECONDS = (
 _BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 OUTCOMES = ("ok", "invalid", "rejected", "expired", "cancelled", "error")
+KEY_OUTCOMES = ("ok", "rate_limited")
 STAGES = ("receive", "decode", "queue", "infer", "post")
 PASS_REASONS = ("idle", "full", "delay", "deadline", "drain")
 LOAD_OUTCOMES = ("ok", "failed")
@@ -69,6 +70,9 @@ class Metrics:
             return Histogram(f"mixer_{name}", text, labels, buckets=buckets, registry=registry)
 
         self.requests = counter("requests_total", "HTTP requests answered.", "route", "code")
+        self.key_requests = counter(
+            "key_requests_total", "Requests by API key; ok: the key let them in.", "key", "outcome"
+        )
         self.images = counter("images_total", "Images by how they ended; each ends exactly once.", "model", "outcome")
         self.admitted_images = counter("admitted_images_total", "Images let in.", "model")
         self.request_duration = histogram(
@@ -150,6 +154,12 @@ class Metrics:
     def images_per_second_of_all(self) -> float:
         """Images answered by all models together, mean of the last 10 s."""
         return sum(rate.per_second() for rate in self._rates.values())
+
+    def add_key(self, key: str) -> None:
+        """Create an API key's series, at zero, and that of requests without one."""
+        for outcome in KEY_OUTCOMES:
+            self.key_requests.labels(key, outcome)
+        self.key_requests.labels("unknown", "unauthorized")
 
     def count_image(self, model: str, outcome: str) -> None:
         """Count how an image ended."""

@@ -31,6 +31,9 @@ class ImageBody(_Body):
     height: int
     format: str
     orientation_applied: bool
+    stored_as: str = Field(description="what was converted to RGB: rgb, gray, gray16, bilevel, palette, cmyk, ycbcr")
+    alpha_flattened: bool = Field(description="transparency was laid on white")
+    icc_ignored: bool = Field(description="a colour profile was there, and not applied")
 
 
 class ClassifyResponse(_Body):

@@ -29,7 +29,7 @@ class Settings(BaseSettings):
     models: _CommaSeparated = Field(
         default=[], description='comma-separated "name" or "name/version"; empty: all, latest; the first is the default'
     )
-    host: str = Field(default="0.0.0.0", description="address to listen on")
+    host: str = Field(default="0.0.0.0", description="address to listen on")  # nosec B104
     port: int = Field(default=8000, ge=0, le=65535, description="port of the HTTP API; 0 takes a free one")
     metrics_port: int = Field(default=9000, ge=0, le=65535, description="port of /metrics; 0 takes a free one")
     engine: EngineName = Field(
@@ -68,7 +68,7 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(default=16 * 2**20, ge=1, description="larger bodies get 413")
     max_pixels: int = Field(default=50_000_000, ge=1, description="images with more pixels get 413, undecoded")
     api_keys_file: Path | None = Field(
-        default=None, description="file of sha256 hex digests of accepted keys, one a line; unset: no key needed"
+        default=None, description="file of sha256 hex digests of accepted keys, one a line; left out: no key needed"
     )
     admin_keys_file: Path | None = Field(
         default=None, description="the same of keys that may load and unload models; unset: nobody may"
@@ -96,6 +96,13 @@ class Settings(BaseSettings):
             if origin != "*" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/?#\s@]+", origin):
                 raise ValueError(f"{origin!r} is no origin: scheme://host or scheme://host:port, and nothing after it")
         return origins
+
+    @field_validator("api_keys_file", "admin_keys_file", mode="before")
+    @classmethod
+    def _named(cls, value: object) -> object:
+        if value == "":
+            raise ValueError("it is empty: name a file, or leave the setting out")
+        return value
 
     @model_validator(mode="after")
     def _consistent(self) -> "Settings":

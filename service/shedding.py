@@ -8,7 +8,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from service.classifier import Classifier
 from service.errors import NotReady, Overloaded, UnknownModel, error_json
 from service.replica import Replica
-from service.telemetry import request_id_of
+from service.telemetry import SAFE_HEADERS, request_id_of
 
 _CLASSIFY = "/v1/classify"
 _INFER = re.compile(r"/v2/models/(?P<model>[^/]+)(/versions/(?P<version>[^/]+))?/infer/?")
@@ -18,7 +18,8 @@ class Shedding:
     """ASGI middleware around everything else. Under a flood, 429s through the whole framework would be the load.
 
     Nothing is let in here: whoever passes is looked at again, and counted, inside. Requests that name a model in their
-    query are left to the framework, and so is whatever is malformed.
+    query are left to the framework, and so is whatever is malformed. API keys are looked at inside too: that we are
+    full is no secret, and an answer costs a stranger's flood, and us, the least here.
     """
 
     def __init__(self, app: ASGIApp, replica: Replica) -> None:
@@ -77,6 +78,7 @@ class Shedding:
             (b"retry-after", str(error.retry_after).encode()),
             (b"x-request-id", request_id_of(scope).encode()),
             (b"server-timing", b"total;dur=0"),
+            *SAFE_HEADERS,
         ]
         if self._replica.draining:
             headers.append((b"connection", b"close"))

@@ -5,7 +5,6 @@ import logging
 import re
 import uuid
 
-from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import EngineFailure, error_json
@@ -14,6 +13,8 @@ from service.timings import StageTimings
 
 log = logging.getLogger(__name__)
 
+# On every answer: kept by nobody, unless a route says otherwise, and never taken for what it does not say it is.
+SAFE_HEADERS = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 
@@ -40,11 +41,15 @@ class Telemetry:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = MutableHeaders(scope=message)
-                headers["x-request-id"] = request_id
-                headers["server-timing"] = timings.server_timing()
-                if self._replica.draining:
-                    headers["connection"] = "close"  # a keep-alive client moves to another replica
+                headers = message["headers"]
+                message["headers"] = [
+                    *headers,
+                    *SAFE_HEADERS[any(name == b"cache-control" for name, _ in headers) :],
+                    (b"x-request-id", request_id.encode()),
+                    (b"server-timing", timings.server_timing().encode()),
+                ]
+                if self._replica.draining:  # a keep-alive client moves to another replica
+                    message["headers"].append((b"connection", b"close"))
             await send(message)
 
         try:

@@ -8,6 +8,7 @@ from PIL import Image
 
 from service.decode import decode
 from service.errors import ImageTooLarge, InvalidImage, MalformedRequest, UnsupportedImage
+from service.image_header import FORMATS
 from tests.doubles import encode
 
 LIMIT = 10_000_000
@@ -25,7 +26,7 @@ def photo() -> Image.Image:
     return image
 
 
-@pytest.mark.parametrize("format_", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"])
+@pytest.mark.parametrize("format_", FORMATS)
 def test_every_accepted_format_by_content(photo: Image.Image, format_: str) -> None:
     rgb, info, _ = decode(encode(photo, format_), LIMIT)
     assert (info.width, info.height, info.format, info.orientation_applied) == (40, 30, format_, False)
@@ -79,7 +80,7 @@ def test_sixteen_bit_gray_is_scaled_not_clipped() -> None:
     assert rgb_of(encode(Image.fromarray(ramp), "TIFF"))[0, :, 0].tolist() == list(range(256))
 
 
-@pytest.mark.parametrize("format_", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("format_", ["JPEG", "PNG", "WEBP", "TIFF", *(["AVIF"] if "AVIF" in FORMATS else [])])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_is_applied(photo: Image.Image, format_: str, orientation: int) -> None:
     """Stored rotated and tagged, every orientation comes out as the upright picture."""
@@ -126,7 +127,7 @@ def test_other_content_is_not_an_accepted_format(data: bytes) -> None:
         decode(data, LIMIT)
 
 
-@pytest.mark.parametrize("format_", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"])
+@pytest.mark.parametrize("format_", FORMATS)
 @pytest.mark.parametrize("kept", [0.05, 0.5, 0.9])
 def test_truncated(format_: str, kept: float) -> None:
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
@@ -146,7 +147,7 @@ def _png(width: int, height: int) -> bytes:
 
 
 def test_pixel_bomb_is_refused_from_its_header() -> None:
-    with pytest.raises(ImageTooLarge, match="50000x50000"):
+    with pytest.raises(ImageTooLarge, match="too many pixels; at most 50000000"):
         decode(_png(50_000, 50_000), 50_000_000)
 
 

@@ -19,6 +19,7 @@ STATUS_OF = {
     "UnsupportedEncoding": 415,
     "InvalidImage": 422,
     "Overloaded": 429,
+    "RateLimited": 429,
     "HeadersTooLarge": 431,
     "ClientGone": 499,
     "EngineFailure": 500,

@@ -9,6 +9,7 @@ from service.metrics import Metrics, Rate
 # The contract: name -> labels.
 CONTRACT = {
     "mixer_requests": {"route", "code"},
+    "mixer_key_requests": {"key", "outcome"},
     "mixer_images": {"model", "outcome"},
     "mixer_request_duration_seconds": {"route"},
     "mixer_stage_duration_seconds": {"stage"},
@@ -58,6 +59,7 @@ def test_every_metric_of_the_contract_is_exposed_with_its_labels() -> None:
     metrics = Metrics()
     metrics.add_model("echo", cores=2)
     metrics.show_loaded([INFO], {"echo": {1: 0.02, 4: 0.04}})
+    metrics.add_key("mobile-app")
     metrics.requests.labels("/v1/classify", 200)
     metrics.request_duration.labels("/v1/classify")
     metrics.build_info.labels("1", "2", "3").set(1)

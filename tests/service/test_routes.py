@@ -1,8 +1,9 @@
 import asyncio
 import base64
 import hashlib
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import httpx
@@ -37,6 +38,30 @@ async def client(replica: Replica) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
+_watched: list[tuple[str, list[str]]] = []
+
+
+def _watch(event: str, arguments: tuple[object, ...]) -> None:
+    for name, seen in _watched:
+        if event in ("open", "os.listdir", "os.scandir", "socket.connect", "socket.getaddrinfo") and name in str(
+            arguments
+        ):
+            seen.append(f"{event} {arguments}")
+
+
+sys.addaudithook(_watch)  # for as long as Python runs, and idle unless a test watches
+
+
+@contextmanager
+def reached(name: str) -> Iterator[list[str]]:
+    """What files and addresses with that name are opened within the block."""
+    _watched.append((name, []))
+    try:
+        yield _watched[-1][1]
+    finally:
+        _watched.pop()
+
+
 def outcomes(replica: Replica) -> dict[str, float]:
     """Images by outcome, those that are not zero."""
     return {
@@ -59,7 +84,15 @@ async def test_a_raw_body_whatever_type_it_announces(client: httpx.AsyncClient, 
     assert body["predictions"][0]["label"] == "level 123"
     assert body["predictions"][0]["probability"] > 0.99
     assert len(body["predictions"]) == 5
-    assert body["image"] == {"width": 6, "height": 4, "format": "PNG", "orientation_applied": False}
+    assert body["image"] == {
+        "width": 6,
+        "height": 4,
+        "format": "PNG",
+        "orientation_applied": False,
+        "stored_as": "rgb",
+        "alpha_flattened": False,
+        "icc_ignored": False,
+    }
     assert body["timing_ms"].keys() == {"receive", "decode", "queue", "infer", "post", "total"}
 
 
@@ -459,6 +492,77 @@ async def test_api_keys(tmp_path: Path) -> None:
             assert (await client.post("/v1/classify", content=level_png(1), headers=headers)).status_code == 200
         assert (await client.get("/healthz/ready")).status_code == 200
     assert outcomes(replica) == {"ok": 2}
+
+
+async def test_a_key_beyond_its_rate_is_told_when_to_return_and_takes_no_room(tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text(f"{hashlib.sha256(b'slow').hexdigest()} app rate=0.001 burst=1\n")
+    replica = replica_around(EchoEngine(), tmp_path / "models", api_keys_file=keys)
+    async with client_of(replica) as client:
+        headers = {"x-api-key": "slow"}
+        assert (await client.post("/v1/classify", content=level_png(1), headers=headers)).status_code == 200
+        refused = await client.post("/v1/classify", content=level_png(1), headers=headers)
+        assert (refused.status_code, refused.json()["error"]["reason"]) == (429, "rate_limit")
+        assert 990 <= int(refused.headers["retry-after"]) <= 1000
+    assert outcomes(replica) == {"ok": 1}
+
+
+async def test_a_stranger_takes_no_room_and_has_no_body_read(tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text(hashlib.sha256(b"open sesame").hexdigest())
+    replica = replica_around(EchoEngine(), tmp_path / "models", api_keys_file=keys)
+    body_read = False
+
+    async def body() -> AsyncIterator[bytes]:
+        nonlocal body_read
+        body_read = True
+        yield level_png(3)
+
+    async with client_of(replica) as client:
+        response = await client.post("/v1/classify", content=body(), headers={"x-api-key": "wrong"})
+    assert response.status_code == 401
+    assert not body_read
+    assert replica.metrics.registry.get_sample_value("mixer_admitted_images_total", {"model": "echo"}) == 0
+
+
+@pytest.mark.parametrize("path", ["/v1/classify", "/healthz/live", "/nowhere", "/openapi.json", "/docs", "/"])
+async def test_safe_headers_once_on_every_answer(client: httpx.AsyncClient, path: str) -> None:
+    response = await client.get(path)
+    assert response.headers.get_list("x-content-type-options") == ["nosniff"]
+    assert response.headers.get_list("cache-control") == ["no-cache" if path == "/" else "no-store"]
+    assert "server" not in response.headers
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../../etc/passwd",
+        "..%2f..%2fetc%2fpasswd",
+        "/etc/passwd",
+        "echo/1",
+        "echo%00",
+        "http://127.0.0.1:9000/",
+        "a" * 5000,
+    ],
+)
+async def test_a_models_name_is_looked_up_and_never_opened(client: httpx.AsyncClient, name: str) -> None:
+    with reached(name) as names:
+        for parameters in ({"model": name}, {"version": name}):
+            response = await client.post("/v1/classify", content=level_png(1), params=parameters)
+            assert (response.status_code, response.json()["error"]["code"]) == (404, "unknown_model")
+        assert (await client.get(f"/v2/models/{name}/config")).status_code == 404
+    assert not names
+
+
+@pytest.mark.parametrize("path", ["/page/..%2fsettings.py", "/page/../settings.py", "/page/%2fetc%2fpasswd"])
+async def test_the_page_has_its_own_files_and_no_others(client: httpx.AsyncClient, path: str) -> None:
+    assert (await client.get(path)).status_code == 404
+
+
+def test_what_is_opened_is_seen(tmp_path: Path) -> None:
+    with reached("seen") as names:
+        (tmp_path / "seen").write_text("")
+    assert names
 
 
 async def test_openapi_describes_every_status_of_classify(client: httpx.AsyncClient) -> None:

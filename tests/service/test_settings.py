@@ -38,6 +38,7 @@ def test_settings_cannot_change() -> None:
         ({"log_format": "xml"}, "log_format"),
         ({"cors_origins": "https://example.org/"}, "cors_origins"),  # would never match
         ({"cors_origins": "*, example.org"}, "cors_origins"),
+        ({"api_keys_file": ""}, "api_keys_file"),
     ],
 )
 def test_bad_values_and_combinations_are_refused_by_name(values: dict[str, object], named: str) -> None:
