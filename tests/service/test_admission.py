@@ -104,29 +104,29 @@ async def test_whom_an_idle_engine_can_answer_is_let_in() -> None:
 
 async def test_the_pass_in_flight_and_those_ahead_take_their_time() -> None:
     house = House()
-    house.busy(0.05)
-    assert house.late(0.151) < 0 < house.late(0.149)
+    house.busy(1)
+    assert house.late(1.15) < 0 < house.late(1.05)
     with ExitStack() as stack:
         for _ in range(4):
             stack.enter_context(house.admission.admit(house.first, house.ticket(10)))
         assert house.late(9) < 0
-        assert house.late(0.151) < 0  # those with later deadlines let it go first
+        assert house.late(1.15) < 0  # those with later deadlines let it go first
         for _ in range(4):
-            stack.enter_context(house.admission.admit(house.first, house.ticket(0.16)))
+            stack.enter_context(house.admission.admit(house.first, house.ticket(1.16)))
         assert house.late(9) < 0
-        assert house.late(0.2) > 0  # behind a full batch
+        assert house.late(1.17) > 0  # behind a full batch
 
 
 async def test_nobody_is_let_in_who_would_make_another_late() -> None:
     house = House()
-    house.busy(0.05)
+    house.busy(1)
     with ExitStack() as stack:
         for _ in range(4):  # just fit into one pass
-            stack.enter_context(house.admission.admit(house.first, house.ticket(0.16)))
-        with pytest.raises(Overloaded) as caught, house.admission.admit(house.first, house.ticket(0.155)):
+            stack.enter_context(house.admission.admit(house.first, house.ticket(1.16)))
+        with pytest.raises(Overloaded) as caught, house.admission.admit(house.first, house.ticket(1.155)):
             pass
         assert (caught.value.reason, caught.value.retry_after) == ("deadline", 1)
-        assert house.late(0.3) < 0  # behind them there is room
+        assert house.late(1.3) < 0  # behind them there is room
 
 
 async def test_the_time_to_retry_is_how_late_it_would_have_been() -> None:
@@ -177,10 +177,10 @@ async def test_time_that_no_prediction_sees_is_kept_in_hand() -> None:
 
 async def test_who_is_promised_less_than_the_deadline_is_let_in_by_the_promise() -> None:
     house = House()
-    house.busy(0.05)
+    house.busy(1)
     now = asyncio.get_running_loop().time()
-    assert house.admission.seconds_late(house.first, Ticket(now + 10, due=now + 0.149)) > 0
-    assert house.admission.seconds_late(house.first, Ticket(now + 10, due=now + 0.16)) < 0
+    assert house.admission.seconds_late(house.first, Ticket(now + 10, due=now + 1.05)) > 0
+    assert house.admission.seconds_late(house.first, Ticket(now + 10, due=now + 1.2)) < 0
 
 
 def test_a_slow_upload_does_not_count_against_the_promise_but_against_the_deadline() -> None:

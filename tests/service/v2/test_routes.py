@@ -5,14 +5,12 @@ import json
 import struct
 import zlib
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
 
-from service.app import create_app
 from service.replica import Replica
 from tests.doubles import (
     CLASSES,
@@ -25,20 +23,11 @@ from tests.doubles import (
     replica_around,
     write_bundle,
 )
+from tests.service.test_routes import client_of
 
 pytestmark = pytest.mark.anyio
 
 INFER = "/v2/models/echo/infer"
-
-
-@asynccontextmanager
-async def client_of(replica: Replica) -> AsyncIterator[httpx.AsyncClient]:
-    app = create_app(replica)
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://mixer") as client,
-    ):
-        yield client
 
 
 @pytest.fixture
