@@ -63,8 +63,8 @@ class Admission:
         """
         try:
             self.check(scheduler, ticket, body_bytes)
-        except (NotReady, Overloaded):
-            self._metrics.count_image(scheduler.model, Overloaded.outcome)
+        except (NotReady, Overloaded) as error:
+            self._metrics.count_rejection(scheduler.model, error.reason)
             raise
         self._metrics.admitted_images.labels(scheduler.model).inc()
         scheduler.ahead[ticket] = None

@@ -23,6 +23,7 @@ _BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 OUTCOMES = ("ok", "invalid", "rejected", "expired", "cancelled", "error")
 KEY_OUTCOMES = ("ok", "rate_limited")
 STAGES = ("receive", "decode", "queue", "infer", "post")
+REJECTION_REASONS = ("deadline", "inflight_images", "inflight_bytes", "event_loop", "scheduler_stopped")
 PASS_REASONS = ("idle", "full", "delay", "deadline", "drain")
 LOAD_OUTCOMES = ("ok", "failed")
 INFO = ("model", "version", "variant", "precision", "engine", "sha256")
@@ -74,6 +75,7 @@ class Metrics:
             "key_requests_total", "Requests by API key; ok: the key let them in.", "key", "outcome"
         )
         self.images = counter("images_total", "Images by how they ended; each ends exactly once.", "model", "outcome")
+        self.rejections = counter("rejections_total", "Images refused at the door, by why.", "model", "reason")
         self.admitted_images = counter("admitted_images_total", "Images let in.", "model")
         self.request_duration = histogram(
             "request_duration_seconds", "Time from request head to last byte handed over.", _SECONDS, "route"
@@ -86,6 +88,8 @@ class Metrics:
         self.queue_depth = gauge("queue_depth", "Images waiting for a pass.", "model")
         self.inflight_images = gauge("inflight_images", "Images accepted and not yet answered.")
         self.ready = gauge("ready", "1 while the service is ready for traffic.")
+        self.live = gauge("live", "0 once a scheduler has stopped, or while a pass hangs.")
+        self.live.set(1)
         self.draining = gauge("draining", "1 from SIGTERM on.")
         self.drain_lost_images = counter("drain_lost_images_total", "Accepted images left unanswered by a shutdown.")
         self.cores = gauge("cores", "Cores allowed by affinity and CPU quota.")
@@ -121,6 +125,8 @@ class Metrics:
             return
         for outcome in OUTCOMES:
             self.images.labels(model, outcome)
+        for reason in REJECTION_REASONS:
+            self.rejections.labels(model, reason)
         self.admitted_images.labels(model)
         for reason in PASS_REASONS:
             self.passes.labels(model, reason)
@@ -160,6 +166,11 @@ class Metrics:
         for outcome in KEY_OUTCOMES:
             self.key_requests.labels(key, outcome)
         self.key_requests.labels("unknown", "unauthorized")
+
+    def count_rejection(self, model: str, reason: str | None) -> None:
+        """Count an image that was refused at the door, as its outcome and with the error's reason."""
+        self.count_image(model, "rejected")
+        self.rejections.labels(model, reason).inc()
 
     def count_image(self, model: str, outcome: str) -> None:
         """Count how an image ended."""

@@ -44,6 +44,7 @@ class Replica:
         for classifier in self.classifiers:
             classifier.scheduler.start()
         self.metrics.ready.set(1)
+        self.metrics.live.set_function(lambda: self.live)
 
     def drain(self) -> None:
         """Report not ready from now on, while still serving."""
@@ -64,9 +65,14 @@ class Replica:
         """The classifier of a model, by default the default one, the latest version; raises UnknownModel."""
         return self.models.find(name, version)
 
+    @property
+    def live(self) -> bool:
+        """False once a scheduler has stopped or its engine hangs: nothing but a restart helps."""
+        return self.draining or all(classifier.scheduler.beats for classifier in self.classifiers)
+
     def check_live(self) -> None:
-        """Raise NotReady if a scheduler has stopped or its engine hangs: nothing but a restart helps."""
-        if not self.draining and not all(classifier.scheduler.beats for classifier in self.classifiers):
+        """Raise NotReady unless live."""
+        if not self.live:
             raise NotReady("a scheduler has stopped or its engine hangs", reason="scheduler_stopped")
 
     async def check_ready(self) -> None:

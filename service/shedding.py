@@ -68,7 +68,7 @@ class Shedding:
 
     async def _refuse(self, scope: Scope, send: Send, classifier: Classifier, route: str, error: Overloaded) -> None:
         metrics = self._replica.metrics
-        metrics.count_image(classifier.scheduler.model, Overloaded.outcome)
+        metrics.count_rejection(classifier.scheduler.model, error.reason)
         classifier.scheduler.statistics.request_failed(0.0)
         metrics.requests.labels(route, error.status).inc()
         body = json.dumps(error_json(scope, error.body())).encode()

@@ -28,6 +28,8 @@ CONTRACT = {
     "mixer_images_per_second_per_core": {"model"},
     "mixer_predicted_capacity_images_per_second": {"model"},
     "mixer_admitted_images": {"model"},
+    "mixer_rejections": {"model", "reason"},
+    "mixer_live": set(),
     "mixer_calibrated_pass_seconds": {"model", "batch_size"},
     "mixer_model_loads": {"model", "outcome"},
     "mixer_model_info": {"model", "version", "variant", "precision", "engine", "sha256"},

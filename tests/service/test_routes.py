@@ -73,6 +73,16 @@ def outcomes(replica: Replica) -> dict[str, float]:
     }
 
 
+def rejections(replica: Replica) -> dict[str, float]:
+    """Images refused at the door by why, those that are not zero."""
+    return {
+        sample.labels["reason"]: sample.value
+        for metric in replica.metrics.registry.collect()
+        for sample in metric.samples
+        if sample.name == "mixer_rejections_total" and sample.value
+    }
+
+
 @pytest.mark.parametrize(
     "content_type", ["image/png", "", "application/octet-stream", "application/x-www-form-urlencoded"]
 )
@@ -212,6 +222,7 @@ async def test_one_image_more_than_there_is_room_for_is_refused_at_once(tmp_path
         assert [(await task).json()["predictions"][0]["index"] for task in inside] == [1, 2]
         assert (await client.post("/v1/classify", content=level_png(3))).status_code == 200
     assert outcomes(replica) == {"ok": 3, "rejected": 1}
+    assert rejections(replica) == {"inflight_images": 1}
 
 
 async def test_a_passed_deadline_is_504_and_its_ticket_is_dropped(tmp_path: Path) -> None:
@@ -289,6 +300,7 @@ async def test_what_the_event_loop_alone_would_make_late_is_refused_before_anyth
         urgent = await client.post("/v1/classify", content=level_png(1), headers={"x-deadline-ms": "100"})
         assert urgent.status_code == 200
     assert outcomes(replica) == {"ok": 3, "rejected": 2}
+    assert rejections(replica) == {"event_loop": 2}
 
 
 async def test_bytes_inside_are_bounded_by_what_bodies_announce(tmp_path: Path) -> None:
@@ -404,6 +416,7 @@ async def test_server_timing_names_the_stages(client: httpx.AsyncClient) -> None
 
 async def test_live_and_ready(client: httpx.AsyncClient, replica: Replica) -> None:
     assert (await client.get("/healthz/live")).status_code == 200
+    assert replica.metrics.registry.get_sample_value("mixer_live") == 1
     assert (await client.get("/healthz/ready")).status_code == 200
     replica.drain()
     refused = await client.get("/healthz/ready")
@@ -434,6 +447,7 @@ async def test_a_dead_scheduler_is_neither_ready_nor_live(tmp_path: Path, monkey
         assert (await client.post("/v1/classify", content=level_png(1))).status_code == 503
         assert (await client.get("/healthz/ready")).json()["error"]["reason"] == "scheduler_stopped"
         assert (await client.get("/healthz/live")).status_code == 503
+        assert replica.metrics.registry.get_sample_value("mixer_live") == 0
 
 
 async def test_several_models(tmp_path: Path) -> None:
