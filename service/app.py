@@ -133,6 +133,10 @@ def create_app(replica: Replica) -> FastAPI:
     app.include_router(repository_routes.router)
     app.include_router(docs_routes.router)
     app.add_middleware(Telemetry, replica=replica)
+    if replica.settings.tracing:
+        from service.tracing import Tracing  # noqa: PLC0415 - an optional dependency
+
+        app.add_middleware(Tracing)
     app.add_middleware(Shedding, replica=replica)
     if replica.settings.cors_origins:  # outermost, so that pages may read refusals as well
         app.add_middleware(

@@ -1,5 +1,6 @@
 """Settings: flags and MIXER_* environment variables of the same names, read once into one frozen object."""
 
+import importlib.util
 import re
 from pathlib import Path
 from typing import Annotated, Literal
@@ -82,6 +83,7 @@ class Settings(BaseSettings):
         default=[],
         description="comma-separated origins whose pages may use the API, such as https://example.org, or *",
     )
+    tracing: bool = Field(default=False, description="send OpenTelemetry spans as the OTEL_* variables say")
     root_path: str = Field(default="", description="path prefix that a proxy strips")
 
     @field_validator("models", "providers", "cors_origins", mode="before")
@@ -126,4 +128,6 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"MIXER_MAX_INFLIGHT_PIXELS {self.max_inflight_pixels} is below MIXER_MAX_PIXELS {self.max_pixels}"
             )
+        if self.tracing and not all(map(importlib.util.find_spec, ("opentelemetry", "opentelemetry.sdk"))):
+            raise ValueError("MIXER_TRACING needs OpenTelemetry: pip install 'mixer-serving[otel]'")
         return self
