@@ -60,7 +60,7 @@ ROWS: dict[str, list[Panel]] = {
             "Per core used",
             "Images per second of engine time and core: how fast the engine is, whatever the load.",
             "short",
-            f"sum(job_model:mixer_images:rate5m{{{MODEL}}}) / sum({rate('mixer_engine_core_seconds_total', MODEL)})",
+            f"sum({rate('mixer_images_total', ANSWERED)}) / sum({rate('mixer_engine_core_seconds_total', MODEL)})",
         ),
         stat(
             "Within 0.5 s",
@@ -127,7 +127,7 @@ ROWS: dict[str, list[Panel]] = {
         ),
         Panel(
             "Per core used, by model",
-            "The engine alone, and what was measured at start at the best batch size. Half of it while busy is slow.",
+            "The engine alone, and what was measured at start at the best batch size. A quarter of it is too slow.",
             "short",
             {
                 "{{model}}": f"job_model:mixer_images_per_core_used:rate5m{{{MODEL}}}",
@@ -163,12 +163,11 @@ ROWS: dict[str, list[Panel]] = {
     "Batching": [
         Panel(
             "Batch size",
-            "Images in a pass. Grows with load by itself; at the largest size there is nothing left to gain.",
+            "Mean images in a pass. Grows with load by itself; at the largest size there is nothing left to gain.",
             "short",
             {
-                "{{model}}, mean": f"sum by (model) ({rate('mixer_batch_size_sum', MODEL)})"
-                f" / sum by (model) ({rate('mixer_batch_size_count', MODEL)})",
-                "{{model}}, p90": quantile(0.9, "mixer_batch_size", MODEL, by=", model"),
+                "{{model}}": f"sum by (model) ({rate('mixer_batch_size_sum', MODEL)})"
+                f" / sum by (model) ({rate('mixer_batch_size_count', MODEL)})"
             },
         ),
         Panel(
@@ -179,14 +178,16 @@ ROWS: dict[str, list[Panel]] = {
             stacked=True,
         ),
         Panel(
-            "Engine busy, and queue",
-            "Share of the time that the engine runs; images that wait for it.",
+            "Engine busy",
+            "Share of the time that the engine runs a pass, over all replicas.",
+            "percentunit",
+            {"busy": f"sum({rate('mixer_engine_core_seconds_total')}) / sum(mixer_engine_threads{{{FLEET}}})"},
+        ),
+        Panel(
+            "Queue",
+            "Images that wait for a pass, by model.",
             "short",
-            {
-                "busy (1 = always)": f"sum({rate('mixer_engine_core_seconds_total')})"
-                f" / sum(mixer_engine_threads{{{FLEET}}})",
-                "{{model}} waiting": f"sum by (model) (mixer_queue_depth{{{MODEL}}})",
-            },
+            {"{{model}}": f"sum by (model) (mixer_queue_depth{{{MODEL}}})"},
         ),
     ],
     "Admission": [

@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from prometheus_client import Metric
 
+from deploy.grafana.dashboard import DASHBOARD
+from service.metrics import Metrics
 from tests.debian import debian_program
 
 ROOT = Path(__file__).parent.parent.parent
@@ -58,3 +61,20 @@ def test_an_alert_says_what_how_bad_and_where_to_read_on(name: str) -> None:
 
 def test_the_runbook_has_a_section_for_every_alert_and_no_other() -> None:
     assert re.findall(r"^## (\w+)$", RUNBOOK, re.MULTILINE) == list(ALERTS)
+
+
+def test_every_metric_that_is_named_anywhere_exists() -> None:
+    metrics = Metrics()
+    exposed = {name for family in metrics.registry.collect() for name in exposed_names(family)}
+    recorded = set(re.findall(r"record: (\S+)", (PROMETHEUS / "rules" / "recording.yml").read_text()))
+    naming = [*RULES, *TESTS, DASHBOARD, *(ROOT / "docs" / name for name in ("runbook.md", "operations.md"))]
+    for path in naming:
+        text = path.read_text()
+        assert set(re.findall(r"(?<![\w:/])mixer_\w+", text)) <= exposed, path
+        assert set(re.findall(r"job(?:_model)?:\w+:\w+", text)) <= recorded, path
+
+
+def exposed_names(family: Metric) -> set[str]:
+    """Of its samples."""
+    endings = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"]}.get(family.type, [""])
+    return {family.name + ending for ending in endings}
