@@ -15,6 +15,13 @@ MODEL = f'{FLEET}, model=~"$model"'
 ANSWERED = f'{MODEL}, outcome="ok"'
 IMAGES_IN = f'{FLEET}, route=~"/v1/classify|/v2/models/.+/infer"'
 COLUMNS = 24
+COLOURS = {  # of series by their legend: good, refused, ours, late, theirs
+    "^(200|ok)$": "#3fa35b",
+    "^(429|rejected)$": "#e8853d",
+    "^(50[0-3]|error)$": "#c94f4f",
+    "^(504|expired)$": "#8b65c4",
+    "^(4(?!29)..|invalid|cancelled)$": "#9aa4ae",
+}
 
 
 @dataclass(frozen=True)
@@ -60,7 +67,8 @@ ROWS: dict[str, list[Panel]] = {
             "Per core used",
             "Images per second of engine time and core: how fast the engine is, whatever the load.",
             "short",
-            f"sum({rate('mixer_images_total', ANSWERED)}) / sum({rate('mixer_engine_core_seconds_total', MODEL)})",
+            f"sum(job_model:mixer_images:rate5m{{{MODEL}}})"
+            f" / sum(job_model:mixer_engine_core_seconds:rate5m{{{MODEL}}})",
         ),
         stat(
             "Within 0.5 s",
@@ -330,7 +338,7 @@ def _panel(panel: Panel) -> dict[str, Any]:
         "title": panel.title,
         "description": panel.description,
         "datasource": {"type": "prometheus", "uid": "${datasource}"},
-        "fieldConfig": {"defaults": defaults, "overrides": []},
+        "fieldConfig": {"defaults": defaults, "overrides": _colours() if panel.stacked else []},
         "options": options,
         "targets": targets,
     }
@@ -347,6 +355,16 @@ def _drawing(panel: Panel) -> dict[str, Any]:
     if panel.lines:
         drawing["thresholdsStyle"] = {"mode": "dashed"}
     return drawing
+
+
+def _colours() -> list[dict[str, Any]]:
+    return [
+        {
+            "matcher": {"id": "byRegexp", "options": f"/{pattern}/"},
+            "properties": [{"id": "color", "value": {"mode": "fixed", "fixedColor": colour}}],
+        }
+        for pattern, colour in COLOURS.items()
+    ]
 
 
 def _variable(name: str, query: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import argparse
 import io
 import json
 import math
+import re
 import time
 import urllib.parse
 import urllib.request
@@ -76,6 +77,15 @@ def label(pattern: str, metric: dict[str, str]) -> str:
     return pattern
 
 
+def colour_of(name: str, number: int, panel: dict[str, Any]) -> str:
+    """Of a series: what the dashboard gives its name, or the next."""
+    for override in panel["fieldConfig"]["overrides"]:
+        if re.search(override["matcher"]["options"].strip("/"), name):
+            colour: str = override["properties"][0]["value"]["fixedColor"]
+            return colour
+    return COLOURS[number % len(COLOURS)]
+
+
 def draw_stat(axes: Axes, panel: dict[str, Any], source: Source) -> None:
     """One large figure."""
     axes.axis("off")
@@ -90,7 +100,7 @@ def draw_table(axes: Axes, panel: dict[str, Any], source: Source) -> None:
     lines = []
     for series in source.at_the_end(panel["targets"][0]["expr"]):
         cells = {**series["metric"], "replicas": series["value"][1]}
-        lines += [(name, value[:16]) for name, value in cells.items()]
+        lines += [(name, value[:20]) for name, value in cells.items()]
     for number, (name, value) in enumerate(lines):
         y = 0.92 - number * 0.125
         axes.text(0.02, y, name, fontsize=7.5, color=FAINT, va="center", transform=axes.transAxes)
@@ -110,11 +120,12 @@ def draw_series(axes: Axes, panel: dict[str, Any], source: Source) -> None:
         axes.text(0.5, 0.5, "no data", ha="center", va="center", color=FAINT, fontsize=9, transform=axes.transAxes)
     times = sorted({at for _, values in series for at in values})
     columns = {name: [values.get(at, math.nan) for at in times] for name, values in series}
+    colours = [colour_of(name, number, panel) for number, name in enumerate(columns)]
     if "stacking" in defaults["custom"]:
         filled = [[0.0 if math.isnan(value) else value for value in column] for column in columns.values()]
-        axes.stackplot(times, filled, labels=columns.keys(), colors=COLOURS, alpha=0.75, linewidth=0)
+        axes.stackplot(times, filled, labels=columns.keys(), colors=colours, alpha=0.75, linewidth=0)
     else:
-        for colour, (name, column) in zip(COLOURS * 3, columns.items(), strict=False):
+        for colour, (name, column) in zip(colours, columns.items(), strict=True):
             axes.plot(times, column, label=name, color=colour, linewidth=1.1)
     highest = axes.get_ylim()[1]
     for step in defaults.get("thresholds", {}).get("steps", [])[1:]:

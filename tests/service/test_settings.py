@@ -44,3 +44,11 @@ def test_settings_cannot_change() -> None:
 def test_bad_values_and_combinations_are_refused_by_name(values: dict[str, object], named: str) -> None:
     with pytest.raises(ValidationError, match=named):
         Settings(**values)
+
+
+def test_tracing_without_opentelemetry_is_refused_with_the_cure(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Settings(tracing=True).tracing
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert not Settings().tracing
+    with pytest.raises(ValidationError, match=r"pip install 'mixer-serving\[otel\]'"):
+        Settings(tracing=True)
