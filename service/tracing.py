@@ -55,6 +55,7 @@ class Tracing:
     async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
         caller = extract({name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]})
         started, status = time.time_ns(), 0
+        scope.setdefault("state", {})  # shared with the copies of the scope that are made further in
         with self._tracer.start_as_current_span(scope["method"], caller, SpanKind.SERVER, start_time=started) as span:
 
             async def send_with_trace(message: Message) -> None:
