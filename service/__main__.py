@@ -53,7 +53,7 @@ def main() -> None:
         sys.exit(_unbound(settings.host, f"MIXER_PORT {settings.port}", error))
     try:
         replica = _build_in_thread(settings, metrics)
-    except (BundleError, EngineError, GoldenMismatch, OSError, ValueError) as error:
+    except (BundleError, EngineError, GoldenMismatch, MemoryError, OSError, ValueError) as error:
         sys.exit(f"mixer-serve: {error}")
     config = uvicorn.Config(
         create_app(replica),

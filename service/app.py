@@ -26,6 +26,7 @@ from service.errors import EngineFailure, MalformedRequest, ServiceError, error_
 from service.loaded_models import LoadedModels
 from service.loader import LARGEST_BATCH, FindEngines, Loader, VerifiedModel, verify_model
 from service.loop_lag import LoopLag
+from service.memory import check_memory
 from service.metrics import Metrics
 from service.pass_log import PassLog
 from service.preprocess import preparation
@@ -55,8 +56,8 @@ _CORS_RESPONSE_HEADERS = ("Inference-Header-Content-Length", "Retry-After", "Ser
 def build_replica(settings: Settings, metrics: Metrics, find_engines: FindEngines = candidates) -> Replica:
     """Load, verify, measure, warm up and prove every model.
 
-    Raises BundleError, EngineError or GoldenMismatch if one cannot be served, OSError or ValueError if a file of keys
-    is unusable.
+    Raises BundleError, EngineError or GoldenMismatch if one cannot be served, MemoryError if they do not fit in the
+    memory limit, OSError or ValueError if a file of keys is unusable.
     """
     cores = allowed_cores()
     if settings.threads > max(1, cores):
@@ -67,6 +68,7 @@ def build_replica(settings: Settings, metrics: Metrics, find_engines: FindEngine
         admin_keys = ApiKeys(settings.admin_keys_file, metrics, "MIXER_ADMIN_KEYS_FILE")
     pixel_budget = PixelBudget(settings.max_inflight_pixels)
     paths = find_bundles(settings.model_repository, settings.models)
+    check_memory([path / "model.onnx" for path in paths])
     verified = [verify_model(path, settings.max_pixels, pixel_budget) for path in paths]
     decode_seconds = measure_decode_seconds(preparation(verified[0].bundle.manifest.preprocessing, sys.maxsize))
     engine_seconds = decode_seconds

@@ -4,6 +4,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from service.cgroup import limiting_groups
+
 
 def allowed_cores(root: Path = Path("/")) -> float:
     """Cores this process may use: its CPU affinity, capped by every cgroup (v1 or v2) quota above it.
@@ -15,23 +17,8 @@ def allowed_cores(root: Path = Path("/")) -> float:
 
 
 def _quotas(root: Path) -> list[float]:
-    try:
-        lines = (root / "proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        return []
-    quotas = []
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if controllers == "":  # the v2 hierarchy
-            base, read = root / "sys/fs/cgroup", _quota_v2
-        elif "cpu" in controllers.split(","):
-            base, read = root / "sys/fs/cgroup/cpu", _quota_v1
-        else:
-            continue
-        # In a container the path may be the host's while the mount shows only our own part: try every ancestor.
-        group = Path(path.lstrip("/"))
-        quotas += [quota for part in (group, *group.parents) if (quota := read(base / part)) is not None]
-    return quotas
+    read = {1: _quota_v1, 2: _quota_v2}
+    return [quota for version, group in limiting_groups("cpu", root) if (quota := read[version](group)) is not None]
 
 
 def _quota_v2(group: Path) -> float | None:

@@ -1,15 +1,22 @@
 """Settings: flags and MIXER_* environment variables of the same names, read once into one frozen object."""
 
 import importlib.util
+import os
 import re
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 EngineName = Literal["auto", "onnxruntime", "openvino"]
 _CommaSeparated = Annotated[list[str], NoDecode]
+
+# What Kubernetes puts into every pod for a Service called mixer or mixer-*, unless enableServiceLinks is false:
+# https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
+_LINK_NAME = re.compile(r"MIXER_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_PROTO|_PORT|_ADDR)?)")
+_LINK_ADDRESS = re.compile(r"(tcp|udp|sctp)://")
 
 
 class Settings(BaseSettings):
@@ -86,6 +93,14 @@ class Settings(BaseSettings):
     tracing: bool = Field(default=False, description="send OpenTelemetry spans as the OTEL_* variables say")
     root_path: str = Field(default="", description="path prefix that a proxy strips")
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _unless_a_service_link(cls, value: object, info: ValidationInfo) -> object:
+        name = info.field_name or ""
+        if name.endswith("port") and isinstance(value, str) and _LINK_ADDRESS.match(value):
+            return cls.model_fields[name].default
+        return value
+
     @field_validator("models", "providers", "cors_origins", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
@@ -105,6 +120,17 @@ class Settings(BaseSettings):
         if value == "":
             raise ValueError("it is empty: name a file, or leave the setting out")
         return value
+
+    @model_validator(mode="after")
+    def _no_misspelt_variable(self) -> "Settings":
+        known = [f"MIXER_{name.upper()}" for name in type(self).model_fields]
+        for name, value in os.environ.items():
+            if name.upper() in known or not name.upper().startswith("MIXER_"):
+                continue
+            if not _LINK_NAME.fullmatch(name) and not _LINK_ADDRESS.match(value):
+                similar = get_close_matches(name.upper(), known, n=1)
+                raise ValueError(f"{name} is no setting" + (f"; did you mean {similar[0]}?" if similar else ""))
+        return self
 
     @model_validator(mode="after")
     def _consistent(self) -> "Settings":

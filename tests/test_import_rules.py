@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-LEAVES = ("errors", "settings", "metrics", "manifest", "engine", "cores", "timings", "logs", "postprocess")
+LEAVES = ("errors", "settings", "metrics", "manifest", "engine", "cgroup", "timings", "logs", "postprocess")
 
 
 def imports(path: Path) -> set[str]:

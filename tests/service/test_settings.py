@@ -52,3 +52,31 @@ def test_tracing_without_opentelemetry_is_refused_with_the_cure(monkeypatch: pyt
     assert not Settings().tracing
     with pytest.raises(ValidationError, match=r"pip install 'mixer-serving\[otel\]'"):
         Settings(tracing=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("MIXER_PROT", "MIXER_PROT is no setting; did you mean MIXER_PORT\\?"),
+        ("MIXER_METRIC_PORT", "MIXER_METRIC_PORT is no setting; did you mean MIXER_METRICS_PORT\\?"),
+        ("MIXER_XYZZY", "MIXER_XYZZY is no setting "),
+    ],
+)
+def test_a_variable_that_is_no_setting_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, told: str) -> None:
+    monkeypatch.setenv(name, "1")
+    with pytest.raises(ValidationError, match=told):
+        Settings()
+
+
+def test_what_kubernetes_says_about_services_is_not_for_us(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Services called mixer, mixer-metrics and mixer-b16, in a pod with service links."""
+    for service, port in (("MIXER", 8000), ("MIXER_METRICS", 9001), ("MIXER_B16", 80)):
+        monkeypatch.setenv(f"{service}_SERVICE_HOST", "10.0.0.1")
+        monkeypatch.setenv(f"{service}_SERVICE_PORT", str(port))
+        monkeypatch.setenv(f"{service}_SERVICE_PORT_HTTP", str(port))
+        monkeypatch.setenv(f"{service}_PORT", f"tcp://10.0.0.1:{port}")
+        monkeypatch.setenv(f"{service}_PORT_{port}_TCP", f"tcp://10.0.0.1:{port}")
+        monkeypatch.setenv(f"{service}_PORT_{port}_TCP_PROTO", "tcp")
+        monkeypatch.setenv(f"{service}_PORT_{port}_TCP_PORT", str(port))
+        monkeypatch.setenv(f"{service}_PORT_{port}_TCP_ADDR", "10.0.0.1")
+    assert (Settings().port, Settings().metrics_port) == (8000, 9000)
