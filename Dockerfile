@@ -49,7 +49,7 @@ RUN python3 -m compileall -q -x 'site-packages|dist-packages|idlelib|lib2to3|tki
 LABEL org.opencontainers.image.title="Mixer serving" \
       org.opencontainers.image.description="MLP-Mixer image classification over HTTP" \
       org.opencontainers.image.licenses="Apache-2.0"
-ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 ORT_DISABLE_TELEMETRY=1
+ENV PATH=/opt/venv/bin:$PATH PYTHONPATH=/app PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 ORT_DISABLE_TELEMETRY=1
 WORKDIR /app
 USER 10001:10001
 
@@ -61,6 +61,7 @@ c.request('GET', '/healthz/ready'); raise SystemExit(c.getresponse().status != 2
 ENTRYPOINT ["python", "-m", "service"]
 
 FROM runtime AS export
+ENV HOME=/tmp
 COPY --from=torch /opt/venv /opt/venv
 COPY --from=application /app ./
 ENTRYPOINT ["python", "-m", "model_export"]
