@@ -5,7 +5,7 @@ RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test check export bench finetune-digits sbom lock clean
+.PHONY: help setup serve test test-container image check export bench finetune-digits sbom lock clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,6 +17,16 @@ serve: $(VENV)/service.stamp ## Serve the bundles in models/ on :8000, metrics o
 
 test: $(VENV)/dev.stamp ## Run the whole test suite
 	$(RUN) -m pytest $(ARGS)
+
+test-container: $(VENV)/dev.stamp ## Of these, the container image and Compose, on a Docker engine
+	$(RUN) -m pytest tests/deploy/test_dockerfile.py tests/deploy/test_container.py tests/deploy/test_compose.py $(ARGS)
+
+image: ## Build the container image (docs/container.md): make image IMAGE=mixer-serving ARGS=...
+	DOCKER_BUILDKIT=1 docker build --tag $(IMAGE) $(LABELS) $(ARGS) .
+IMAGE = mixer-serving
+LABELS = --label org.opencontainers.image.version=$(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' service/__init__.py) \
+	--label org.opencontainers.image.revision=$(shell git rev-parse HEAD) \
+	--label org.opencontainers.image.source=$(shell git remote get-url origin 2> /dev/null)
 
 check: $(VENV)/dev.stamp ## Lint, type-check and look for insecure code
 	$(RUN) -m ruff check .

