@@ -1,5 +1,6 @@
 """The Dockerfile follows the rules that hadolint knows."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -19,3 +20,10 @@ def test_hadolint_finds_nothing() -> None:
         [hadolint, "--no-color", "Dockerfile"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert (result.returncode, result.stdout) == (0, "")
+
+
+def test_both_builds_of_onnxruntime_are_of_one_version() -> None:
+    """`make lock` moves only the one for CPUs."""
+    requirements = ROOT / "requirements"
+    (cpu,) = re.findall(r"^onnxruntime==([\d.]+)", (requirements / "service.txt").read_text(), re.MULTILINE)
+    assert f"onnxruntime-gpu[cuda,cudnn]=={cpu}\n" in (requirements / "gpu.txt").read_text()
