@@ -330,3 +330,11 @@ def test_kserve_finds_the_runtime(kserve: Rendered) -> None:
     assert model["runtime"] == runtime["metadata"]["name"]
     assert model["modelFormat"]["name"] in [known["name"] for known in runtime["spec"]["supportedModelFormats"]]
     assert model["protocolVersion"] in runtime["spec"]["protocolVersions"]
+
+
+def test_kserves_clients_find_the_model_by_the_name_of_its_service(kserve: Rendered) -> None:
+    (container,) = kserve.one("ServingRuntime")["spec"]["containers"]
+    arguments = [argument.replace("{{.Name}}", "digits") for argument in container["args"]]
+    with running_service("--model-repository", str(ROOT / "models"), *arguments) as service:
+        for path in ("health/live", "health/ready", "models/digits", "models/digits/ready"):
+            assert httpx.get(f"{service.url}/v2/{path}").status_code == 200
