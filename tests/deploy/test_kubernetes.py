@@ -284,11 +284,45 @@ def test_metrics_that_are_asked_for_exist(rendered: Rendered, service: ServicePr
         for rule in group["rules"]
     ]
     wanted = {name for query in queries for name in re.findall(r"(?<![:\w])mixer_\w+", query)}
-    scraped = {re.split(r"[{ ]", name)[0] for name in service.metrics()}
-    assert wanted <= scraped
+    scrape = httpx.get(f"http://127.0.0.1:{service.metrics_port}/metrics").text
+    # Of a metric whose labels come with use there is only the declaration.
+    assert wanted <= set(re.findall(r"^(?:# TYPE )?(mixer_\w+)", scrape, re.MULTILINE))
     for monitor in rendered.all("ServiceMonitor"):
         (endpoint,) = monitor["spec"]["endpoints"]
         assert httpx.get(f"http://127.0.0.1:{service.metrics_port}{endpoint['path']}").status_code == 200
+
+
+# Scaling
+
+
+def test_keda_wants_replicas_for_all_images_that_clients_send(promtool: str, tmp_path: Path) -> None:
+    """100 answered and 50 refused a second, where a replica predicts 100, are the work of one and a half replicas."""
+    (trigger,) = render(compose(tmp_path / "overlay", "cpu", "keda")).one("ScaledObject")["spec"]["triggers"]
+
+    def series(name: str, pod: str, values: str, **labels: str) -> dict[str, str]:
+        text = ",".join(
+            f'{key}="{value}"' for key, value in {"job": "mixer", "pod": pod, "model": "m", **labels}.items()
+        )
+        return {"series": f"{name}{{{text}}}", "values": values}
+
+    test = {
+        "interval": "15s",
+        "input_series": [
+            series("mixer_images_total", "a", "0+1500x20", outcome="ok"),
+            series("mixer_images_total", "b", "0+750x20", outcome="rejected"),
+            series("mixer_images_total", "b", "0+750x20", outcome="invalid"),
+            series("mixer_predicted_capacity_images_per_second", "a", "90x20"),
+            series("mixer_predicted_capacity_images_per_second", "b", "110x20"),
+        ],
+        "promql_expr_test": [
+            {"expr": trigger["metadata"]["query"], "eval_time": "4m", "exp_samples": [{"labels": "{}", "value": 1.5}]}
+        ],
+    }
+    file = tmp_path / "test.yml"
+    file.write_text(yaml.safe_dump({"rule_files": [], "tests": [test]}))
+    result = subprocess.run([promtool, "test", "rules", str(file)], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert float(trigger["metadata"]["threshold"]) < 1
 
 
 # The Prometheus operator's copy of the rules
