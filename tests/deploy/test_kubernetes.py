@@ -292,6 +292,17 @@ def test_metrics_that_are_asked_for_exist(rendered: Rendered, service: ServicePr
         assert httpx.get(f"http://127.0.0.1:{service.metrics_port}{endpoint['path']}").status_code == 200
 
 
+def test_the_overlay_in_the_docs_does_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (overlay,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "kubernetes.md").read_text(), re.DOTALL)
+    digest = f"sha256:{'0' * 64}"
+    overlay = overlay.replace("../deploy/kubernetes", os.path.relpath(KUBERNETES, tmp_path.resolve()))
+    (tmp_path / "kustomization.yaml").write_text(overlay.replace("sha256:...", digest))
+    rendered = render(tmp_path)
+    assert rendered.container["image"] == f"registry.my.net/mixer-serving@{digest}"
+    assert as_settings(rendered.settings, monkeypatch).latency_target_ms == 200
+    assert rendered.one("HorizontalPodAutoscaler")
+
+
 # Scaling
 
 
