@@ -55,6 +55,9 @@ class Podman:
         try:
             self("play", "kube", str(file))
             yield f"{pod}-mixer"
+        except BaseException:
+            print(*self.logs(f"{pod}-mixer"), sep="\n")
+            raise
         finally:
             self("pod", "rm", "--force", "--ignore", "--time", "0", pod)
 

@@ -33,9 +33,9 @@ def image(podman: Podman, docker: Docker, image: str, tmp_path_factory: pytest.T
     """The Dockerfile's image, brought into Podman's storage."""
     archive = tmp_path_factory.mktemp("image") / "image.tar"
     docker("save", "--output", str(archive), image, timeout=300)
-    podman("load", "--input", str(archive), timeout=300)
+    loaded = podman("load", "--quiet", "--input", str(archive), timeout=300)
     archive.unlink()
-    return f"docker.io/library/{image}"
+    return loaded.removeprefix("Loaded image: ")
 
 
 def pod_manifests(rendered: Rendered, image: str, name: str, port: int) -> list[Manifest]:
