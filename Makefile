@@ -5,7 +5,7 @@ RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test test-container image check export bench finetune-digits sbom lock clean
+.PHONY: help setup serve test test-container image check export bench finetune-digits kubernetes-rules sbom lock clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,12 @@ bench: $(VENV)/dev.stamp ## Measure the engine and the service on this machine
 finetune-digits: $(VENV)/export.stamp ## Train the embedded default again and rebuild models/digits
 	$(RUN) -m model_export finetune --from XS/4 --data digits --out runs/digits.safetensors
 	$(RUN) -m model_export export runs/digits.safetensors --name digits --version 1 --golden digits --precision int8 --calibration digits --replace
+
+kubernetes-rules: ## Write deploy/prometheus/rules into the Prometheus operator's form
+	for rules in deploy/prometheus/rules/*.yml; do \
+		printf -- '---\napiVersion: monitoring.coreos.com/v1\nkind: PrometheusRule\nmetadata:\n  name: mixer-%s\nspec:\n' $$(basename $$rules .yml); \
+		sed 's/^\(.\)/  \1/' $$rules; \
+	done > deploy/kubernetes/components/prometheus-operator/prometheusrule.yaml
 
 sbom: $(VENV)/dev.stamp ## Write what the service is made of to dist/sbom.json (CycloneDX)
 	mkdir -p dist

@@ -1,0 +1,95 @@
+"""deploy/kubernetes as `kubectl apply -k` would send it: rendered by a real kustomize."""
+
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+KUBERNETES = Path(__file__).parent.parent.parent / "deploy" / "kubernetes"
+Manifest = dict[str, Any]
+
+COMBINATIONS = (  # every overlay and component, each pair of components that go together
+    ("cpu",),
+    ("cpu", "hpa", "prometheus-operator", "model-volume"),
+    ("cpu", "hpa", "model-image", "api-keys"),
+    ("cpu", "keda", "prometheus-operator", "model-image"),
+    ("cpu", "keda", "model-volume", "api-keys"),
+    ("cpu", "prometheus-operator", "api-keys"),
+    ("gpu",),
+    ("gpu", "hpa"),
+    ("gpu", "keda", "prometheus-operator", "api-keys"),
+)
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """The manifests of one combination."""
+
+    text: str
+    manifests: list[Manifest]
+
+    def all(self, kind: str) -> list[Manifest]:
+        return [manifest for manifest in self.manifests if manifest["kind"] == kind]
+
+    def one(self, kind: str) -> Manifest:
+        (manifest,) = self.all(kind)
+        return manifest
+
+    def named(self, kind: str, name: str) -> Manifest:
+        (manifest,) = (manifest for manifest in self.all(kind) if manifest["metadata"]["name"] == name)
+        return manifest
+
+    @property
+    def pod(self) -> Manifest:
+        spec: Manifest = self.one("Deployment")["spec"]["template"]["spec"]
+        return spec
+
+    @property
+    def container(self) -> Manifest:
+        (container,) = self.pod["containers"]
+        assert isinstance(container, dict)
+        return container
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """The environment that the container gets, resolved."""
+        (source,) = self.container["envFrom"]
+        data: dict[str, str] = self.named("ConfigMap", source["configMapRef"]["name"])["data"]
+        assert "env" not in self.container
+        return data
+
+
+@cache
+def render(folder: Path) -> Rendered:
+    """Skips the test where there is no kustomize, which neither PyPI nor Debian 12 has in a usable version."""
+    if shutil.which("kustomize"):
+        command = ["kustomize", "build"]
+    elif shutil.which("kubectl"):
+        command = ["kubectl", "kustomize"]
+    else:
+        pytest.skip("neither kubectl nor kustomize is installed")
+    result = subprocess.run([*command, str(folder)], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    return Rendered(result.stdout, list(yaml.safe_load_all(result.stdout)))
+
+
+def compose(folder: Path, overlay: str, *components: str) -> Path:
+    """Write what an operator's own overlay would say into `folder`."""
+
+    def reference(part: str) -> str:
+        return os.path.relpath(KUBERNETES / part, folder.resolve())
+
+    kustomization = {
+        "namespace": "mixer",
+        "resources": [reference(f"overlays/{overlay}")],
+        "components": [reference(f"components/{component}") for component in components],
+    }
+    folder.mkdir(exist_ok=True)
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+    return folder

@@ -1,0 +1,186 @@
+"""The Deployment's own YAML as running pods, behind a Service's port, through a rollout."""
+
+import asyncio
+import copy
+import json
+import socket
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.deploy.docker import Docker
+from tests.deploy.kustomization import Manifest, Rendered, compose, render
+from tests.deploy.podman import Podman, podman_engine
+from tests.e2e.processes import GOLDEN
+
+pytestmark = pytest.mark.anyio
+
+DIGITS = [(str(digit), (GOLDEN / f"digit-{digit}.png").read_bytes()) for digit in range(10)]
+
+
+@pytest.fixture(scope="module")
+def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Podman]:
+    with podman_engine(tmp_path_factory.mktemp("podman")) as podman:
+        yield podman
+
+
+@pytest.fixture(scope="module")
+def image(podman: Podman, docker: Docker, image: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The Dockerfile's image, brought into Podman's storage."""
+    archive = tmp_path_factory.mktemp("image") / "image.tar"
+    docker("save", "--output", str(archive), image, timeout=300)
+    loaded = podman("load", "--quiet", "--input", str(archive), timeout=300)
+    archive.unlink()
+    return loaded.removeprefix("Loaded image: ")
+
+
+def pod_manifests(rendered: Rendered, image: str, name: str, port: int) -> list[Manifest]:
+    """The rendered ConfigMap and Deployment, changed only where the cluster is another: image, name, node's port."""
+    settings, deployment = copy.deepcopy([rendered.one("ConfigMap"), rendered.one("Deployment")])
+    deployment["metadata"]["name"] = name
+    deployment["spec"]["replicas"] = 1
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    container["image"] = image
+    container["ports"] = [{**container["ports"][0], "hostPort": port, "hostIP": "127.0.0.1"}]
+    return [settings, deployment]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+async def probe_until(container: Manifest, name: str, port: int, status: int) -> None:
+    """Do as the kubelet does with a probe, until it gives `status`; fails when the probe's patience ends."""
+    probe = container[name]
+    async with httpx.AsyncClient(timeout=probe["timeoutSeconds"]) as client:
+        for _ in range(probe["failureThreshold"] if name == "startupProbe" else 100):
+            try:
+                response = await client.get(f"http://127.0.0.1:{port}{probe['httpGet']['path']}")
+                if response.status_code == status:
+                    return
+            except httpx.TransportError:
+                pass  # nothing listens yet
+            await asyncio.sleep(probe["periodSeconds"] / 10)
+    raise AssertionError(f"{name} never gave {status}")
+
+
+class ServicePort:
+    """What kube-proxy makes of a Service: each connection goes to one of the endpoints, in turn."""
+
+    def __init__(self, *endpoints: int) -> None:
+        self.endpoints = list(endpoints)
+        self.url = ""
+        self._connections = 0
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator["ServicePort"]:
+        server = await asyncio.start_server(self._connect, "127.0.0.1", 0)
+        self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with server:
+            yield self
+
+    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._connections += 1
+        endpoint = self.endpoints[self._connections % len(self.endpoints)]
+        try:
+            inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", endpoint)
+        except OSError:
+            writer.transport.abort()
+            return
+        await asyncio.gather(self._pump(reader, inner_writer), self._pump(inner_reader, writer))
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while data := await reader.read(2**16):
+                writer.write(data)
+                await writer.drain()
+        except OSError:
+            pass
+        finally:
+            writer.close()
+
+
+class Clients:
+    """Clients that post digits one after another, half of them on a new connection each time."""
+
+    def __init__(self, url: str, number: int) -> None:
+        self.outcomes: Counter[str] = Counter()
+        self._changed = asyncio.Condition()
+        self._stopping = False
+        self._tasks = [asyncio.create_task(self._post(url, keep_alive=i % 2 == 0)) for i in range(number)]
+
+    async def _post(self, url: str, keep_alive: bool) -> None:
+        headers = {"x-deadline-ms": "5000"}  # a slow machine is no reason to be refused here
+        headers |= {} if keep_alive else {"connection": "close"}
+        async with httpx.AsyncClient(base_url=url, headers=headers, timeout=30) as client:
+            while not self._stopping:
+                for label, digit in DIGITS:
+                    try:
+                        response = await client.post("/v1/classify", content=digit)
+                        answer = response.json()
+                        right = response.status_code == 200 and answer["predictions"][0]["label"] == label
+                        outcome = "right" if right else f"{response.status_code} {answer}"
+                    except httpx.TransportError as error:
+                        outcome = repr(error)
+                    self.outcomes[outcome] += 1
+                    async with self._changed:
+                        self._changed.notify_all()
+
+    async def more_answers(self, number: int = 100) -> None:
+        async with self._changed, asyncio.timeout(60):
+            enough = self.outcomes["right"] + number
+            await self._changed.wait_for(lambda: self.outcomes["right"] >= enough)
+
+    async def stop(self) -> None:
+        self._stopping = True
+        await asyncio.gather(*self._tasks)
+
+
+def assert_runs_as_written(podman: Podman, container: str, rendered: Rendered) -> None:
+    """Security context, settings and cores, as the kernel and the service see them."""
+    process = Path("/proc", podman.inspect(container, "{{.State.Pid}}"))
+    status = dict(line.split(":", 1) for line in (process / "status").read_text().splitlines())
+    assert status["Uid"].split()[0] == str(rendered.pod["securityContext"]["runAsUser"])
+    assert int(status["CapEff"], 16) == int(status["CapBnd"], 16) == 0
+    assert (status["NoNewPrivs"].strip(), status["Seccomp"].strip()) == ("1", "2")
+    root = next(line.split() for line in (process / "mountinfo").read_text().splitlines() if line.split()[4] == "/")
+    assert root[5].split(",")[0] == "ro"
+    environment = dict(line.split("=", 1) for line in (process / "environ").read_text().split("\0") if line)
+    assert rendered.settings.items() <= environment.items()
+    (budget,) = (line for line in map(json.loads, podman.logs(container)) if line["message"] == "thread budget")
+    assert f"cores={rendered.container['resources']['limits']['cpu']}.0," in budget["thread_budget"]
+
+
+async def test_a_rollout_under_load_loses_nothing(podman: Podman, image: str, tmp_path: Path) -> None:
+    """A second pod starts, is ready, the first is deleted; the Service learns of it only later, as in a cluster."""
+    rendered = render(compose(tmp_path / "overlay", "cpu"))
+    grace = str(rendered.pod["terminationGracePeriodSeconds"])
+    old_port, new_port = free_port(), free_port()
+    with podman.pod(tmp_path, *pod_manifests(rendered, image, "mixer-old", old_port)) as old:
+        await probe_until(rendered.container, "startupProbe", old_port, 200)
+        await probe_until(rendered.container, "livenessProbe", old_port, 200)
+        assert_runs_as_written(podman, old, rendered)
+        async with ServicePort(old_port).listening() as service:
+            clients = Clients(service.url, 8)
+            await clients.more_answers()
+            with podman.pod(tmp_path, *pod_manifests(rendered, image, "mixer-new", new_port)):
+                await probe_until(rendered.container, "startupProbe", new_port, 200)
+                service.endpoints.append(new_port)
+                await clients.more_answers()
+                deletion = asyncio.create_task(asyncio.to_thread(podman, "stop", "--time", grace, old))
+                await probe_until(rendered.container, "readinessProbe", old_port, 503)
+                await clients.more_answers()  # of both: nobody has told the Service yet
+                service.endpoints.remove(old_port)
+                await deletion
+                await clients.more_answers()
+                await clients.stop()
+                assert clients.outcomes.keys() == {"right"}
+                assert podman.inspect(old, "{{.State.ExitCode}} {{.State.OOMKilled}}") == "0 false"
+                assert json.loads(podman.logs(old)[-1])["lost_images"] == 0
