@@ -56,7 +56,8 @@ sbom: $(VENV)/dev.stamp ## Write what the service is made of to dist/sbom.json (
 
 lock: ## Resolve the pinned requirements again (needs uv)
 	uv pip compile $(LOCK) -o requirements/service.txt pyproject.toml
-	uv pip compile $(LOCK) -o requirements/dev.txt -c requirements/service.txt -c requirements/torch.txt --extra dev pyproject.toml
+	uv pip compile $(LOCK) -o requirements/otel.txt -c requirements/service.txt --extra otel pyproject.toml
+	uv pip compile $(LOCK) -o requirements/dev.txt -c requirements/otel.txt -c requirements/torch.txt --extra dev pyproject.toml
 	uv pip compile $(LOCK) -o requirements/export.txt -c requirements/dev.txt -c requirements/torch.txt --extra export pyproject.toml
 LOCK := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-package torch
 
