@@ -8,6 +8,9 @@ from pythonjsonlogger.json import JsonFormatter
 
 def configure_logging(log_format: str) -> None:
     """Send every logger's INFO and above to standard error as `log_format` ("json" or "text")."""
+    # What no line shows need not be found out for each (logging's own HOWTO, "Optimization").
+    logging._srcfile = None
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     handler = logging.StreamHandler()
     if log_format == "json":
         formatter: Formatter = JsonFormatter(

@@ -20,6 +20,7 @@ from service.errors import (
     UnsupportedEncoding,
     UnsupportedImage,
 )
+from service.parameters import ClassifyParameters
 from service.schemas import ErrorResponse
 
 Responses = dict[int | str, dict[str, Any]]
@@ -67,7 +68,7 @@ HEALTH_ANSWERS = answers(NotReady("the service is shutting down", reason="draini
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _REQUEST_BODY = {
     "required": True,
-    "description": "One image, or a form of up to 64: JPEG, PNG, WebP, GIF, BMP or TIFF, whatever type is announced.",
+    "description": "One image, or a form of up to 64, in JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF, by content.",
     "content": {
         "image/*": _BINARY,
         "application/octet-stream": _BINARY,
@@ -101,7 +102,10 @@ _REQUEST_ID = {
     "description": "comes back with the answer and is logged; up to 64 letters, digits and ._- (others are replaced)",
     "schema": {"type": "string"},
 }
-CLASSIFY_REQUEST = {"requestBody": _REQUEST_BODY, "parameters": [_CONTENT_ENCODING, _REQUEST_ID]}
+CLASSIFY_REQUEST = {
+    "requestBody": _REQUEST_BODY,
+    "parameters": [*ClassifyParameters.described(), _CONTENT_ENCODING, _REQUEST_ID],
+}
 _ONE = {
     "model": {"name": "digits", "version": "1"},
     "predictions": [{"index": 7, "label": "7", "probability": 0.94148}],

@@ -1,9 +1,8 @@
 """The HTTP routes: what to read, whom to ask, how to answer."""
 
 from functools import partial
-from typing import Annotated
 
-from fastapi import APIRouter, Header, Query, Request
+from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from service.classifier import Classification, Classifier
@@ -11,6 +10,7 @@ from service.errors import ServiceError, UnknownRoute
 from service.intake import read_images
 from service.negotiation import check_accept
 from service.openapi import CLASSIFY_ANSWERS, CLASSIFY_REQUEST, HEALTH_ANSWERS
+from service.parameters import ClassifyParameters
 from service.reception import Result, Work, serve_images
 from service.replica import Replica
 from service.schemas import (
@@ -23,7 +23,7 @@ from service.schemas import (
     ModelReference,
     PredictionBody,
 )
-from service.ticket import Priority, Ticket
+from service.ticket import Ticket
 from service.timings import StageTimings
 
 router = APIRouter()
@@ -35,27 +35,21 @@ router = APIRouter()
     responses=CLASSIFY_ANSWERS,
     openapi_extra=CLASSIFY_REQUEST,
 )
-async def classify(
-    request: Request,
-    top_k: Annotated[int, Query(ge=1, le=1000, description="how many predictions to answer with")] = 5,
-    model: Annotated[str | None, Query(description="model name; the default model if left out")] = None,
-    version: Annotated[str | None, Query(description="model version; the loaded one if left out")] = None,
-    x_deadline_ms: Annotated[float | None, Header(gt=0, le=600_000, description="time to answer, ms")] = None,
-    x_priority: Annotated[Priority, Header(description="bulk yields to interactive work")] = "interactive",
-) -> Response:
+async def classify(request: Request) -> Response:
     """Classify the image in the body, or each image of a multipart form."""
     replica: Replica = request.app.state.replica
     timings: StageTimings = request.state.timings
     replica.api_keys.check(request.headers)
+    asked = ClassifyParameters.of(request)
     check_accept(",".join(request.headers.getlist("accept")))
-    classifier = replica.find(model, version)
+    classifier = replica.find(asked.model, asked.version)
 
     async def read(_: Ticket) -> list[Work]:
         images = await read_images(request, replica.settings.max_body_bytes)
-        return [partial(classifier.classify, image, top_k) for image in images]
+        return [partial(classifier.classify, image, asked.top_k) for image in images]
 
-    deadline_seconds = x_deadline_ms / 1000 if x_deadline_ms else None
-    results = await serve_images(request, classifier, read, deadline_seconds, x_priority)
+    deadline_seconds = asked.deadline_ms / 1000 if asked.deadline_ms else None
+    results = await serve_images(request, classifier, read, deadline_seconds, asked.priority)
     if len(results) > 1:
         return _answer_many(classifier, results, timings)
     if isinstance(results[0], ServiceError):
