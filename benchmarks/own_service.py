@@ -5,11 +5,11 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from service.client import MixerClient
 
 ROOT = Path(__file__).parent.parent
 
@@ -25,7 +25,7 @@ def own_service(module: str = "service") -> Iterator[tuple[str, str]]:
     ports = ["--port", str(port), "--metrics-port", str(metrics_port)]
     with tempfile.TemporaryFile("w+") as log, subprocess.Popen([*command, *ports], cwd=ROOT, stderr=log) as process:
         try:
-            if not _becomes_ready(process, f"http://127.0.0.1:{port}/healthz/ready"):
+            if not _becomes_ready(process, f"http://127.0.0.1:{port}"):
                 log.seek(0)
                 raise RuntimeError(f"the service did not become ready:\n{log.read()}")
             yield f"http://127.0.0.1:{port}/v1/classify", f"http://127.0.0.1:{metrics_port}/metrics"
@@ -42,10 +42,9 @@ def _free_port() -> int:
 
 def _becomes_ready(process: subprocess.Popen[bytes], url: str) -> bool:
     end = time.monotonic() + 60
-    while process.poll() is None and time.monotonic() < end:
-        try:
-            with urllib.request.urlopen(url, timeout=5):  # nosec B310
+    with MixerClient(url, timeout=5) as client:
+        while process.poll() is None and time.monotonic() < end:
+            if client.ready():
                 return True
-        except urllib.error.URLError:
             time.sleep(0.1)
     return False

@@ -138,7 +138,8 @@ class Admission:
             # Whatever is believed of decoding, an idle service tries, and learns.
             return -math.inf
         margin = self.margin
-        due = [other.due - min(margin, other.slack(now)) for other in ahead]
+        # Nothing is kept in hand for those who would wait longer: caution would send them away from an idle engine.
+        due = [other.due - margin if other.is_hard else other.due for other in ahead]
         earliest, latest = min(due), max(due)
         turns = self._turns(scheduler, len(ahead))
         last_at = math.inf

@@ -125,6 +125,7 @@ def create_app(replica: Replica) -> FastAPI:
         summary="MLP-Mixer image classification",
         docs_url=None,  # docs_routes.py has it
         redoc_url=None,
+        redirect_slashes=False,  # to wherever the Host header says, past any proxy
         lifespan=lifespan,
     )
     app.root_path = replica.settings.root_path  # uvicorn's would stand before every path, whatever the proxy does

@@ -101,9 +101,9 @@ class Classifier:
     async def classify(self, data: bytes, k: int, ticket: Ticket) -> Classification:
         """Encoded image -> its k best predictions. Raises the ServiceErrors of `decode` and `Scheduler.submit`."""
         arrived = time.perf_counter()
-        ticket.ready_by = self.scheduler.decoding_can_begin_at() + self._decode_pool.seconds_for(
-            self._decode_pool.waiting
-        )
+        before = self._decode_pool.waiting
+        wait = self.scheduler.passes_before_decoding(before) + self._decode_pool.seconds_for(before)
+        ticket.ready_by = self.scheduler.now() + wait
         (pixels, image), decode_seconds = await self._decode_pool.run(self._prepare, data)
         return await self._ask(pixels, image, k, ticket, arrived, decode_seconds)
 

@@ -1,11 +1,16 @@
 """Encoded bytes -> RGB image, with every damage found here and nothing decoded that is too large."""
 
+import ctypes
+import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from PIL import ExifTags, Image
+from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION, TiffImageFile
 
 from service.errors import ImageTooLarge, InvalidImage, MalformedRequest, ServiceError
 from service.image_header import BoundedReader, check_chunks, check_work, sniff
@@ -24,6 +29,7 @@ _UPRIGHT = {
 # Those that swap width and height, and those that take a stored right or bottom edge to the left, and to the top.
 _SWAPPED, _TO_LEFT, _TO_TOP = (5, 6, 7, 8), (2, 3, 6, 7), (3, 4, 7, 8)
 
+_BYTE = 8  # bits
 _EXIF_BYTES = 2**20  # an orientation beyond it is not looked for
 
 # Odd metadata is nobody's concern if the pixels decode, and our own limit is exact.
@@ -34,10 +40,23 @@ warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 _STORED_AS = {
     **dict.fromkeys(("1",), "bilevel"),
     **dict.fromkeys(("L", "LA"), "gray"),
-    **dict.fromkeys(("I", "I;16", "I;16B", "I;16L", "I;16N", "F"), "gray16"),
+    **dict.fromkeys(("I", "I;16", "I;16B", "I;16L", "I;16N"), "gray16"),
     **dict.fromkeys(("P", "PA"), "palette"),
     **dict.fromkeys(("RGB", "RGBA", "RGBX"), "rgb"),
 }
+
+
+def _silence_libtiff() -> None:
+    """Have it keep to itself what it thinks of a file: it writes to standard error, among our log lines."""
+    if not sys.platform.startswith("linux"):
+        return
+    libraries = {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if "/libtiff" in line}
+    for library in map(ctypes.CDLL, libraries):
+        library.TIFFSetErrorHandler(None)
+        library.TIFFSetWarningHandler(None)
+
+
+_silence_libtiff()
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +139,7 @@ def decode(
                 image.has_transparency_data,
                 bool(image.info.get("icc_profile")),
             )
-            rgb = _to_rgb(image)
+            rgb = _to_rgb(image, depth=data[24] if format_ == "PNG" else 8)
     except ServiceError:
         raise
     except Image.DecompressionBombError:
@@ -149,6 +168,8 @@ def _draft(image: Image.Image, smallest: int) -> int:
 def _orientation(image: Image.Image) -> int:
     if len(image.info.get("exif") or b"") > _EXIF_BYTES:
         return 1
+    for packet in ("xmp", "XML:com.adobe.xmp"):  # where Pillow would look next, and browsers do not
+        image.info.pop(packet, None)
     try:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # damaged EXIF beside intact pixels: show them as stored
@@ -167,10 +188,26 @@ def _upright(image: Image.Image, covered: tuple[float, float], orientation: int)
     return image, (left, top, left + width, top + height)
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _to_rgb(image: Image.Image, depth: int) -> Image.Image:
+    """`depth` is a PNG's bits a sample, in which its transparent colour is told."""
+    transparent = image.info.get("transparency")
     if image.mode.startswith("I"):  # 16-bit gray; Pillow's own conversion would clip it to white
-        return image.convert("I").point(lambda value: value * (1 / 257) + 0.5).convert("L").convert("RGB")
+        return _from_16_bits(image, transparent)
+    if isinstance(transparent, int) and image.mode in ("1", "L"):
+        image.info["transparency"] = transparent * 255 // (2**depth - 1)
+    elif isinstance(transparent, tuple) and depth > _BYTE:
+        image.info["transparency"] = tuple(value >> _BYTE for value in transparent)
     if image.has_transparency_data:
         rgba = image if image.mode == "RGBA" else image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), rgba).convert("RGB")
     return image if image.mode == "RGB" else image.convert("RGB")  # which would copy
+
+
+def _from_16_bits(image: Image.Image, transparent: int | None) -> Image.Image:
+    gray = np.asarray(image)
+    scaled = ((gray.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    if isinstance(image, TiffImageFile) and image.tag_v2.get(PHOTOMETRIC_INTERPRETATION) == 0:  # white is zero
+        scaled = 255 - scaled
+    if isinstance(transparent, int):
+        scaled[gray == transparent] = 255
+    return Image.fromarray(scaled).convert("RGB")

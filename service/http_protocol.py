@@ -7,6 +7,7 @@ It overrides private parts of uvicorn's protocol; tests/service/test_http_protoc
 import asyncio
 import json
 import logging
+import uuid
 from collections.abc import Iterable
 from typing import Any
 
@@ -14,7 +15,7 @@ import httptools
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from service.errors import HeadersTooLarge, MalformedRequest, RequestTimeout, ServiceError
+from service.errors import HeadersTooLarge, MalformedRequest, RequestTimeout, ServiceError, error_json
 
 log = logging.getLogger(__name__)
 
@@ -181,10 +182,15 @@ class HttpProtocol(HttpToolsProtocol):
             if cycle.response_started:
                 self.transport.close()
                 return
-        log.info("%d %s", error.status, error.message, extra={"client": self.client and self.client[0]})
-        body = json.dumps({"error": error.body()}).encode()
+        request_id = uuid.uuid4().hex
+        told = {"client": self.client and self.client[0], "request_id": request_id}
+        log.info("%d %s", error.status, error.message, extra=told)
+        path = getattr(self, "url", b"").decode("latin-1")  # as far as it is known
+        body = json.dumps(error_json({"path": path}, error.body())).encode()
         headers = [
             *self.server_state.default_headers,
+            (b"x-request-id", request_id.encode()),
+            (b"x-content-type-options", b"nosniff"),
             (b"content-type", b"application/json"),
             (b"content-length", b"%d" % len(body)),
             (b"connection", b"close"),

@@ -2,12 +2,13 @@
 
 import io
 import struct
+import zlib
 
 from PIL import AvifImagePlugin, Image, features
 from PIL.JpegImagePlugin import JpegImageFile
 
 from service.avif_header import coded_pixels
-from service.errors import ImageTooLarge, UnsupportedImage
+from service.errors import ImageTooLarge, InvalidImage, UnsupportedImage
 
 # Leading bytes of the accepted formats. A file is what it starts with, whatever it is called.
 _SIGNATURES = (
@@ -19,6 +20,7 @@ _SIGNATURES = (
     ("TIFF", b"II*\x00"),
     ("TIFF", b"MM\x00*"),
 )
+_BMP_HEADERS = [struct.pack("<I", size) for size in (12, 16, 40, 52, 56, 64, 108, 124)]  # their lengths say which
 _HAS_AVIF = features.check("avif")
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", *(["AVIF"] if _HAS_AVIF else []))
 
@@ -39,6 +41,13 @@ _TIFF_COMPRESSIONS = (
     *("raw", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "packbits", "jpeg"),
     *("tiff_ccitt", "group3", "group4"),
 )
+
+
+# Floating point, signed and 32-bit samples, Lab and HSV say nothing of black and white that could be relied on.
+_MODES = {
+    *("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"),
+    *("I", "I;16", "I;16B", "I;16L", "I;16N"),
+}
 
 
 class BoundedReader(io.BytesIO):
@@ -75,6 +84,8 @@ def sniff(data: bytes) -> str:
     """The accepted format that `data` begins like; raises UnsupportedImage."""
     for format_, signature in _SIGNATURES:
         if data.startswith(signature):
+            if format_ == "BMP" and data[14:18] not in _BMP_HEADERS:
+                break  # a text that begins with BM
             return format_
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WEBP"
@@ -88,13 +99,21 @@ def sniff(data: bytes) -> str:
 
 
 def check_chunks(data: bytes) -> None:
-    """Raise ImageTooLarge if a PNG has more compressed metadata than any needs: Pillow inflates all of it."""
-    at, inflated = 8, 0
+    """Raise ImageTooLarge if a PNG has more compressed metadata than any needs: Pillow inflates all of it.
+
+    Raise InvalidImage if pixels are damaged: theirs are the only checksums that Pillow does not look at.
+    """
+    file, at, inflated = memoryview(data), 8, 0
     for _ in range(_READS + len(data) // _BYTES_PER_READ):  # of more chunks, Pillow will not read all
         if at >= len(data):
             break
-        inflated += data[at + 4 : at + 8] in (b"iCCP", b"zTXt", b"iTXt")
-        at += 12 + int.from_bytes(data[at : at + 4], "big")
+        name, end = data[at + 4 : at + 8], at + 8 + int.from_bytes(data[at : at + 4], "big")
+        if name == b"IDAT" and zlib.crc32(file[at + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
+            raise InvalidImage("the PNG data is truncated or damaged")
+        if name == b"IEND":
+            break
+        inflated += name in (b"iCCP", b"zTXt", b"iTXt")
+        at = end + 4
     if inflated > _INFLATED_CHUNKS:
         raise ImageTooLarge(f"the PNG has more than {_INFLATED_CHUNKS} chunks of metadata", reason="metadata")
 
@@ -114,6 +133,8 @@ def check_work(data: bytes, format_: str, image: Image.Image, header_bytes: int,
     compression = image.info.get("compression")
     if format_ == "TIFF" and compression not in _TIFF_COMPRESSIONS:
         raise UnsupportedImage(f"TIFF compression {compression} is not accepted", reason="compression")
+    if image.mode not in _MODES or (image.mode == "I" and format_ != "PNG"):
+        raise UnsupportedImage(f"images of {image.mode} samples are not accepted", reason="samples")
     # Decoded in Python, a byte at a time: minutes for a file of a few bytes.
     if format_ == "BMP" and compression in (1, 2):
         raise UnsupportedImage("a run-length encoded BMP is not accepted", reason="compression")

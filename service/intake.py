@@ -21,6 +21,9 @@ LARGE = 256 * 2**10  # bytes; about a millisecond of parsing
 _DATA_URL = re.compile(r"data:[^,]{0,256};base64,", re.IGNORECASE)  # RFC 2397, as browsers read files
 
 
+_MOST_PARTS = 1000  # of JSON: objects, lists, commas
+
+
 class _InMemoryMultiPartParser(MultiPartParser):
     spool_max_size = 2**63  # the body is bounded already, and the service writes no file
 
@@ -98,8 +101,9 @@ async def _from_multipart(request: Request, max_body_bytes: int) -> list[bytes]:
         form = await parser.parse()
     except ClientDisconnect:
         raise ClientGone(_LEFT) from None
-    except MultiPartException as error:
-        raise MalformedRequest(f"the multipart body cannot be parsed: {error.message}", reason="multipart") from None
+    except (MultiPartException, UnicodeError) as error:  # the latter where an odd charset is announced
+        why = error.message if isinstance(error, MultiPartException) else "its charset"
+        raise MalformedRequest(f"the multipart body cannot be parsed: {why}", reason="multipart") from None
     try:
         images = [await part.read() for part in form.getlist("image") if isinstance(part, UploadFile)]
     finally:
@@ -111,6 +115,8 @@ async def _from_multipart(request: Request, max_body_bytes: int) -> list[bytes]:
 
 def _from_json(body: bytes) -> bytes:
     try:
+        if any(body.count(mark) > _MOST_PARTS for mark in b"{[,"):  # which would hold everybody up
+            raise ValueError
         image = json.loads(body)["image"]
         data_url = _DATA_URL.match(image)
         return base64.b64decode(image[data_url.end() :] if data_url else image, validate=True)

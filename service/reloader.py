@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from service.admission import Admission
-from service.bundle import BundleError, Versions, choose_bundles, list_bundles, sha256_of
+from service.bundle import BundleError, Versions, choose_bundles, list_bundles, load_bundle, sha256_of
 from service.classifier import Classifier
 from service.engine import Engine, EngineError, LogitBatch, PixelBatch
 from service.errors import NotLoaded, NotReady, UnknownModel
@@ -196,9 +196,10 @@ class Reloader:
         return failures
 
     def _load_unless(self, path: Path, loaded: list[str]) -> Classifier | None:
-        """In a thread: the classifier, or None if a bundle of the same sha256 is loaded."""
+        """In a thread: the classifier, or None if an intact bundle of the same sha256 is loaded."""
         manifest = path / "manifest.json"
         if loaded and manifest.is_file() and sha256_of(manifest) in loaded:
+            load_bundle(path.resolve())  # what would not start again is said now
             return None
         return self._loader.load(path, self._run_pass)
 

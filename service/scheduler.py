@@ -182,9 +182,13 @@ class Scheduler:
         """When the pass in flight, whosever it is, is predicted to end; `now` if there is none or it should have."""
         return max(now, self._runner.busy_until)
 
-    def decoding_can_begin_at(self) -> float:
-        """Now, unless decoding takes turns with the pass in flight."""
-        return self.engine_free_at(self.now()) if self._runner.takes_turns else self.now()
+    def passes_before_decoding(self, images: int) -> float:
+        """Predicted time that passes keep an image waiting that is to be decoded behind so many others."""
+        if not self._runner.takes_turns:
+            return 0.0
+        now = self.now()
+        full_passes = images // self.max_batch_size * self.pass_times.seconds(self.max_batch_size)
+        return self.engine_free_at(now) - now + full_passes
 
     def start(self) -> None:
         """Begin serving tickets."""

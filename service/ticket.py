@@ -45,12 +45,10 @@ class Ticket:
         self.received = True
         self.due = min(self.due + now - self.let_in_at, self.deadline)
 
-    def slack(self, now: float) -> float:
-        """The most that caution may take from the time it was promised: all of it where it has no other.
-
-        Else half, since with less than that the engine would soon be idle while clients are sent away.
-        """
-        return math.inf if self.due == self.deadline else max(0.0, (self.due - now) / 2)
+    @property
+    def is_hard(self) -> bool:
+        """Whether an answer after `due` is worth nothing."""
+        return self.due == self.deadline
 
     @property
     def settled(self) -> bool:

@@ -182,7 +182,7 @@ def bmps() -> Iterator[Hostile]:
     yield Hostile("bmp of runs of 4 bits", bmp(32, 32, b"\0\1", compression=2, bits=4), (UNSUPPORTED,))
     yield Hostile("bmp of an embedded jpeg", bmp(32, 32, compression=4), (INVALID,))
     yield Hostile("bmp of 65536 colours", bmp(32, 32, colours=65_536), (INVALID,))
-    yield Hostile("bmp of an unknown header", b"BM" + bytes(12) + struct.pack("<I", 77) + bytes(80), (INVALID,))
+    yield Hostile("bmp of an unknown header", b"BM" + bytes(12) + struct.pack("<I", 77) + bytes(80), (UNSUPPORTED,))
 
 
 def webps() -> Iterator[Hostile]:
@@ -226,7 +226,7 @@ def unusual_but_right() -> Iterator[Hostile]:
         yield Hostile(f"png of {mode}", encode(image, "PNG"), (OK,))
     yield Hostile("png of a transparent colour", encode(small(), "PNG", transparency=(1, 2, 3)), (OK,))
     yield Hostile("png of a palette with alphas", encode(small("P"), "PNG", transparency=bytes(range(256))), (OK,))
-    yield Hostile("tiff of floats", encode(small("L").convert("F"), "TIFF"), (OK,))
+    yield Hostile("tiff of floats", encode(small("L").convert("F"), "TIFF"), (UNSUPPORTED,))
     mpo = io.BytesIO()
     small().save(mpo, "MPO", save_all=True, append_images=[small()])
     yield Hostile("jpeg of two pictures (mpo)", mpo.getvalue(), (OK,))

@@ -1,7 +1,8 @@
 """Body of a request for inference -> what is asked."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from pydantic import ValidationError
 from pydantic_core import from_json
@@ -14,6 +15,10 @@ from service.v2.schemas import InferRequest, InputTensor, Parameters
 from service.v2.tensors import read_encoded, read_pixels
 
 _MICROSECONDS = 1e-6
+# What the JSON of a request may hold at most. Whoever parses it holds all others up, and an object of two bytes takes a
+# hundred in memory; eight images of 224 x 224 as nested lists are 400,000 lists and 1.2 million numbers.
+_MOST = {b"{": 1_000, b":": 10_000, b"[": 500_000, b",": 2_500_000}
+_MOST_ENTRIES = 64  # besides data: errors in a million entries would be a million errors
 _LONGEST_TIMEOUT = 600_000_000  # microseconds, as of X-Deadline-Ms
 
 
@@ -65,8 +70,13 @@ def parse(body: bytes, json_length: int | None, side: int) -> Inference:
 
 
 def _read_json(text: bytes) -> InferRequest:
+    if any(text.count(mark) > most for mark, most in _MOST.items()):
+        raise MalformedRequest("the JSON has more parts than a request needs; send tensors as binary", reason="json")
     try:
-        return InferRequest.model_validate(from_json(text, allow_inf_nan=False, cache_strings=False))
+        asked = from_json(text, allow_inf_nan=False, cache_strings=False)
+        if any(len(part) > _MOST_ENTRIES for part in _envelope(asked)):
+            raise MalformedRequest(f"a list or object has more than {_MOST_ENTRIES} entries", reason="json")
+        return InferRequest.model_validate(asked)
     except ValidationError as errors:  # a ValueError too
         first, *_ = errors.errors(include_url=False, include_context=False, include_input=False)
         where = ".".join(map(str, first["loc"]))[:100]
@@ -75,6 +85,15 @@ def _read_json(text: bytes) -> InferRequest:
         raise MalformedRequest(
             f"the body is not JSON ({error}); binary tensors need Inference-Header-Content-Length", reason="json"
         ) from None
+
+
+def _envelope(part: Any) -> Iterator[list[Any] | dict[str, Any]]:
+    """All of a request's lists and objects but the tensors' data, outermost first."""
+    if isinstance(part, (list, dict)):
+        yield part
+        for name, value in part.items() if isinstance(part, dict) else enumerate(part):
+            if name != "data":
+                yield from _envelope(value)
 
 
 def _split(asked: InferRequest, rest: memoryview) -> dict[str, memoryview]:

@@ -156,3 +156,72 @@ def test_the_pixel_limit_is_exact() -> None:
     decode(data, 100)
     with pytest.raises(ImageTooLarge):
         decode(data, 99)
+
+
+def test_a_flipped_bit_among_a_pngs_pixels_is_damage(photo: Image.Image) -> None:
+    data = bytearray(encode(photo, "PNG"))
+    data[data.index(b"IDAT") + 10] ^= 1
+    with pytest.raises(InvalidImage):
+        decode(bytes(data), LIMIT)
+
+
+def png(depth: int, colour_type: int, transparent: bytes, row: bytes, width: int) -> bytes:
+    """A PNG of one row, as Pillow would not write it."""
+    header = struct.pack(">IIBBBBB", width, 1, depth, colour_type, 0, 0, 0)
+    parts = ((b"IHDR", header), (b"tRNS", transparent), (b"IDAT", zlib.compress(b"\0" + row)), (b"IEND", b""))
+    chunks = (
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in parts
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+@pytest.mark.parametrize(
+    ("data", "reds"),
+    [
+        (png(1, 0, b"\0\0", bytes([0b01000000]), 2), [255, 255]),
+        (png(2, 0, b"\0\1", bytes([0b00011011]), 4), [0, 255, 170, 255]),
+        (png(4, 0, b"\0\1", bytes([0x01, 0x23]), 4), [0, 255, 34, 51]),
+        (png(16, 0, b"\0\1", struct.pack(">3H", 0, 1, 514), 3), [0, 255, 2]),
+        (png(16, 2, struct.pack(">3H", 2570, 2570, 2570), struct.pack(">6H", *[2570] * 3, *[514] * 3), 2), [255, 2]),
+    ],
+    ids=["1 bit", "2 bits", "4 bits", "16 bits", "16 bits a colour"],
+)
+def test_a_transparent_colour_is_told_in_the_pngs_own_samples(data: bytes, reds: list[int]) -> None:
+    rgb, info, _ = decode(data, LIMIT)
+    assert np.asarray(rgb)[0, :, 0].tolist() == reds
+    assert info.alpha_flattened
+
+
+def test_16_bit_tiff_in_which_white_is_zero() -> None:
+    ramp = Image.fromarray(np.array([[0, 257, 65535]], np.uint16))
+    assert rgb_of(encode(ramp, "TIFF", tiffinfo={262: 0}))[0, :, 0].tolist() == [255, 254, 0]
+    assert rgb_of(encode(ramp, "TIFF"))[0, :, 0].tolist() == [0, 1, 255]
+
+
+@pytest.mark.parametrize("samples", [np.float32, np.int32])
+def test_samples_without_a_known_white_are_refused(samples: type[np.generic]) -> None:
+    with pytest.raises(UnsupportedImage) as refused:
+        decode(encode(Image.fromarray(np.zeros((2, 2), samples)), "TIFF"), LIMIT)
+    assert refused.value.reason == "samples"
+
+
+@pytest.mark.parametrize("format_", ["JPEG", "WEBP"])
+def test_an_orientation_in_xmp_alone_is_ignored(photo: Image.Image, format_: str) -> None:
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="3"/></x:xmpmeta>'
+    rgb, info, _ = decode(encode(photo, format_, xmp=xmp), LIMIT)
+    assert np.asarray(rgb)[15, 5, 0] > 180  # red is still on the left
+    assert not info.orientation_applied
+
+
+def test_a_text_that_begins_with_bm_is_no_bmp() -> None:
+    with pytest.raises(UnsupportedImage):
+        decode(b"BM is what this text begins with, and it goes on for a while", LIMIT)
+
+
+def test_what_libtiff_says_of_damage_stays_out_of_the_log(capfd: pytest.CaptureFixture[str]) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)
+    data = bytearray(encode(Image.fromarray(noise), "TIFF", compression="tiff_lzw"))
+    data[200:400] = bytes(byte ^ 0x55 for byte in data[200:400])
+    with pytest.raises(InvalidImage):
+        decode(bytes(data), LIMIT)
+    assert capfd.readouterr().err == ""

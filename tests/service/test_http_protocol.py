@@ -112,6 +112,14 @@ async def test_what_is_not_http_gets_a_json_error_and_the_connection_ends(
         assert await reader.read() == b""
 
 
+async def test_errors_under_v2_are_their_messages_alone_and_have_an_id(application: Application) -> None:
+    async with connected(application) as (reader, writer):
+        writer.write(POST % (b"/v2/models/m/infer", b"transfer-encoding: chunked\r\n") + b"z\r\n")
+        status, headers, body = await answer_of(reader)
+        assert (status, body) == (400, {"error": "this is not HTTP/1.1"})
+        assert len(headers["x-request-id"]) == 32
+
+
 async def test_a_body_that_breaks_off_its_encoding_is_answered_and_the_application_let_go(
     application: Application,
 ) -> None:

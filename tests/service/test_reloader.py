@@ -193,6 +193,20 @@ async def test_what_vanished_goes_but_never_all(workshop: Workshop, repository: 
         assert (response.status_code, response.json()) == (409, {"error": "models: no such model repository"})
 
 
+async def test_a_loaded_bundle_whose_files_were_damaged_since_is_told_and_serves_on(
+    workshop: Workshop, repository: Path
+) -> None:
+    bundle = write_bundle(repository, "a", "1")
+    replica = build(workshop, repository)
+    async with serving(replica) as client:
+        assert (await client.post("/v2/repository/models/a/load")).status_code == 200
+        corrupt(bundle)
+        response = await client.post("/v2/repository/models/a/load")
+        assert (response.status_code, response.json()["error"][:21]) == (409, "a/1: a/1/labels.txt: ")
+        assert await model_that_answers(client) == "a/1"
+        assert (await states(client))["a/1"][0] == "READY"
+
+
 async def test_a_bundle_that_cannot_be_used_leaves_the_old_one(workshop: Workshop, repository: Path) -> None:
     write_bundle(repository, "a", "1")
     replica = build(workshop, repository)

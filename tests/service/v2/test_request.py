@@ -151,7 +151,7 @@ def outputs(*outputs: object) -> bytes:
         (message(IMAGES | {"shape": [-1, 2, 2, 3]}), "greater than or equal to 0"),
         (message(IMAGES | {"shape": [2.0, 2, 2, 3]}), "valid integer"),
         (message(IMAGES | {"shape": [True, 2, 2, 3]}), "valid integer"),
-        (message(IMAGES | {"shape": [1] * 1000}), "at most 8 items"),
+        (message(IMAGES | {"shape": [1] * 9}), "at most 8 items"),
         (message(IMAGES | {"name": "pixels"}), "unknown input 'pixels'; the model's are images, image_bytes"),
         (message(IMAGES, IMAGES), "named twice"),
         (message(IMAGES, FILES), "not both"),
@@ -215,3 +215,22 @@ def test_binary_tensors_that_do_not_fit_are_named(body: bytes, tensor: bytes, sa
 def test_a_json_part_longer_than_the_body_is_refused() -> None:
     with pytest.raises(MalformedRequest, match="exceeds the body"):
         parse(b"{}", 3, SIDE)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'{"inputs":[' + b",".join([b"{}"] * 2_000) + b"]}",
+        b'{"inputs":[' + b",".join([b"[]"] * 500_001) + b"]}",
+        b'{"inputs":[' + b",".join([b"1"] * 100_000) + b"]}",
+        b'{"inputs":[],"outputs":[' + b",".join([b"{}"] * 100) + b"]}",
+        b'{"inputs":[],"parameters":{' + b",".join(b'"%d":1' % i for i in range(20_000)) + b"}}",
+        b'{"inputs":[{"name":"images","parameters":{' + b",".join(b'"%d":1' % i for i in range(100)) + b"}}]}",
+    ],
+    ids=["objects", "lists", "numbers", "outputs", "parameters", "parameters of an input"],
+)
+def test_json_of_more_parts_than_any_request_needs_is_refused_in_one_sentence(text: bytes) -> None:
+    with pytest.raises(MalformedRequest) as refused:
+        parse(text, None, SIDE)
+    assert refused.value.reason == "json"
+    assert len(refused.value.message) < 100
