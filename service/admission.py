@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from itertools import islice
 
 from service.decode_pool import DecodePool
 from service.errors import DeadlineExceeded, NotReady, Overloaded, ServiceError
@@ -67,7 +68,7 @@ class Admission:
             self._metrics.count_rejection(scheduler.model, error.reason)
             raise
         self._metrics.admitted_images.labels(scheduler.model).inc()
-        scheduler.ahead[ticket] = None
+        scheduler.expect(ticket)
         self._inside[scheduler] += 1
         ticket.let_in_at = scheduler.now()
         outcome = "error"
@@ -118,6 +119,8 @@ class Admission:
 
     def check_time(self, scheduler: Scheduler, ticket: Ticket) -> None:
         """Raise Overloaded if there is no time for a ticket, at the door or inside with a deadline that is new."""
+        if ticket in scheduler.ahead:
+            scheduler.expect(ticket)
         late = self.seconds_late(scheduler, ticket)
         if late > 0:
             raise Overloaded(
@@ -133,24 +136,46 @@ class Admission:
         alone_at = free_at + scheduler.pass_times.seconds(1)
         if alone_at > ticket.due:
             return alone_at - ticket.due
-        ahead = [*(other for other in self._waiting(scheduler) if other is not ticket), ticket]
-        if len(ahead) == 1 and self.inflight == (ticket in scheduler.ahead):
+        inside = ticket in scheduler.ahead
+        before = len(scheduler.ahead) - inside
+        if not before and self.inflight == inside:
             # Whatever is believed of decoding, an idle service tries, and learns.
             return -math.inf
+        if not inside and ticket.due >= scheduler.latest_due:
+            late = self._late_as_the_last(scheduler, ticket, now, free_at)
+            if late is not None:
+                return late
+        return self._late_by_playing_out(scheduler, ticket, now, free_at)
+
+    def _late_as_the_last(self, scheduler: Scheduler, ticket: Ticket, now: float, free_at: float) -> float | None:
+        """The same for the last in line, as where all have the same time: sums, which take no longer under overload.
+
+        None if that does not tell.
+        """
         margin = self.margin
-        # Nothing is kept in hand for those who would wait longer: caution would send them away from an idle engine.
+        by = ticket.due - margin if ticket.is_hard else ticket.due - min(margin, (ticket.due - now) / 2)
+        full, rest = divmod(len(scheduler.ahead), scheduler.max_batch_size)
+        turns = sum(self._turns(scheduler, len(scheduler.ahead) + 1))
+        passes = turns + full * scheduler.seconds(scheduler.max_batch_size) + scheduler.seconds(rest + 1)
+        decoded_at = now + self._decode_pool.seconds_for(self._decode_pool.waiting)
+        soonest = max(free_at + passes, decoded_at + scheduler.pass_times.seconds(1))
+        if soonest > by:
+            return soonest - by
+        in_time = decoded_at < free_at  # else a pass may begin without it
+        latest = soonest if in_time else max(free_at, decoded_at) + scheduler.seconds(scheduler.max_batch_size) + passes
+        beside = islice(reversed(scheduler.ahead), rest) if in_time else scheduler.ahead
+        if ticket.is_hard and latest > by:
+            return None
+        if any(latest > other.due - margin for other in beside if other.is_hard):
+            return None
+        return soonest - by
+
+    def _late_by_playing_out(self, scheduler: Scheduler, ticket: Ticket, now: float, free_at: float) -> float:
+        margin = self.margin
+        ahead = [*(other for other in self._waiting(scheduler) if other is not ticket), ticket]
         due = [other.due - margin if other.is_hard else other.due for other in ahead]
-        earliest, latest = min(due), max(due)
+        earliest = min(due)
         turns = self._turns(scheduler, len(ahead))
-        last_at = math.inf
-        if due[-1] >= latest:
-            # Last in line, as where all have the same time: its completion is a sum, and under overload most of those
-            # who come are refused here.
-            full, rest = divmod(len(ahead) - 1, scheduler.max_batch_size)
-            last_at = free_at + sum(turns)
-            last_at += full * scheduler.seconds(scheduler.max_batch_size) + scheduler.seconds(rest + 1)
-            if last_at > due[-1]:
-                return last_at - due[-1]
         # If all were decoded first and then ran alone: mostly there is time even for that.
         decoding = sum(other.received and other.answer is None for other in ahead)
         decoded_at = max(free_at, now + self._decode_pool.seconds_for(decoding))
@@ -158,8 +183,6 @@ class Admission:
         if slowest <= earliest:
             return slowest - due[-1]
         ready_at = self._ready_at(ahead, now)
-        if last_at <= earliest and ready_at[-1] < free_at and all(other.answer is not None for other in ahead[:-1]):
-            return last_at - due[-1]
         predict = partial(
             completion_times,
             engine_free_at=free_at,
@@ -211,7 +234,7 @@ class Admission:
         passes = -(-count // scheduler.max_batch_size)
         turns = [0.0] * passes
         for other in scheduler.rivals:
-            left = len(self._waiting(other))
+            left = len(other.ahead)
             for number in range(passes):
                 size = min(other.max_batch_size, left)
                 turns[number] += other.pass_times.seconds(size) if size else 0.0

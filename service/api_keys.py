@@ -151,12 +151,13 @@ def _read(file: Path, setting: str, now: float) -> list[_Key]:
         raise ValueError(f"{setting} {file}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise ValueError(f"{setting} {file}: not a text in UTF-8") from None
+    unnamed = "admin-key" if "ADMIN" in setting else "key"
     keys: list[_Key] = []
     for number, line in enumerate(lines, start=1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         try:
-            key = _parse(line, f"key-{len(keys) + 1}", now)
+            key = _parse(line, f"{unnamed}-{len(keys) + 1}", now)
             if any(key.digest == other.digest or key.name == other.name for other in keys):
                 raise ValueError("this key or its name is there already")
         except ValueError as error:

@@ -21,6 +21,7 @@ from service.bundle import find_bundles
 from service.calibration import measure_decode_seconds
 from service.cores import allowed_cores, thread_budget
 from service.decode_pool import DecodePool, PixelBudget
+from service.engine_runner import EngineRunner
 from service.engines import candidates, choose_engine
 from service.errors import EngineFailure, MalformedRequest, ServiceError, error_json
 from service.loaded_models import LoadedModels
@@ -33,7 +34,6 @@ from service.preprocess import preparation
 from service.reloader import Reloader
 from service.replica import Replica
 from service.routes import router
-from service.scheduler import EngineRunner
 from service.settings import Settings
 from service.shedding import Shedding
 from service.telemetry import Telemetry

@@ -11,13 +11,14 @@ from service.calibration import best_batch_size, best_rate, warm_up
 from service.classifier import Classifier, Patience
 from service.decode_pool import DecodePool, PixelBudget
 from service.engine import RunPass, timed_pass
+from service.engine_runner import EngineRunner
 from service.engines import Build, choose_engine
 from service.golden import GoldenImages
 from service.metrics import Metrics
 from service.pass_log import PassLog
 from service.pass_times import PassTimes
 from service.preprocess import Prepare, preparation
-from service.scheduler import BatchPolicy, EngineRunner, Scheduler
+from service.scheduler import BatchPolicy, Scheduler
 from service.settings import Settings
 
 log = logging.getLogger(__name__)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from service.admission import Admission
 from service.api_keys import ApiKeys
 from service.classifier import Classifier
+from service.engine_runner import EngineRunner
 from service.errors import NotReady, ServiceError
 from service.golden import GoldenMismatch
 from service.loaded_models import LoadedModels
@@ -13,7 +14,6 @@ from service.loop_lag import LoopLag
 from service.metrics import Metrics
 from service.pass_log import PassLog
 from service.reloader import Reloader
-from service.scheduler import EngineRunner
 from service.settings import Settings
 
 

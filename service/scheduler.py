@@ -2,15 +2,14 @@
 
 import asyncio
 import logging
+import math
 import time
-from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
 
-from service.engine import Engine, LogitBatch, PixelBatch, timed_pass
+from service.engine import Engine
+from service.engine_runner import EngineRunner
 from service.errors import DeadlineExceeded, EngineFailure, NotReady, ServiceError
 from service.metrics import Metrics
 from service.order import PassSecondsOf, serving_order
@@ -19,89 +18,8 @@ from service.pass_times import PassTimes
 from service.preprocess import Pixels
 from service.statistics import Statistics
 from service.ticket import Answer, Ticket
-from service.turns import Turns
 
 log = logging.getLogger(__name__)
-
-_LONGEST_MEASURED_PASS = 60.0  # seconds; a new engine's first pass at a size may have to prepare itself
-
-
-class EngineRunner:
-    """Runs the passes of all models in turn on the one engine thread, so that they never compete for cores."""
-
-    def __init__(self, turns: Turns | None = None) -> None:
-        """`turns` are those that passes and decoding take on shared cores."""
-        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
-        self._turns = turns
-        self._free = asyncio.Lock()  # first come, first served among the models
-        self.busy_until = 0.0  # loop time at which the pass in flight is predicted to end
-        self.hung = False
-        self.schedulers: list[Scheduler] = []  # those that share this engine thread
-        self.measured_pass_seconds = 0.0  # predicted, of the pass that a model being loaded waits for or runs
-        self._measured_image_seconds = 0.0
-
-    @property
-    def takes_turns(self) -> bool:
-        """Whether nothing is decoded while a pass runs."""
-        return self._turns is not None
-
-    @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
-        """The engine to oneself."""
-        async with self._free, self._turns.passing() if self._turns else nullcontext():
-            yield
-
-    async def run(self, engine: Engine, pixels: PixelBatch) -> tuple[LogitBatch, float]:
-        """One pass, off the event loop, and the seconds it took."""
-        return await asyncio.get_running_loop().run_in_executor(self._executor, timed_pass, engine, pixels)
-
-    async def run_watched(self, engine: Engine, pixels: PixelBatch, longest: float) -> tuple[LogitBatch, float]:
-        """One pass. If it takes more than `longest` seconds it hangs: nobody is left waiting, every ticket of every
-        model fails at once, and RuntimeError is raised when it is back.
-        """
-        running = asyncio.ensure_future(self.run(engine, pixels))
-        try:
-            done, _ = await asyncio.wait({running}, timeout=longest)
-            if not done:
-                self.hung = True
-                log.error("a pass of %d images on %s hangs", len(pixels), engine.name)
-                for scheduler in self.schedulers:
-                    scheduler.give_up()
-                await asyncio.wait({running})
-                raise RuntimeError(f"the pass came back after more than {longest:g} s")
-            return running.result()
-        finally:
-            self.hung = False
-
-    async def measure(self, engine: Engine, pixels: PixelBatch) -> tuple[LogitBatch, float]:
-        """One pass for a model that is being loaded, in its turn among those that serve, and the seconds it took."""
-        predicted = self.measured_pass_seconds = self._measured_image_seconds * len(pixels)
-        try:
-            async with self.turn():
-                self.busy_until = asyncio.get_running_loop().time() + predicted
-                logits, seconds = await self.run_watched(engine, pixels, _LONGEST_MEASURED_PASS)
-        finally:
-            self.measured_pass_seconds = 0.0
-        self._measured_image_seconds = seconds / len(pixels)
-        return logits, seconds
-
-    def add(self, scheduler: "Scheduler") -> None:
-        """A model begins to serve."""
-        self._change([*self.schedulers, scheduler])
-
-    def remove(self, scheduler: "Scheduler") -> None:
-        """A model serves no more."""
-        self._change([other for other in self.schedulers if other is not scheduler])
-
-    def _change(self, schedulers: "list[Scheduler]") -> None:
-        self.schedulers = schedulers
-        if self._turns and schedulers:
-            self._turns.images = max(scheduler.max_batch_size for scheduler in schedulers)
-
-    def close(self) -> None:
-        """Let the engine thread end."""
-        self._executor.shutdown(wait=False, cancel_futures=True)
-
 
 # What is left for an answer when a deadline ends the wait for a fuller batch: passes vary, and so does the loop.
 _DEADLINE_MARGIN, _LOOP_MARGIN = 1.5, 0.005
@@ -144,6 +62,7 @@ class Scheduler:
         self._pass_log = pass_log
         # Let in and taken by no pass yet, in the order of their coming: on their way in, being decoded, or queued.
         self.ahead: dict[Ticket, None] = {}
+        self.latest_due = -math.inf  # of any that was ahead since last none was
         self._tickets: list[Ticket] = []
         self._shown = 0  # of them, in the queue depth, which every version of the model adds to
         self._running: list[Ticket] = []
@@ -189,6 +108,11 @@ class Scheduler:
         now = self.now()
         full_passes = images // self.max_batch_size * self.pass_times.seconds(self.max_batch_size)
         return self.engine_free_at(now) - now + full_passes
+
+    def expect(self, ticket: Ticket) -> None:
+        """It is let in, or has another time now."""
+        self.latest_due = max(self.latest_due, ticket.due) if self.ahead else ticket.due
+        self.ahead[ticket] = None
 
     def start(self) -> None:
         """Begin serving tickets."""

@@ -43,6 +43,8 @@ class Turns:
         place = asyncio.get_running_loop().create_future()
         line.append(place)
         self._next()
+        if place.done():
+            return
         try:
             await place
         except asyncio.CancelledError:

@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 
 from service.decode_pool import DecodePool
 from service.engine import Engine, LogitBatch, PixelBatch
+from service.engine_runner import EngineRunner
 from service.pass_times import PassTimes
-from service.scheduler import EngineRunner
 from service.turns import Turns
 
 _T = TypeVar("_T")

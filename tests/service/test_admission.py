@@ -5,12 +5,13 @@ import pytest
 
 from service.admission import Admission
 from service.decode_pool import DecodePool, PixelBudget
+from service.engine_runner import EngineRunner
 from service.errors import DeadlineExceeded, InvalidImage, NotReady, Overloaded
 from service.loop_lag import LoopLag
 from service.metrics import OUTCOMES, Metrics
 from service.pass_log import PassLog
 from service.pass_times import PassTimes
-from service.scheduler import BatchPolicy, EngineRunner, Scheduler
+from service.scheduler import BatchPolicy, Scheduler
 from service.ticket import Ticket
 from tests.doubles import EchoEngine
 

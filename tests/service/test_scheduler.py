@@ -6,11 +6,12 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from service.engine_runner import EngineRunner
 from service.errors import DeadlineExceeded, EngineFailure, NotReady
 from service.metrics import Metrics
 from service.pass_log import PassLog
 from service.pass_times import PassTimes
-from service.scheduler import BatchPolicy, EngineRunner, Scheduler
+from service.scheduler import BatchPolicy, Scheduler
 from service.ticket import Priority, Ticket
 from service.turns import Turns
 from tests.doubles import EchoEngine, FailingEngine, GatedEngine, level_pixels
