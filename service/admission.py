@@ -153,7 +153,7 @@ class Admission:
         None if that does not tell.
         """
         margin = self.margin
-        by = ticket.due - margin if ticket.is_hard else ticket.due - min(margin, (ticket.due - now) / 2)
+        by = ticket.due - margin if ticket.is_hard else ticket.due - min(margin, (ticket.due - now) / 3)
         full, rest = divmod(len(scheduler.ahead), scheduler.max_batch_size)
         turns = sum(self._turns(scheduler, len(scheduler.ahead) + 1))
         passes = turns + full * scheduler.seconds(scheduler.max_batch_size) + scheduler.seconds(rest + 1)

@@ -27,7 +27,7 @@ class Classification:
     stages: dict[str, float]
 
 
-_TARGET, _TARGET_IMAGES = 0.4, 64  # seconds, and images that there is time for at least
+_TARGET, _TARGET_IMAGES = 0.35, 48  # seconds, and images that there is time for at least
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,7 +71,7 @@ class Settings(BaseSettings):
         ge=0,
         le=600_000,
         description="requests without a deadline of their own are let in only if predicted to be answered within this; "
-        "0: 400, or what the model needs for 64 images if that is more",
+        "0: 350, or what the model needs for 48 images if that is more",
     )
     max_body_bytes: int = Field(default=16 * 2**20, ge=1, description="larger bodies get 413")
     max_pixels: int = Field(default=50_000_000, ge=1, description="images with more pixels get 413, undecoded")
