@@ -30,6 +30,7 @@ from service.loop_lag import LoopLag
 from service.memory import check_memory
 from service.metrics import Metrics
 from service.pass_log import PassLog
+from service.prediction import Prediction
 from service.preprocess import preparation
 from service.reloader import Reloader
 from service.replica import Replica
@@ -88,7 +89,9 @@ def build_replica(settings: Settings, metrics: Metrics, find_engines: FindEngine
     models = LoadedModels(settings.models, metrics, budget.cores)
     models.change(add=[loader.build(model) for model in verified])
     loop_lag = LoopLag()
-    admission = Admission(settings.max_inflight_images, settings.max_inflight_bytes, decode_pool, metrics, loop_lag)
+    admission = Admission(
+        settings.max_inflight_images, settings.max_inflight_bytes, Prediction(decode_pool, loop_lag), metrics
+    )
     return Replica(
         settings=settings,
         metrics=metrics,

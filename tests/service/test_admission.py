@@ -11,6 +11,7 @@ from service.loop_lag import LoopLag
 from service.metrics import OUTCOMES, Metrics
 from service.pass_log import PassLog
 from service.pass_times import PassTimes
+from service.prediction import Prediction
 from service.scheduler import BatchPolicy, Scheduler
 from service.ticket import Ticket
 from tests.doubles import EchoEngine
@@ -38,7 +39,8 @@ class House:
             for name in ("first", "second")
         )
         pool = DecodePool(1, decode_seconds)
-        self.admission = Admission(max_images, max_bytes, pool, self.metrics, LoopLag())
+        self.prediction = Prediction(pool, LoopLag())
+        self.admission = Admission(max_images, max_bytes, self.prediction, self.metrics)
         for scheduler in (self.first, self.second):
             self.metrics.add_model(scheduler.model, 1)
             scheduler.start()
@@ -56,8 +58,11 @@ class House:
         }
         return {outcome: count for outcome, count in counts.items() if count}
 
+    def late_for(self, ticket: Ticket) -> float:
+        return self.prediction.seconds_late(self.first, ticket, alone=not self.admission.inflight)
+
     def late(self, seconds: float) -> float:
-        return self.admission.seconds_late(self.first, self.ticket(seconds))
+        return self.late_for(self.ticket(seconds))
 
 
 @pytest.mark.parametrize(
@@ -169,7 +174,7 @@ async def test_time_that_no_prediction_sees_is_kept_in_hand() -> None:
         with house.admission.admit(house.first, house.ticket()) as ticket:
             ticket.ready_by = ticket.queued_at = loop.time()
             ticket.answered_at = loop.time() - 0.05  # the loop took so long to come round
-    assert house.admission.margin == pytest.approx(0.05, rel=0.1)
+    assert house.prediction.margin == pytest.approx(0.05, rel=0.1)
     house.busy(0.05)
     with house.admission.admit(house.first, house.ticket()):
         assert house.late(0.18) > 0
@@ -180,8 +185,8 @@ async def test_who_is_promised_less_than_the_deadline_is_let_in_by_the_promise()
     house = House()
     house.busy(1)
     now = asyncio.get_running_loop().time()
-    assert house.admission.seconds_late(house.first, Ticket(now + 10, due=now + 1.05)) > 0
-    assert house.admission.seconds_late(house.first, Ticket(now + 10, due=now + 1.2)) < 0
+    assert house.late_for(Ticket(now + 10, due=now + 1.05)) > 0
+    assert house.late_for(Ticket(now + 10, due=now + 1.2)) < 0
 
 
 def test_a_slow_upload_does_not_count_against_the_promise_but_against_the_deadline() -> None:

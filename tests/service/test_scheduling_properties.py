@@ -17,6 +17,7 @@ from service.loop_lag import LoopLag
 from service.metrics import OUTCOMES, Metrics
 from service.pass_log import PassLog
 from service.pass_times import PassTimes
+from service.prediction import Prediction
 from service.scheduler import BatchPolicy, Scheduler
 from service.ticket import Priority, Ticket
 from service.turns import Turns
@@ -96,7 +97,7 @@ async def _run(arrivals: list[Arrival], decode_seconds: float, shared_cores: boo
     )
     done.metrics.add_model("m", 1)
     pool = VirtualDecodePool(2, decode_seconds, turns)
-    admission = Admission(10**6, 10**12, pool, done.metrics, LoopLag())
+    admission = Admission(10**6, 10**12, Prediction(pool, LoopLag()), done.metrics)
     scheduler.start()
 
     async def one(number: int, arrival: Arrival) -> None:
