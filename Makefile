@@ -26,7 +26,7 @@ image: ## Build the container image (docs/container.md): make image IMAGE=mixer-
 IMAGE = mixer-serving
 LABELS = --label org.opencontainers.image.version=$(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' service/__init__.py) \
 	--label org.opencontainers.image.revision=$(shell git rev-parse HEAD) \
-	--label org.opencontainers.image.source=$(shell git remote get-url origin 2> /dev/null)
+	--label org.opencontainers.image.source=$(shell git remote get-url origin 2> /dev/null | sed 's|//[^/]*@|//|')
 
 check: $(VENV)/dev.stamp ## Lint, type-check and look for insecure code
 	$(RUN) -m ruff check .

@@ -1,9 +1,17 @@
 """`python -m service` (console script `mixer-serve`): read the settings, build the replica, serve until SIGTERM."""
 
-import errno
-import logging
 import os
 import signal
+
+if __name__ == "__main__":
+    # Before the libraries are loaded, which takes a second: as a container's first process, which no signal ends
+    # unless it asks for that, it would otherwise come up after all.
+    for early in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(early, lambda *_: os._exit(0))
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+import errno
+import logging
 import socket
 import sys
 import threading
@@ -13,7 +21,7 @@ from types import FrameType
 import uvicorn
 from prometheus_client import start_http_server
 from pydantic import ValidationError
-from pydantic_settings import CliApp
+from pydantic_settings import CliApp, SettingsError
 
 from service.app import build_replica, create_app
 from service.bundle import BundleError
@@ -40,12 +48,15 @@ def main() -> None:
     except ValidationError as error:
         _explain(error)
         sys.exit(2)
+    except SettingsError as error:  # flags that there are none of
+        print(f"mixer-serve: {str(error).partition(': ')[2] or error}; --help lists the flags", file=sys.stderr)
+        sys.exit(2)
     configure_logging(settings.log_format)
     metrics = Metrics()
     try:
         # A thread of its own, which answers while the event loop is busy.
         metrics_server, _ = start_http_server(settings.metrics_port, settings.host, metrics.registry)
-    except (OSError, UnicodeError) as error:
+    except (OSError, RuntimeError, UnicodeError) as error:
         sys.exit(_unbound(settings.host, f"MIXER_METRICS_PORT {settings.metrics_port}", error))
     try:
         listener = _bind(settings.host, settings.port)
@@ -53,7 +64,7 @@ def main() -> None:
         sys.exit(_unbound(settings.host, f"MIXER_PORT {settings.port}", error))
     try:
         replica = _build_in_thread(settings, metrics)
-    except (BundleError, EngineError, GoldenMismatch, MemoryError, OSError, ValueError) as error:
+    except (BundleError, EngineError, GoldenMismatch, MemoryError, OSError, RuntimeError, ValueError) as error:
         sys.exit(f"mixer-serve: {error}")
     config = uvicorn.Config(
         create_app(replica),
@@ -100,8 +111,10 @@ def _bind(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _unbound(host: str, port: str, error: OSError | UnicodeError) -> str:
+def _unbound(host: str, port: str, error: OSError | RuntimeError | UnicodeError) -> str:
     """Which setting is to blame: an address that is nobody's, or not this machine's, or else the port."""
+    if isinstance(error, RuntimeError):  # no thread can be had
+        return f"mixer-serve: {error}"
     if isinstance(error, UnicodeError):
         return f"mixer-serve: MIXER_HOST {host}: not a host name"
     foreign = isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL

@@ -60,6 +60,7 @@ def build_replica(settings: Settings, metrics: Metrics, find_engines: FindEngine
     Raises BundleError, EngineError or GoldenMismatch if one cannot be served, MemoryError if they do not fit in the
     memory limit, OSError or ValueError if a file of keys is unusable.
     """
+    metrics.build_info.labels(__version__, onnxruntime.__version__, platform.python_version()).set(1)
     cores = allowed_cores()
     if settings.threads > max(1, cores):
         raise ValueError(f"MIXER_THREADS {settings.threads} exceeds the {cores:g} cores allowed")
@@ -78,9 +79,6 @@ def build_replica(settings: Settings, metrics: Metrics, find_engines: FindEngine
     budget = thread_budget(cores, settings.threads, engine_seconds, decode_seconds)
     log.info("thread budget", extra={"thread_budget": str(budget)})
     metrics.cores.set(budget.cores)
-    metrics.engine_threads.set(budget.engine_threads)
-    metrics.decode_threads.set(budget.decode_threads)
-    metrics.build_info.labels(__version__, onnxruntime.__version__, platform.python_version()).set(1)
     turns = None if budget.decode_threads else Turns(LARGEST_BATCH)
     runner = EngineRunner(turns)
     decode_pool = DecodePool(budget.decode_threads or budget.engine_threads, decode_seconds, turns)
@@ -88,6 +86,8 @@ def build_replica(settings: Settings, metrics: Metrics, find_engines: FindEngine
     loader = Loader(settings, find_engines, budget.engine_threads, runner, decode_pool, pixel_budget, metrics, pass_log)
     models = LoadedModels(settings.models, metrics, budget.cores)
     models.change(add=[loader.build(model) for model in verified])
+    metrics.engine_threads.set(budget.engine_threads)  # once loading is over: alerts on replicas look here
+    metrics.decode_threads.set(budget.decode_threads)
     loop_lag = LoopLag()
     admission = Admission(
         settings.max_inflight_images, settings.max_inflight_bytes, Prediction(decode_pool, loop_lag), metrics

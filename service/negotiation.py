@@ -4,8 +4,8 @@ import re
 
 from service.errors import NotAcceptable
 
-_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-_RANGE = re.compile(rf"\s*({_TOKEN})/({_TOKEN})\s*((?:;[^,]*)?)")
+_WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_RANGE = re.compile(rf"\s*({_WORD})/({_WORD})\s*((?:;[^,]*)?)")
 _QUALITY = re.compile(r";\s*q\s*=\s*(\d*\.?\d+)\s*(?:;|$)", re.IGNORECASE)
 _JSON = (("application", "json"), ("application", "*"), ("*", "*"))  # the most specific range counts
 

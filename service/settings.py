@@ -26,6 +26,7 @@ class Settings(BaseSettings):
         env_prefix="MIXER_",
         frozen=True,
         cli_prog_name="mixer-serve",
+        cli_exit_on_error=False,
         cli_kebab_case=True,
         cli_avoid_json=True,
         cli_hide_none_type=True,

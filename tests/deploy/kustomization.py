@@ -22,8 +22,8 @@ COMBINATIONS = (  # every overlay and component, each pair of components that go
     ("cpu", "keda", "model-volume", "api-keys"),
     ("cpu", "prometheus-operator", "api-keys"),
     ("gpu",),
-    ("gpu", "hpa"),
-    ("gpu", "keda", "prometheus-operator", "api-keys"),
+    ("gpu", "hpa", "model-volume"),
+    ("gpu", "keda", "prometheus-operator", "api-keys", "model-image"),
 )
 
 

@@ -226,3 +226,21 @@ def test_a_start_that_cannot_succeed_says_why_and_exits(service: ServiceProcess,
     status, message = refused_start("--model-repository", str(tmp_path))
     assert status == 1
     assert "sha256" in message
+
+
+@pytest.mark.parametrize("flags", [["--prot", "1"], ["--port"], ["digits"]])
+def test_a_flag_that_is_none_is_told_in_one_line(flags: list[str]) -> None:
+    command = [sys.executable, "-m", "service", *flags]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("mixer-serve: ")
+
+
+def test_sigterm_while_the_libraries_are_loaded_ends_at_once_with_0() -> None:
+    """As soon as our code runs: what the interpreter does before is not ours."""
+    begun = "import runpy, sys; sys.modules['errno'] = None; runpy.run_module('service', run_name='__main__')"
+    handler = "import signal; print(signal.getsignal(signal.SIGTERM) not in (signal.SIG_DFL, None))"
+    code = f"try:\n {begun}\nexcept ImportError:\n {handler}"
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ended.stdout == "True\n", ended.stderr
