@@ -77,8 +77,8 @@ def main() -> None:
         timeout_keep_alive=75,  # longer than the 60 s of common load balancers, so that they close first
     )
     DrainingServer(config, replica, metrics_server.server_port, hangups).run(sockets=[listener])
-    if replica.reloader.busy:
-        os._exit(0)  # a library that still builds a model would crash an interpreter that takes itself apart
+    if replica.reloader.busy or replica.runner.hung:
+        os._exit(0)  # the interpreter would wait for a hung pass, and be crashed by a library that builds a model
 
 
 def _build_in_thread(settings: Settings, metrics: Metrics) -> Replica:

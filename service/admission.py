@@ -12,6 +12,9 @@ from service.prediction import Prediction
 from service.scheduler import Scheduler
 from service.ticket import Ticket
 
+# Of who was let in: "rejected" are those at the door, which no time left and a stopped engine cannot make of them.
+_OUTCOME_INSIDE = {"invalid": "invalid", "cancelled": "cancelled", "expired": "expired", "rejected": "expired"}
+
 
 class Admission:
     """Bounds images and bytes inside, keeps promises as the prediction says, and counts how each image ended."""
@@ -63,7 +66,7 @@ class Admission:
             outcome = "ok"
             self._prediction.learn(ticket, scheduler.now())
         except ServiceError as error:
-            outcome = error.outcome or "error"
+            outcome = _OUTCOME_INSIDE.get(error.outcome or "error", "error")
             if isinstance(error, DeadlineExceeded) and ticket.received:
                 self._prediction.learn_of_a_miss(ticket, scheduler.now())
             raise

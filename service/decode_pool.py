@@ -35,12 +35,17 @@ class DecodePool:
         if self._turns:
             try:
                 await self._turns.begin_decoding()
-            except asyncio.CancelledError:
+            except BaseException:
                 self.waiting -= 1
                 raise
-        decoding = asyncio.get_running_loop().run_in_executor(self._executor, _timed, work, data)
+        job = self._executor.submit(_timed, work, data)
+        decoding = asyncio.wrap_future(job)
         decoding.add_done_callback(self._done)
-        return await asyncio.shield(decoding)
+        try:
+            return await asyncio.shield(decoding)
+        except asyncio.CancelledError:
+            job.cancel()  # unless it has begun
+            raise
 
     def _done(self, decoding: asyncio.Future[tuple[_T, float]]) -> None:
         self.waiting -= 1

@@ -59,11 +59,13 @@ class EngineRunner:
                 log.error("a pass of %d images on %s hangs", len(pixels), engine.name)
                 for scheduler in self.schedulers:
                     scheduler.give_up()
+                if self._turns:
+                    self._turns.give_up()
                 await asyncio.wait({running})
                 raise RuntimeError(f"the pass came back after more than {longest:g} s")
             return running.result()
         finally:
-            self.hung = False
+            self.hung = self.hung and not running.done()
 
     async def measure(self, engine: Engine, pixels: PixelBatch) -> tuple[LogitBatch, float]:
         """One pass for a model that is being loaded, in its turn among those that serve, and the seconds it took."""

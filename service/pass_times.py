@@ -21,6 +21,10 @@ class PassTimes:
         """Predicted wall time of a pass over `size` images: linear between measured sizes, proportional beyond them."""
         return self.correction * self._measured(size)
 
+    def at_best(self, size: int) -> float:
+        """As measured at start, or better."""
+        return min(1.0, self.correction) * self._measured(size)
+
     def learn(self, size: int, seconds: float) -> None:
         """Take a finished pass into account."""
         ratio = min(seconds / self._measured(size), _OUTLIER * self.correction)

@@ -6,7 +6,7 @@ from itertools import islice
 
 from service.decode_pool import DecodePool
 from service.loop_lag import LoopLag
-from service.order import completion_times
+from service.order import completion_times, ranks
 from service.scheduler import Scheduler
 from service.ticket import Ticket
 
@@ -39,24 +39,25 @@ class Prediction:
         """
         now = scheduler.now()
         free_at = scheduler.engine_free_at(now)
+        inside = ticket in scheduler.ahead
+        if alone and len(scheduler.ahead) == inside and free_at <= now:
+            # Whatever is believed of decoding and of this machine, an idle service tries, and learns.
+            at_best = now + scheduler.pass_times.at_best(1)
+            return at_best - ticket.due if at_best > ticket.due else -math.inf
         alone_at = free_at + scheduler.pass_times.seconds(1)
         if alone_at > ticket.due:
             return alone_at - ticket.due
-        inside = ticket in scheduler.ahead
-        before = len(scheduler.ahead) - inside
-        if not before and alone:
-            # Whatever is believed of decoding, an idle service tries, and learns.
-            return -math.inf
-        if not inside and ticket.due >= scheduler.latest_due:
+        if not inside and scheduler.in_line and ticket.due >= scheduler.latest_due:
             late = self._late_as_the_last(scheduler, ticket, now, free_at)
             if late is not None:
                 return late
         return self._late_by_playing_out(scheduler, ticket, now, free_at)
 
     def _late_as_the_last(self, scheduler: Scheduler, ticket: Ticket, now: float, free_at: float) -> float | None:
-        """The same for the last in line, as where all have the same time: sums, which take no longer under overload.
+        """The same for the last of those who came in the order of their times: sums, which no queue makes longer.
 
-        None if that does not tell.
+        It makes those late a little who were promised less than their deadline, never the others. None if sums do
+        not tell.
         """
         margin = self.margin
         by = ticket.due - margin if ticket.is_hard else ticket.due - min(margin, (ticket.due - now) / 3)
@@ -96,11 +97,12 @@ class Prediction:
             seconds=scheduler.seconds,
             turns=turns,
         )
-        times = predict(due, ready_at)
+        by_rank = ranks(ahead, scheduler.max_batch_size, scheduler.seconds)
+        times = predict(by_rank, ready_at)
         late = times[-1] - due[-1]
         if late <= 0 and any(time > by for time, by in zip(times, due, strict=True)):
             # Who would be late anyway is no reason to refuse another.
-            before = predict(due[:-1], ready_at[:-1])
+            before = predict(by_rank[:-1], ready_at[:-1])
             for with_it, without, by in zip(times, before, due, strict=False):
                 if with_it > without:
                     late = max(late, with_it - by)
@@ -108,7 +110,8 @@ class Prediction:
 
     def _ready_at(self, ahead: list[Ticket], now: float) -> list[float]:
         """When each is predicted to be decoded, in the order in which they came."""
-        decoding = 0
+        # Other models' images are decoded by the same threads.
+        decoding = max(0, self._decode_pool.waiting - sum(one.received and one.answer is None for one in ahead))
         ready_at = []
         for other in ahead:
             if other.answer is not None:  # queued

@@ -16,6 +16,8 @@ Work = Callable[[Ticket], Awaitable[Classification]]  # what is to be done for o
 Image = Coroutine[None, None, Classification]  # that work, begun
 Result = Classification | ServiceError
 
+_SLOW_UPLOAD = 0.25  # seconds after which nobody else is refused for an image that is not here yet
+
 
 async def serve_images(
     request: Request,
@@ -42,10 +44,16 @@ async def serve_images(
     try:
         with replica.admission.admit(classifier.scheduler, first, _announced_bytes(request)):
             # A stalled upload holds its place, and up a shutdown, no longer than the default, whatever its client asks.
-            with timings.stage("receive"):
-                async with deadline(upload_ends):
-                    works = await read(first)
+            slow = asyncio.get_running_loop().call_later(_SLOW_UPLOAD, classifier.scheduler.overlook, first)
+            try:
+                with timings.stage("receive"):
+                    async with deadline(upload_ends):
+                        works = await read(first)
+            finally:
+                slow.cancel()
             first.receive(classifier.scheduler.now())
+            if first not in classifier.scheduler.ahead:
+                classifier.scheduler.expect(first)
             results = await unless_client_leaves(
                 request.receive, _do_each(replica, classifier, works, first, all_or_none)
             )
@@ -73,7 +81,8 @@ async def _do_each(
             return await work(ticket)
 
     async def another(work: Work) -> Classification:
-        ticket = Ticket(first.deadline, first.priority, first.due, received=True)
+        # The promise at the door was for one image; of sixty-four the last may take until the deadline.
+        ticket = Ticket(first.deadline, first.priority, received=True)
         with replica.admission.admit(classifier.scheduler, ticket):
             return await inside(work, ticket)
 

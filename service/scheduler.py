@@ -62,7 +62,8 @@ class Scheduler:
         self._pass_log = pass_log
         # Let in and taken by no pass yet, in the order of their coming: on their way in, being decoded, or queued.
         self.ahead: dict[Ticket, None] = {}
-        self.latest_due = -math.inf  # of any that was ahead since last none was
+        # Since last none was ahead: the latest time that any was due, and whether each was due after those before it.
+        self.latest_due, self.in_line = -math.inf, True
         self._tickets: list[Ticket] = []
         self._shown = 0  # of them, in the queue depth, which every version of the model adds to
         self._running: list[Ticket] = []
@@ -110,9 +111,16 @@ class Scheduler:
         return self.engine_free_at(now) - now + full_passes
 
     def expect(self, ticket: Ticket) -> None:
-        """It is let in, or has another time now."""
-        self.latest_due = max(self.latest_due, ticket.due) if self.ahead else ticket.due
+        """It is let in, or has another time now, or is back among those who are."""
+        if not self.ahead:
+            self.latest_due, self.in_line = ticket.due, True
+        self.in_line = self.in_line and ticket.due >= self.latest_due and ticket not in self.ahead
+        self.latest_due = max(self.latest_due, ticket.due)
         self.ahead[ticket] = None
+
+    def overlook(self, ticket: Ticket) -> None:
+        """Its upload takes so long that nobody need be sent away for it; `expect` it again."""
+        self.ahead.pop(ticket, None)
 
     def start(self) -> None:
         """Begin serving tickets."""
@@ -141,6 +149,8 @@ class Scheduler:
         """Refuse new tickets, answer the waiting ones, stop."""
         self._closing = True
         self._arrived.set()
+        if self._task and self._runner.hung:  # nobody waits any more
+            self._task.cancel()
         if self._task:
             await asyncio.gather(self._task, return_exceptions=True)
         self._runner.remove(self)
@@ -181,7 +191,9 @@ class Scheduler:
     def _freeze(self) -> list[Ticket]:
         """The next batch, of tickets whose clients still wait and whose deadlines can still be met."""
         now = self.now()
-        soonest = now + self.pass_times.seconds(1)
+        # One alone is tried even if it is believed to be late: nothing else could prove the belief wrong.
+        alone = len(self._tickets) == 1
+        soonest = now + (self.pass_times.at_best(1) if alone else self.pass_times.seconds(1))
         waiting = []
         for ticket in self._tickets:
             if ticket.deadline < soonest:
@@ -196,11 +208,11 @@ class Scheduler:
         self._show_queue()
         return batch
 
-    async def _pass(self, batch: list[Ticket], reason: str, retry: bool = False) -> None:
+    async def _pass(self, batch: list[Ticket], reason: str, retry: bool = False, still_to_retry: int = 0) -> None:
         """Run one pass and answer its tickets; if it fails, run each image alone, so that only the culprit fails."""
         at, started = self.now(), time.perf_counter()
         predicted = self.pass_times.seconds(len(batch))
-        self._runner.busy_until = at + predicted
+        self._runner.busy_until = at + predicted + still_to_retry * self.pass_times.seconds(1)
         failed, seconds = True, 0.0
         try:
             pixels = np.stack([ticket.pixels for ticket in batch])
@@ -237,9 +249,9 @@ class Scheduler:
             self.engine_works = False
             _settle(batch[0], EngineFailure("the engine failed on this image"))
             return
-        for ticket in batch:
+        for number, ticket in enumerate(batch, start=1):
             if not ticket.settled:
-                await self._pass([ticket], "idle", retry=True)
+                await self._pass([ticket], "idle", retry=True, still_to_retry=len(batch) - number)
 
     def _record(
         self, batch: list[Ticket], reason: str, at: float, predicted: float, seconds: float, failed: bool

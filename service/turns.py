@@ -5,6 +5,10 @@ from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from service.errors import EngineFailure
+
+_HANGS = "the engine does not come back from a pass"
+
 
 class Turns:
     """Either images are decoded, any number side by side, or a pass runs. Used on one event loop.
@@ -17,17 +21,31 @@ class Turns:
         self._decoding = 0
         self._decoded = 0  # since the last pass
         self._passing = False
+        self._given_up = False
         self._decoders: deque[asyncio.Future[None]] = deque()
         self._passes: deque[asyncio.Future[None]] = deque()
 
     async def begin_decoding(self) -> None:
-        """Wait for a turn to decode one image; `end_decoding` ends it."""
+        """Wait for a turn to decode one image; `end_decoding` ends it.
+
+        Raises EngineFailure if the pass that is waited for does not come back.
+        """
+        if self._given_up:
+            raise EngineFailure(_HANGS)
         await self._wait(self._decoders)
 
     def end_decoding(self) -> None:
         """One image is decoded."""
         self._decoding -= 1
         self._next()
+
+    def give_up(self) -> None:
+        """Nobody waits any longer for the pass that runs; until it is back, nobody need come."""
+        self._given_up = True
+        while self._decoders:
+            place = self._decoders.popleft()
+            if not place.done():
+                place.set_exception(EngineFailure(_HANGS))
 
     @asynccontextmanager
     async def passing(self) -> AsyncIterator[None]:
@@ -36,7 +54,7 @@ class Turns:
         try:
             yield
         finally:
-            self._passing = False
+            self._passing = self._given_up = False
             self._next()
 
     async def _wait(self, line: deque[asyncio.Future[None]]) -> None:

@@ -37,6 +37,8 @@ async def infer(
         inference = await asyncio.to_thread(understand) if len(body) > LARGE else understand()
         if inference.priority:
             ticket.priority = inference.priority
+            if inference.priority == "bulk":
+                ticket.due = ticket.deadline  # as of who says so in a header
         if inference.timeout:
             ticket.deadline = ticket.due = ticket.let_in_at + inference.timeout
             replica.admission.check_time(classifier.scheduler, ticket)

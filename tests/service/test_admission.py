@@ -198,6 +198,24 @@ def test_a_slow_upload_does_not_count_against_the_promise_but_against_the_deadli
     assert ticket.due == 0.5
 
 
+async def test_a_door_that_a_slow_spell_closed_opens_again() -> None:
+    house = House()
+    for _ in range(100):
+        house.first.pass_times.learn(1, 0.8)  # eight times as long as at start
+    assert house.first.pass_times.seconds(1) > 0.7
+    assert house.late(0.2) < 0  # nothing else could prove the belief wrong
+    assert house.late(0.09) > 0
+    with house.admission.admit(house.first, house.ticket()):
+        assert house.late(0.2) > 0
+
+
+async def test_who_was_let_in_is_never_counted_as_rejected() -> None:
+    house = House()
+    with pytest.raises(Overloaded), house.admission.admit(house.first, house.ticket()):
+        raise Overloaded("no time left after all")
+    assert house.outcomes() == {"expired": 1}
+
+
 async def test_a_dead_scheduler_takes_nobody() -> None:
     house = House()
     await house.first.close()

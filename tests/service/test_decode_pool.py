@@ -63,3 +63,22 @@ async def test_one_huge_image_does_not_make_all_look_huge(monkeypatch: pytest.Mo
         await pool.run(lambda data: work(0.01), b"")
     assert pool.seconds_for(0) == pytest.approx(0.01, rel=0.01)
     assert pool.seconds_for(3) == pytest.approx(0.04, rel=0.01)
+
+
+async def test_what_nobody_waits_for_is_not_begun() -> None:
+    pool, gate, begun = DecodePool(1, 0.0), threading.Event(), []
+
+    def work(data: bytes) -> None:
+        begun.append(data)
+        assert gate.wait(10)
+
+    first = asyncio.create_task(pool.run(work, b"first"))
+    left = asyncio.create_task(pool.run(work, b"left"))
+    await asyncio.sleep(0)
+    left.cancel()
+    await asyncio.gather(left, return_exceptions=True)
+    gate.set()
+    await first
+    await pool.run(work, b"last")
+    assert begun == [b"first", b"last"]
+    assert pool.waiting == 0

@@ -39,6 +39,7 @@ class Arrival:
     priority: Priority = "interactive"
     kind: Kind = "good"
     patience: float | None = None  # after which its client leaves
+    promise: float | None = None  # sooner than its deadline
 
 
 # Off the grid of pass times: who comes at the very instant that a pass ends may be taken by the next one, or not.
@@ -46,6 +47,8 @@ seconds = st.integers(0, 60).map(lambda ms: (ms + 0.37) / 1000)
 deadlines = st.integers(5, 150).map(lambda ms: ms / 1000)
 priorities: st.SearchStrategy[Priority] = st.sampled_from(["interactive", "bulk"])
 calm = st.lists(st.builds(Arrival, seconds | st.just(0.0), deadlines, priorities), max_size=40)
+patient = st.builds(Arrival, seconds | st.just(0.0), st.just(10.0), promise=deadlines)
+mixed = st.lists(patient | st.builds(Arrival, seconds | st.just(0.0), deadlines, priorities), max_size=40)
 kinds: st.SearchStrategy[Kind] = st.sampled_from(["good", "good", "good", "damaged", "poison"])
 rough = st.lists(
     st.builds(Arrival, seconds | st.just(0.0), deadlines, priorities, kinds, st.none() | seconds), max_size=40
@@ -60,7 +63,8 @@ class WatchedScheduler(Scheduler):
         assert len(batch) <= MAX_BATCH
         for left in self._tickets:
             assert len(batch) == MAX_BATCH, "somebody was left waiting though there was room"
-            assert all(left.priority == "bulk" or t.priority == "bulk" or t.deadline <= left.deadline for t in batch)
+            alike = [t for t in batch if t.priority == left.priority == "interactive" and t.is_hard == left.is_hard]
+            assert all(t.due <= left.due for t in alike)
         return batch
 
 
@@ -102,6 +106,8 @@ async def _run(arrivals: list[Arrival], decode_seconds: float, shared_cores: boo
 
     async def one(number: int, arrival: Arrival) -> None:
         ticket = Ticket(loop.time() + arrival.time_left, arrival.priority)
+        if arrival.promise is not None:
+            ticket.due = loop.time() + arrival.promise
         try:
             with admission.admit(scheduler, ticket):
                 async with asyncio.timeout_at(ticket.deadline + 1e-9):
@@ -165,6 +171,14 @@ def test_what_is_let_in_is_answered_in_time_and_what_is_refused_would_have_misse
     for number, result in enumerate(done.results):
         assert result == 100 + number or isinstance(result, Overloaded), (number, result)
     assert all(done.refused_rightly)
+
+
+@settings(max_examples=500, deadline=None)
+@given(mixed)
+def test_a_deadline_holds_whoever_else_is_promised_less(arrivals: list[Arrival]) -> None:
+    done = run(arrivals)
+    for number, result in enumerate(done.results):
+        assert result == 100 + number or isinstance(result, Overloaded), (number, result)
 
 
 @settings(max_examples=300, deadline=None)

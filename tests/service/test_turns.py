@@ -5,6 +5,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from service.errors import EngineFailure
 from service.turns import Turns
 from tests.virtual_time import run_virtually
 
@@ -109,3 +110,29 @@ def _bare_pass(cores: Cores):  # type: ignore[no-untyped-def]
             await asyncio.sleep(seconds)
 
     return run_pass
+
+
+def test_nobody_waits_to_decode_behind_a_pass_that_does_not_come_back() -> None:
+    async def hang() -> list[str]:
+        cores, seen = Cores(), []
+
+        async def decode() -> None:
+            try:
+                await cores.decode()
+                seen.append("decoded")
+            except EngineFailure:
+                seen.append("told")
+
+        hanging = asyncio.create_task(cores.run_pass(60))
+        await asyncio.sleep(0)
+        waiting = [asyncio.create_task(decode()) for _ in range(2)]
+        await asyncio.sleep(1)
+        cores.turns.give_up()
+        await asyncio.gather(*waiting)
+        await decode()
+        assert asyncio.get_running_loop().time() < 60
+        await hanging  # it came back after all
+        await decode()
+        return seen
+
+    assert run_virtually(hang()) == ["told", "told", "told", "decoded"]
