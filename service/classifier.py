@@ -71,10 +71,11 @@ class Classifier:
         Only who asks for nothing is promised the target. Bulk has time.
         """
         now = self.scheduler.now()
-        if seconds is not None:
-            return Ticket(now + seconds, priority)
-        due = math.inf if priority == "bulk" else now + self._target()
-        return Ticket(now + self._patience.deadline, priority, due)
+        if seconds is None and priority == "interactive":
+            return Ticket(now + self._patience.deadline, priority, due=now + self._target())
+        ticket = Ticket(math.inf, priority)
+        ticket.allow(self._patience.deadline if seconds is None else seconds, now)
+        return ticket
 
     def _target(self) -> float:
         """Seconds; where an operator chose none, some dozens of clients who wait for their answers are never refused,

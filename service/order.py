@@ -12,13 +12,13 @@ _HEAD_START = 0.05  # seconds, and two full passes
 
 
 def ranks(tickets: Sequence[Ticket], max_batch_size: int, seconds: PassSecondsOf) -> list[float]:
-    """Of each ticket, the smallest goes first: when it is due.
+    """Of each ticket, the smallest goes first: when it is wanted.
 
     An answer after a deadline is worth nothing, one after a mere promise is: in a queue that runs late, whoever has a
-    deadline goes before those who are due a little sooner and would wait longer.
+    deadline goes before those who are wanted a little sooner and would wait longer.
     """
     head_start = 2 * seconds(max_batch_size) + _HEAD_START
-    return [ticket.due - head_start if ticket.is_hard else ticket.due for ticket in tickets]
+    return [ticket.wanted_by - head_start if ticket.is_hard else ticket.wanted_by for ticket in tickets]
 
 
 def serving_order(tickets: Sequence[Ticket], now: float, max_batch_size: int, seconds: PassSecondsOf) -> list[Ticket]:
@@ -27,12 +27,12 @@ def serving_order(tickets: Sequence[Ticket], now: float, max_batch_size: int, se
     A bulk ticket waits until the bulk before it, itself and a few passes more just fit into the time that it has left;
     so bulk is never starved, and what was promised to it holds.
     """
-    bulk = sorted((ticket for ticket in tickets if ticket.priority == "bulk"), key=_due)
+    bulk = sorted((ticket for ticket in tickets if ticket.priority == "bulk"), key=_wanted_by)
     full = seconds(max_batch_size)
     waits = {
         ticket
         for place, ticket in enumerate(bulk)
-        if ticket.due - now > (place // max_batch_size + 4) * full + _HEAD_START
+        if ticket.wanted_by - now > (place // max_batch_size + 4) * full + _HEAD_START
     }
     rank = dict(zip(tickets, ranks(tickets, max_batch_size, seconds), strict=True))
     return sorted(tickets, key=lambda ticket: (ticket in waits, rank[ticket]))
@@ -67,5 +67,5 @@ def completion_times(
     return times
 
 
-def _due(ticket: Ticket) -> float:
-    return ticket.due
+def _wanted_by(ticket: Ticket) -> float:
+    return ticket.wanted_by

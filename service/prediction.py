@@ -47,7 +47,7 @@ class Prediction:
         alone_at = free_at + scheduler.pass_times.seconds(1)
         if alone_at > ticket.due:
             return alone_at - ticket.due
-        if not inside and scheduler.in_line and ticket.due >= scheduler.latest_due:
+        if not inside and scheduler.in_line and ticket.wanted_by >= scheduler.latest_wanted:
             late = self._late_as_the_last(scheduler, ticket, now, free_at)
             if late is not None:
                 return late

@@ -82,7 +82,7 @@ async def _do_each(
 
     async def another(work: Work) -> Classification:
         # The promise at the door was for one image; of sixty-four the last may take until the deadline.
-        ticket = Ticket(first.deadline, first.priority, received=True)
+        ticket = Ticket(first.deadline, first.priority, wanted_by=first.wanted_by, received=True)
         with replica.admission.admit(classifier.scheduler, ticket):
             return await inside(work, ticket)
 

@@ -62,8 +62,8 @@ class Scheduler:
         self._pass_log = pass_log
         # Let in and taken by no pass yet, in the order of their coming: on their way in, being decoded, or queued.
         self.ahead: dict[Ticket, None] = {}
-        # Since last none was ahead: the latest time that any was due, and whether each was due after those before it.
-        self.latest_due, self.in_line = -math.inf, True
+        # Since last none was ahead: the latest time that any was wanted by, and whether all came in that order.
+        self.latest_wanted, self.in_line = -math.inf, True
         self._tickets: list[Ticket] = []
         self._shown = 0  # of them, in the queue depth, which every version of the model adds to
         self._running: list[Ticket] = []
@@ -113,9 +113,9 @@ class Scheduler:
     def expect(self, ticket: Ticket) -> None:
         """It is let in, or has another time now, or is back among those who are."""
         if not self.ahead:
-            self.latest_due, self.in_line = ticket.due, True
-        self.in_line = self.in_line and ticket.due >= self.latest_due and ticket not in self.ahead
-        self.latest_due = max(self.latest_due, ticket.due)
+            self.latest_wanted, self.in_line = ticket.wanted_by, True
+        self.in_line = self.in_line and ticket.wanted_by >= self.latest_wanted and ticket not in self.ahead
+        self.latest_wanted = max(self.latest_wanted, ticket.wanted_by)
         self.ahead[ticket] = None
 
     def overlook(self, ticket: Ticket) -> None:

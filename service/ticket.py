@@ -12,6 +12,8 @@ from service.preprocess import Pixels
 
 Priority = Literal["interactive", "bulk"]
 
+_SHORT = 1.0  # seconds
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -29,6 +31,7 @@ class Ticket:
     deadline: float  # loop time after which nobody wants the answer
     priority: Priority = "interactive"
     due: float = math.inf  # loop time by which the answer is promised: the deadline, if not sooner
+    wanted_by: float = math.inf  # loop time that it is served by, if others can wait: when it is due, if not sooner
     pixels: Pixels = field(default_factory=lambda: np.empty((0, 0, 3), np.uint8))
     answer: asyncio.Future[Answer] | None = None
     let_in_at: float = 0.0  # loop time
@@ -39,11 +42,21 @@ class Ticket:
 
     def __post_init__(self) -> None:
         self.due = min(self.due, self.deadline)
+        self.wanted_by = min(self.wanted_by, self.due)
+
+    def allow(self, seconds: float, since: float) -> None:
+        """Its deadline is so many seconds after loop time `since`, and so is what it is promised.
+
+        Of a long time half is left over, lest all that it yielded to makes it late in the end.
+        """
+        self.deadline = self.due = since + seconds
+        self.wanted_by = self.due - max(0.0, seconds - _SHORT) / 2
 
     def receive(self, now: float) -> None:
         """Its body is here. What the upload took counts against the deadline, but not against a sooner promise."""
         self.received = True
-        self.due = min(self.due + now - self.let_in_at, self.deadline)
+        if not self.is_hard:
+            self.due = self.wanted_by = min(self.due + now - self.let_in_at, self.deadline)
 
     @property
     def is_hard(self) -> bool:

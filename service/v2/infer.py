@@ -37,10 +37,10 @@ async def infer(
         inference = await asyncio.to_thread(understand) if len(body) > LARGE else understand()
         if inference.priority:
             ticket.priority = inference.priority
-            if inference.priority == "bulk":
-                ticket.due = ticket.deadline  # as of who says so in a header
+            if inference.priority == "bulk":  # as of who says so in a header
+                ticket.allow(ticket.deadline - ticket.let_in_at, ticket.let_in_at)
         if inference.timeout:
-            ticket.deadline = ticket.due = ticket.let_in_at + inference.timeout
+            ticket.allow(inference.timeout, ticket.let_in_at)
             replica.admission.check_time(classifier.scheduler, ticket)
         return _works(classifier, inference)
 

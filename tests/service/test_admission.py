@@ -265,9 +265,9 @@ async def test_a_model_is_forgotten_once_nobody_inside_needs_it() -> None:
 async def test_a_ticket_inside_is_not_counted_twice_when_its_deadline_changes() -> None:
     house = House(decode_seconds=1000)
     with house.admission.admit(house.first, house.ticket(60)) as ticket:
-        ticket.deadline = ticket.due = house.ticket(30).deadline
+        ticket.allow(30, house.first.now())
         house.admission.check_time(house.first, ticket)  # it is alone: whatever is believed of decoding
-        ticket.deadline = ticket.due = house.ticket(0.05).deadline
+        ticket.allow(0.05, house.first.now())
         with pytest.raises(Overloaded, match="a deadline would be missed"):
             house.admission.check_time(house.first, ticket)
     assert house.outcomes() == {"ok": 1}

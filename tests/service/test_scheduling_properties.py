@@ -105,9 +105,8 @@ async def _run(arrivals: list[Arrival], decode_seconds: float, shared_cores: boo
     scheduler.start()
 
     async def one(number: int, arrival: Arrival) -> None:
-        ticket = Ticket(loop.time() + arrival.time_left, arrival.priority)
-        if arrival.promise is not None:
-            ticket.due = loop.time() + arrival.promise
+        due = loop.time() + (arrival.time_left if arrival.promise is None else arrival.promise)
+        ticket = Ticket(loop.time() + arrival.time_left, arrival.priority, due)
         try:
             with admission.admit(scheduler, ticket):
                 async with asyncio.timeout_at(ticket.deadline + 1e-9):
