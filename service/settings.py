@@ -92,7 +92,9 @@ class Settings(BaseSettings):
         description="comma-separated origins whose pages may use the API, such as https://example.org, or *",
     )
     tracing: bool = Field(default=False, description="send OpenTelemetry spans as the OTEL_* variables say")
-    root_path: str = Field(default="", description="path prefix that a proxy strips")
+    root_path: str = Field(
+        default="", pattern=r"^(/\S*[^/\s])?$", description="path prefix that a proxy strips, such as /mixer"
+    )
 
     @field_validator("*", mode="before")
     @classmethod
