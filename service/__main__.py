@@ -64,10 +64,11 @@ def main() -> None:
         sys.exit(_unbound(settings.host, f"MIXER_PORT {settings.port}", error))
     try:
         replica = _build_in_thread(settings, metrics)
+        app = create_app(replica)
     except (BundleError, EngineError, GoldenMismatch, MemoryError, OSError, RuntimeError, ValueError) as error:
         sys.exit(f"mixer-serve: {error}")
     config = uvicorn.Config(
-        create_app(replica),
+        app,
         http=HttpProtocol,
         log_config=None,
         access_log=False,

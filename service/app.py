@@ -112,7 +112,10 @@ def _seconds_on_one_thread(model: VerifiedModel, find_engines: FindEngines, sett
 
 
 def create_app(replica: Replica) -> FastAPI:
-    """The HTTP application around a built replica; its lifespan starts the schedulers and answers every ticket."""
+    """The HTTP application around a built replica; its lifespan starts the schedulers and answers every ticket.
+
+    Raises ValueError if tracing is asked for and its variables are unusable.
+    """
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -140,9 +143,9 @@ def create_app(replica: Replica) -> FastAPI:
     app.include_router(docs_routes.router)
     app.add_middleware(Telemetry, replica=replica)
     if replica.settings.tracing:
-        from service.tracing import Tracing  # noqa: PLC0415 - an optional dependency
+        from service.tracing import Tracing, tracer_provider  # noqa: PLC0415 - an optional dependency
 
-        app.add_middleware(Tracing)
+        app.add_middleware(Tracing, provider=tracer_provider())
     app.add_middleware(Shedding, replica=replica)
     if replica.settings.cors_origins:  # outermost, so that pages may read refusals as well
         app.add_middleware(

@@ -1,6 +1,7 @@
 """Bundles on disk: find them in a model repository, verify every byte, read their parts."""
 
 import hashlib
+import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,8 @@ import numpy.typing as npt
 from pydantic import ValidationError
 
 from service.manifest import NAME_PATTERN, VERSION_PATTERN, Manifest
+
+log = logging.getLogger(__name__)
 
 Versions = dict[str, Path]  # of a model: version -> bundle, the latest last
 
@@ -65,6 +68,8 @@ def load_bundle(path: Path) -> Bundle:
         causes = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'manifest'}: {e['msg']}" for e in error.errors())
         raise BundleError(f"{manifest_path}: {causes}") from None
     for name, expected in manifest.files.items():
+        if (path / name).is_fifo():  # to open it would wait for ever
+            raise BundleError(f"{path / name}: not a file")
         try:
             actual = sha256_of(path / name)
         except OSError as error:
@@ -133,4 +138,8 @@ def find_bundles(repository: Path, models: list[str]) -> list[Path]:
 def _versions(model: Path) -> Versions:
     found = [path for path in model.iterdir() if re.fullmatch(VERSION_PATTERN, path.name)]
     found.sort(key=lambda path: int(path.name))
-    return {path.name: path for path in found if (path / "manifest.json").is_file()}
+    complete = {path.name: path for path in found if (path / "manifest.json").is_file()}
+    for path in found:
+        if path.name not in complete:
+            log.warning("%s/%s is passed over: it has no manifest.json", model.name, path.name)
+    return complete

@@ -26,6 +26,18 @@ _LAST_SPANS = 2.0  # seconds that a shutdown gives the exporter
 _NANO = 1_000_000_000
 
 
+def tracer_provider() -> TracerProvider:
+    """What makes and sends spans, as the OTEL_* variables say; raises ValueError for those that cannot be."""
+    given = OTELResourceDetector().detect()  # wins over ours
+    resource = Resource.create({"service.name": "mixer", "service.version": __version__}).merge(given)
+    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+    try:
+        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    except ValueError as error:
+        raise ValueError(f"MIXER_TRACING: an OTEL_* variable cannot be: {error}") from None
+    return provider
+
+
 class Tracing:
     """ASGI middleware around Telemetry, whose log lines and timings it uses.
 
@@ -33,12 +45,9 @@ class Tracing:
     that is slow or down costs spans, never answers.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, provider: TracerProvider) -> None:
         self._app = app
-        given = OTELResourceDetector().detect()  # wins over ours
-        resource = Resource.create({"service.name": "mixer", "service.version": __version__}).merge(given)
-        self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-        self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+        self._provider = provider
         self._tracer = self._provider.get_tracer("service", __version__)
         for handler in logging.getLogger().handlers:
             handler.addFilter(_with_trace_id)

@@ -161,3 +161,13 @@ def test_nothing_of_it_is_loaded_unless_it_is_asked_for(tmp_path: Path) -> None:
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
     assert result.stdout.strip() == "[]"
+
+
+def test_a_variable_that_cannot_be_ends_the_start_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "-1")
+    command = [sys.executable, "-m", "service", "--tracing", "true", "--port", "0", "--metrics-port", "0"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=60)
+    assert ended.returncode == 1
+    *log, line = ended.stderr.splitlines()
+    assert line.startswith("mixer-serve: MIXER_TRACING: an OTEL_* variable cannot be: ")
+    assert all(entry.startswith("{") for entry in log)

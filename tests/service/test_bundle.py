@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -155,3 +156,16 @@ def test_a_bundle_under_another_name_is_refused(tmp_path: Path) -> None:
     write_bundle(tmp_path, "a").rename(tmp_path / "a" / "2")
     with pytest.raises(BundleError, match="its manifest calls it a/1"):
         verify_model(tmp_path / "a" / "2", 1000, PixelBudget(1000))
+
+
+def test_a_pipe_in_place_of_a_file_is_refused_and_not_waited_for(bundle: Path) -> None:
+    (bundle / "model.onnx").unlink()
+    os.mkfifo(bundle / "model.onnx")
+    with pytest.raises(BundleError, match=r"model\.onnx: not a file"):
+        load_bundle(bundle)
+
+
+def test_a_version_that_is_half_there_is_passed_over_aloud(bundle: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (bundle.parent / "2").mkdir()
+    assert find_bundles(bundle.parent.parent, []) == [bundle]
+    assert f"{bundle.parent.name}/2 is passed over" in caplog.text
