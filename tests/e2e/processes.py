@@ -52,8 +52,8 @@ class ServiceProcess:
         self.process.send_signal(signal.SIGTERM)
 
 
-def add_digits(repository: Path, version: str = "1", name: str = "digits", **more_files: str) -> Path:
-    """A copy of the committed bundle that labels digit 7 as `name/version 7`; its manifest has `more_files` by sha256.
+def add_digits(repository: Path, version: str = "1", name: str = "digits") -> Path:
+    """A copy of the committed bundle that labels digit 7 as `name/version 7`.
 
     It appears under its name as a whole, as an export's does.
     """
@@ -62,7 +62,7 @@ def add_digits(repository: Path, version: str = "1", name: str = "digits", **mor
     labels = "".join(f"{name}/{version} {digit}\n" for digit in range(10))
     (staging / "labels.txt").write_text(labels)
     manifest = json.loads((staging / "manifest.json").read_text())
-    files = manifest["files"] | {"labels.txt": hashlib.sha256(labels.encode()).hexdigest()} | more_files
+    files = manifest["files"] | {"labels.txt": hashlib.sha256(labels.encode()).hexdigest()}
     (staging / "manifest.json").write_text(json.dumps(manifest | {"name": name, "version": version, "files": files}))
     bundle.parent.mkdir(parents=True, exist_ok=True)
     staging.rename(bundle)

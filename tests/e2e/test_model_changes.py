@@ -1,11 +1,12 @@
 """Models come and go in a real process, under real clients."""
 
 import asyncio
+import fcntl
 import hashlib
-import os
 import shutil
 import signal
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 
 import httpx
@@ -17,7 +18,6 @@ pytestmark = pytest.mark.anyio
 
 SEVEN = (GOLDEN / "digit-7.png").read_bytes()
 ADMIN = {"x-api-key": "an admin's"}
-NOTHING = hashlib.sha256(b"").hexdigest()
 
 
 @pytest.fixture
@@ -33,6 +33,23 @@ def flags(repository: Path) -> list[str]:
 
 def change(service: ServiceProcess, what: str, model: str = "digits") -> httpx.Response:
     return httpx.post(f"{service.url}/v2/repository/models/{model}/{what}", headers=ADMIN, timeout=60)
+
+
+class HeldFile:
+    """Whoever opens `path` waits in that call until this is closed (a lease, fcntl(2))."""
+
+    def __init__(self, path: Path) -> None:
+        signal.signal(signal.SIGIO, signal.SIG_IGN)  # the kernel also tells of the wait by a signal
+        self._file = path.open()
+        fcntl.fcntl(self._file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+
+    async def awaited(self) -> None:
+        async with asyncio.timeout(30):
+            while fcntl.fcntl(self._file, fcntl.F_GETLEASE) == fcntl.F_WRLCK:
+                await asyncio.sleep(0.01)
+
+    def close(self) -> None:
+        self._file.close()
 
 
 def index(service: ServiceProcess) -> list[dict[str, str]]:
@@ -134,41 +151,33 @@ async def test_two_versions_at_once(repository: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_shutdown_in_the_middle_of_a_load_drains_and_exits(repository: Path, number: signal.Signals) -> None:
     with running_service(*flags(repository), "--drain-seconds", "0") as service:
-        os.mkfifo(add_digits(repository, "2", pipe=NOTHING) / "pipe")
+        labels = HeldFile(add_digits(repository, "2") / "labels.txt")
         load = asyncio.create_task(asyncio.to_thread(change, service, "load"))
-        async with asyncio.timeout(30):
-            pipe = await asyncio.to_thread(os.open, repository / "digits" / "2" / "pipe", os.O_WRONLY)
-        try:  # the load reads from it, and waits
-            service.process.send_signal(number)
-            response = await load
-            assert (response.status_code, response.json()) == (503, {"error": "the service is shutting down"})
-            assert service.wait_for("stopped")["lost_images"] == 0
-            assert service.process.wait(timeout=30) == 0
-        finally:
-            os.close(pipe)
+        await labels.awaited()
+        service.process.send_signal(number)
+        response = await load
+        assert (response.status_code, response.json()) == (503, {"error": "the service is shutting down"})
+        assert service.wait_for("stopped")["lost_images"] == 0
+        assert service.process.wait(timeout=30) == 0
+        labels.close()
 
 
 async def test_signals_while_the_models_load_at_start(repository: Path) -> None:
     """SIGHUP waits until the service serves; SIGTERM ends the process at once, with 0."""
-    pipe = repository / "digits" / "1" / "pipe"
-    shutil.rmtree(pipe.parent)
-    add_digits(repository, pipe=NOTHING)
-    os.mkfifo(pipe)
-    with running_service(*flags(repository), listening=False) as service:
-        async with asyncio.timeout(30):
-            writer = await asyncio.to_thread(os.open, pipe, os.O_WRONLY)
+    path = repository / "digits" / "1" / "labels.txt"
+    with closing(HeldFile(path)) as labels, running_service(*flags(repository), listening=False) as service:
+        await labels.awaited()
         service.process.send_signal(signal.SIGHUP)
         add_digits(repository, "2")
-        os.close(writer)
+        labels.close()
         service.wait_for("listening")
         service.wait_for("received SIGHUP")
         assert service.wait_for("reloaded")["serving"] == ["digits/2"]
-    with running_service(*flags(repository), "--models", "digits/1", listening=False) as service:
-        async with asyncio.timeout(30):
-            writer = await asyncio.to_thread(os.open, pipe, os.O_WRONLY)
+    only = (*flags(repository), "--models", "digits/1")
+    with closing(HeldFile(path)) as labels, running_service(*only, listening=False) as service:
+        await labels.awaited()
         service.terminate()
         assert service.process.wait(timeout=30) == 0
-        os.close(writer)
 
 
 async def test_reloading_again_and_again_takes_no_more_memory(repository: Path) -> None:
