@@ -4,17 +4,16 @@ import argparse
 import asyncio
 import shlex
 import sys
-from contextlib import nullcontext
 from pathlib import Path
 
 from benchmarks import gpu, overhead
 from benchmarks.decode import measure_decode
 from benchmarks.environment import describe_environment
 from benchmarks.fuzz import measure_fuzz
-from benchmarks.load import measure_closed_loop
+from benchmarks.load import command as load
+from benchmarks.load.images import read_images
 from benchmarks.own_service import own_service
-from benchmarks.report import Result, Row, markdown, write_report
-from benchmarks.soak import measure_soak, read_images
+from benchmarks.report import Result, write_report
 from service.cores import allowed_cores
 
 ROOT = Path(__file__).parent.parent
@@ -25,10 +24,13 @@ def main() -> None:
     arguments = sys.argv[1:]
     for line in [arguments] if arguments else [["engine"], ["load"]]:
         options = _parser().parse_args(line)
-        result = options.measure(options)
-        print("\n".join(markdown(result.tables)))
-        command = shlex.join(["python", "-m", "benchmarks", *line])
-        print(write_report(options.out, options.name, command, describe_environment(), result))
+        path: Path = options.run(options, line) if "run" in options else _report(options, line)
+        print(path.read_text(), path, sep="\n")
+
+
+def _report(options: argparse.Namespace, line: list[str]) -> Path:
+    command = shlex.join(["python", "-m", "benchmarks", *line])
+    return write_report(options.out, options.name, command, describe_environment(), options.measure(options))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -69,24 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     decoding.add_argument("--rounds", type=int, default=15, help="default: %(default)s")
     decoding.add_argument("--seconds", type=float, default=0.3, help="of one run; default: %(default)s")
 
-    load = commands.add_parser("load", help="closed-loop load on a service over HTTP")
-    load.set_defaults(measure=_load, name="load")
-    load.add_argument("--url", help="classify endpoint (default: start the service on the embedded bundle)")
-    load.add_argument("--metrics-url", help="the service's /metrics, for the server's own CPU time")
-    load.add_argument("--connections", type=_integers, default=[1, 8, 32, 64])
-    load.add_argument("--seconds", type=float, default=5, help="of one row, default: %(default)s")
-    soak = commands.add_parser("soak", help="ten minutes near capacity, with bad images and clients that leave")
-    soak.set_defaults(measure=_soak, name="soak")
-    soak.add_argument("--seconds", type=float, default=600, help="default: %(default)s")
-    soak.add_argument("--load", type=float, default=0.9, help="of the closed-loop rate, default: %(default)s")
-    over = commands.add_parser("overload", help="the same at twice the capacity")
-    over.set_defaults(measure=_soak, name="overload")
-    over.add_argument("--seconds", type=float, default=30, help="default: %(default)s")
-    over.add_argument("--load", type=float, default=2.0, help="of the closed-loop rate, default: %(default)s")
-    for command in (soak, over):
-        command.add_argument("--url", help="classify endpoint (default: start the service on the embedded bundle)")
-        command.add_argument("--metrics-url", help="its /metrics")
-        command.add_argument("--deadline-ms", type=float, help="default: none is sent")
+    load.add_commands(commands)
     own = commands.add_parser("overhead", help="the service around an engine that does nothing")
     own.set_defaults(measure=_overhead, name="overhead")
     own.add_argument("--connections", type=_integers, default=[1, 8, 32])
@@ -96,14 +81,8 @@ def _parser() -> argparse.ArgumentParser:
     fuzz.add_argument("--count", type=int, default=20_000, help="default: %(default)s")
     fuzz.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     gpu.add_command(commands)
-    for command in (load, soak, over, own):
-        command.add_argument(
-            "--images",
-            type=Path,
-            default=ROOT / "models" / "digits" / "1" / "golden",
-            help="folder, default: %(default)s",
-        )
-    for command in (engine, steps, decoding, load, soak, over, own, fuzz):
+    own.add_argument("--images", default="digits", help="digits, photographs or a folder; default: %(default)s")
+    for command in (engine, steps, decoding, own, fuzz):
         command.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results", help="default: %(default)s")
     return parser
 
@@ -137,36 +116,14 @@ def _decode(options: argparse.Namespace) -> Result:
     return measure_decode(options.sizes, options.rounds, options.seconds)
 
 
-def _load(options: argparse.Namespace) -> Result:
-    images = read_images(options.images)
-    if options.url:
-        return Result({"rows": _load_rows(options, options.url, options.metrics_url, images)})
-    with own_service() as (url, metrics_url):
-        return Result({"rows": _load_rows(options, url, metrics_url, images)})
-
-
-def _soak(options: argparse.Namespace) -> Result:
-    given = options.url and options.metrics_url
-    with nullcontext((options.url, options.metrics_url)) if given else own_service() as (url, metrics_url):
-        images = read_images(options.images)
-        return asyncio.run(measure_soak(url, metrics_url, images, options.seconds, options.load, options.deadline_ms))
-
-
 def _fuzz(options: argparse.Namespace) -> Result:
     digit = (ROOT / "models" / "digits" / "1" / "golden" / "digit-7.png").read_bytes()
-    with own_service() as (url, metrics_url):
-        return asyncio.run(measure_fuzz(url, metrics_url, (digit, 7), options.count, options.seed))
+    with own_service() as service:
+        return asyncio.run(measure_fuzz(service.url, service.metrics_url, (digit, 7), options.count, options.seed))
 
 
 def _overhead(options: argparse.Namespace) -> Result:
     return overhead.measure(read_images(options.images), options.connections, options.seconds)
-
-
-def _load_rows(options: argparse.Namespace, url: str, metrics_url: str | None, images: list[bytes]) -> list[Row]:
-    return [
-        asyncio.run(measure_closed_loop(url, metrics_url, images, connections, options.seconds))
-        for connections in options.connections
-    ]
 
 
 if __name__ == "__main__":

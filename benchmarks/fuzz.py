@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 
 import aiohttp
 
-from benchmarks.load import scrape
+from benchmarks.load.server_side import ServerSide
+from benchmarks.load.target import Target
+from benchmarks.memory import memory_growth, memory_rows
 from benchmarks.mutations import Seed, mutated, seeds
 from benchmarks.report import Result, Row
-from benchmarks.soak import memory_growth, memory_rows
 
 NOTES = """\
 Every image is an intact one with one to four mutations: flipped bits, telling numbers in place of lengths and counts,
@@ -34,7 +35,7 @@ class Fuzz:
     good: Counter[str] = field(default_factory=Counter)
     unexpected: list[str] = field(default_factory=list)
     slowest: list[tuple[float, int, str]] = field(default_factory=list)  # seconds, number, format and status
-    memory: list[tuple[float, float]] = field(default_factory=list)  # seconds since the start, bytes
+    memory: list[float] = field(default_factory=list)  # bytes, once a second
 
 
 async def measure_fuzz(
@@ -56,9 +57,11 @@ async def measure_fuzz(
                     await _send_digit(session, url, digit, fuzz)
 
         started = time.perf_counter()
-        watching = asyncio.create_task(_watch(metrics_url, fuzz, started))
+        server = ServerSide(Target("mixer", url, "raw", metrics_url), fuzz.memory)
+        watching = asyncio.create_task(server.watch_memory())
         await asyncio.gather(*(client() for _ in range(connections)))
         watching.cancel()
+        server.close()
     return Result(
         {"rows": [_row(fuzz, images, seed, time.perf_counter() - started)], "slowest": _slowest(fuzz)}
         | {"by format": [{"format": name, "answers": dict(count)} for name, count in sorted(fuzz.by_format.items())]}
@@ -104,13 +107,6 @@ async def _send_digit(session: aiohttp.ClientSession, url: str, digit: tuple[byt
         fuzz.good[type(error).__name__] += 1
 
 
-async def _watch(metrics_url: str, fuzz: Fuzz, started: float) -> None:
-    while True:
-        samples = await scrape(metrics_url)
-        fuzz.memory.append((time.perf_counter() - started, samples["process_resident_memory_bytes"]))
-        await asyncio.sleep(0.5)
-
-
 def _row(fuzz: Fuzz, images: int, seed: int, seconds: float) -> Row:
     return {
         "images": images,
@@ -120,8 +116,8 @@ def _row(fuzz: Fuzz, images: int, seed: int, seconds: float) -> Row:
         "unexpected": ", ".join(fuzz.unexpected) or "none",
         "digits in between": dict(fuzz.good),
         "slowest s": round(fuzz.slowest[0][0], 2),
-        "peak MiB": round(max(size for _, size in fuzz.memory) / 2**20),
-        "memory growth %": round(100 * memory_growth(fuzz.memory), 1),
+        "peak MiB": round(max(fuzz.memory) / 2**20),
+        "memory growth %": None if (growth := memory_growth(fuzz.memory)) is None else round(100 * growth, 1),
     }
 
 

@@ -10,6 +10,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks.columns.column import Precision
+from benchmarks.rounds import passes_per_second
 
 SIZE = 2048  # of square matrices: large enough that a faster library is the only way to go faster
 
@@ -35,6 +36,13 @@ def peaks(gflops: dict[Gemm, float]) -> dict[Precision, float]:
     if "bf16" in best:
         best["int8"] = 2 * best["bf16"]
     return best
+
+
+def measure_peaks(threads: int, seconds: float = 0.3, rounds: int = 3) -> dict[Precision, float]:
+    """GFLOP/s that count as 100 %, by precision; the best of some rounds."""
+    products = {gemm: gemm.load(threads) for gemm in GEMMS}
+    rates = [{gemm: passes_per_second(run, seconds) for gemm, run in products.items()} for _ in range(rounds)]
+    return peaks({gemm: max(rate[gemm] for rate in rates) * gemm.gflop for gemm in GEMMS})
 
 
 def _torch_product(dtype: torch.dtype) -> Callable[[int], Callable[[], object]]:

@@ -2,7 +2,9 @@
 
 import asyncio
 
-from benchmarks.load import measure_closed_loop, scrape
+from benchmarks.load.server_side import ServerSide, totals
+from benchmarks.load.session import Options, Session
+from benchmarks.load.target import Target
 from benchmarks.own_service import own_service
 from benchmarks.report import Result, Row
 
@@ -11,15 +13,17 @@ The engine does nothing, and what decoding takes (the stage's sum) is taken off 
 how much a timer of 1 ms was ever late; on machines that the load generator shares, that includes waiting for a core."""
 
 
-async def measure_overhead(url: str, metrics_url: str, images: list[bytes], connections: int, seconds: float) -> Row:
-    """One row of a closed loop over `connections`."""
-    before = await scrape(metrics_url)
-    row = await measure_closed_loop(url, metrics_url, images, connections, seconds)
-    after = await scrape(metrics_url)
+async def measure_overhead(target: Target, images: list[bytes], clients: int, seconds: float) -> Row:
+    """One row of a closed loop of so many clients."""
+    server = ServerSide(target)
+    before = totals((await server.snapshot()).metrics)
+    run = await Session(target, Options(images, seconds)).closed("overhead", 0, clients)
+    after = totals((await server.snapshot()).metrics)
+    server.close()
     spent = {name: after[name] - before.get(name, 0.0) for name in after}
     return {
-        "connections": connections,
-        "img/s": row["img/s"],
+        "connections": clients,
+        "img/s": round(run.images_per_second, 1),
         "CPU ms per image": _milliseconds(spent["process_cpu_seconds_total"], spent),
         "of which decode": _milliseconds(spent["decode"], spent),
         "own": _milliseconds(spent["process_cpu_seconds_total"] - spent["decode"], spent),
@@ -33,6 +37,7 @@ def _milliseconds(seconds: float, spent: dict[str, float]) -> float:
 
 def measure(images: list[bytes], connections: list[int], seconds: float) -> Result:
     """Start the service around the null engine and load it."""
-    with own_service("benchmarks.null_service") as (url, metrics_url):
-        rows = [asyncio.run(measure_overhead(url, metrics_url, images, n, seconds)) for n in connections]
+    with own_service("benchmarks.null_service") as service:
+        target = Target("mixer", service.url, "raw", service.metrics_url)
+        rows = [asyncio.run(measure_overhead(target, images, n, seconds)) for n in connections]
     return Result({"rows": rows}, NOTES)

@@ -8,27 +8,40 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from service.client import MixerClient
 
 ROOT = Path(__file__).parent.parent
 
 
+class OwnService(NamedTuple):
+    """Where it is."""
+
+    url: str  # of /v1/classify
+    metrics_url: str
+    pid: int
+
+
 @contextmanager
-def own_service(module: str = "service") -> Iterator[tuple[str, str]]:
-    """`python -m MODULE` with the default settings on free ports; yields its classify and metrics URLs.
+def own_service(module: str = "service", *flags: str) -> Iterator[OwnService]:
+    """`python -m MODULE FLAGS` on free ports, with the default settings for the rest.
 
     Raises RuntimeError with the service's log if it does not become ready within a minute.
     """
     port, metrics_port = _free_port(), _free_port()
     command = [sys.executable, "-m", module, "--host", "127.0.0.1", "--drain-seconds", "0"]
     ports = ["--port", str(port), "--metrics-port", str(metrics_port)]
-    with tempfile.TemporaryFile("w+") as log, subprocess.Popen([*command, *ports], cwd=ROOT, stderr=log) as process:
+    with (
+        tempfile.TemporaryFile("w+") as log,
+        subprocess.Popen([*command, *ports, *flags], cwd=ROOT, stderr=log) as process,
+    ):
         try:
             if not _becomes_ready(process, f"http://127.0.0.1:{port}"):
                 log.seek(0)
                 raise RuntimeError(f"the service did not become ready:\n{log.read()}")
-            yield f"http://127.0.0.1:{port}/v1/classify", f"http://127.0.0.1:{metrics_port}/metrics"
+            base = f"http://127.0.0.1:{port}"
+            yield OwnService(f"{base}/v1/classify", f"http://127.0.0.1:{metrics_port}/metrics", process.pid)
         finally:
             process.terminate()
 

@@ -19,10 +19,17 @@ class Result:
 
 def write_report(out: Path, name: str, command: str, environment: dict[str, object], result: Result) -> Path:
     """Write <out>/<name>.json, .md and, if there is a picture, .png; returns the second."""
-    out.mkdir(parents=True, exist_ok=True)
     date = datetime.now(UTC).date().isoformat()
     content = {"schema_version": 1, "command": command, "date": date, "environment": environment, **result.tables}
-    (out / f"{name}.json").write_text(json.dumps(content, indent=2) + "\n")
+    return write_files(out, name, command, date, environment, result, json.dumps(content, indent=2))
+
+
+def write_files(
+    out: Path, name: str, command: str, date: str, environment: dict[str, object], result: Result, content: str
+) -> Path:
+    """Write <out>/<name>.json with this content, .md and, if there is a picture, .png; returns the second."""
+    out.mkdir(parents=True, exist_ok=True)
+    (out / f"{name}.json").write_text(content + "\n")
     lines = [f"# {name}", "", f"`{command}`, {date}", ""]
     if result.png:
         (out / f"{name}.png").write_bytes(result.png)

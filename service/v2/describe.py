@@ -77,6 +77,7 @@ def config(classifier: Classifier, versions: list[str], settings: Settings) -> M
         ),
         version=manifest.version,
         precision=manifest.precision,
+        gmacs=manifest.gmacs,
         engine=choice.engine.name,
         engines_considered=choice.considered,
         engine_threads=choice.engine.threads,

@@ -154,6 +154,7 @@ class ModelConfig(_Body):
     dynamic_batching: DynamicBatching
     version: str
     precision: str
+    gmacs: float = Field(description="multiply-adds of one image, in thousands of millions")
     engine: str
     engines_considered: dict[str, str] = Field(description="by name: its rate, or why it cannot serve")
     engine_threads: int

@@ -21,8 +21,8 @@ def test_the_same_seed_gives_the_same_images_and_another_gives_others() -> None:
 @pytest.mark.anyio
 async def test_some_hundred_damaged_images_are_all_answered_as_documented() -> None:
     digit = (GOLDEN / "digit-7.png").read_bytes()
-    with own_service() as (url, metrics_url):
-        result = await measure_fuzz(url, metrics_url, (digit, 7), images=400, seed=1)
+    with own_service() as service:
+        result = await measure_fuzz(service.url, service.metrics_url, (digit, 7), images=400, seed=1)
     (row,) = result.tables["rows"]
     assert row["unexpected"] == "none"
     assert row["digits in between"] == {"right": 20}
@@ -33,6 +33,6 @@ async def test_some_hundred_damaged_images_are_all_answered_as_documented() -> N
 
 @pytest.mark.anyio
 async def test_a_wrong_answer_in_between_is_seen() -> None:
-    with own_service() as (url, metrics_url):
-        result = await measure_fuzz(url, metrics_url, (level_png(1), 99), images=1, seed=1)
+    with own_service() as service:
+        result = await measure_fuzz(service.url, service.metrics_url, (level_png(1), 99), images=1, seed=1)
     assert result.tables["rows"][0]["digits in between"] == {"wrong: 200": 1}

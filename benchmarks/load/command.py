@@ -1,0 +1,198 @@
+"""`python -m benchmarks load` and `compare`: the same scenarios on one target, or on several in turn."""
+
+import argparse
+import importlib.util
+import shlex
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import uvloop
+
+from benchmarks.environment import describe_environment
+from benchmarks.load.forms import FORMS
+from benchmarks.load.images import read_images
+from benchmarks.load.result import LoadResult
+from benchmarks.load.scenarios import SCENARIOS
+from benchmarks.load.scenarios.parameters import Parameters
+from benchmarks.load.served import read_served
+from benchmarks.load.session import Options, Session
+from benchmarks.load.target import PRESETS, Target, make_target
+from benchmarks.load.write import write_result
+from benchmarks.own_service import own_service
+from service.cores import allowed_cores
+
+ROOT = Path(__file__).parent.parent.parent
+_DEFAULT = ["single-stream", "offline"]
+
+
+def add_commands(commands: Any) -> None:
+    """Add `load` and `compare` to the commands of `python -m benchmarks`."""
+    load = commands.add_parser("load", help="load a service over HTTP, by scenario")
+    load.add_argument("--url", help="endpoint (default: start the service on the embedded bundle)")
+    load.add_argument("--target", default="mixer", choices=PRESETS, help="what answers there; default: %(default)s")
+    load.add_argument("--metrics-url", help="a Mixer service's /metrics, for what the server spends")
+    load.add_argument("--pid", type=int, help="of the server on this machine, for what it spends")
+    compare = commands.add_parser("compare", help="the same load on several services, in turn")
+    compare.add_argument(
+        "--target",
+        action="append",
+        required=True,
+        metavar="PRESET=URL[,METRICS_URL|,PID]",
+        help=f"the first is what the others are compared with; PRESET: {', '.join(PRESETS)}",
+    )
+    for command, name in ((load, "load"), (compare, "compare")):
+        command.set_defaults(run=_run, name=name)
+        _add_options(command)
+
+
+def _add_options(command: argparse.ArgumentParser) -> None:
+    defaults = Parameters()
+    add = command.add_argument
+    add("scenarios", nargs="*", metavar="SCENARIO", default=_DEFAULT,
+        help=f"of {', '.join(SCENARIOS)}; default: {' '.join(_DEFAULT)}")  # fmt: skip
+    add("--model", default="digits", help="in the path of a v2 target; default: %(default)s")
+    add("--form", help=f"of the request, instead of the target's: {FORMS}")
+    add("--header", action="append", default=[], metavar="NAME:VALUE", help="to send along, such as x-api-key:...")
+    add("--images", default="digits", help="digits, photographs or a folder; default: %(default)s")
+    add("--seconds", type=_positive, default=10, help="of one run, after the warm-up; default: %(default)s")
+    add("--warmup", type=_not_negative, default=2, help="seconds; default: %(default)s")
+    add("--repeats", type=int, default=3, help="of everything; default: %(default)s")
+    add("--seed", type=int, default=0, help="of the arrivals; default: %(default)s")
+    add("--slo-ms", type=_positive, default=500, help="what a good answer takes at most; default: %(default)s")
+    add("--deadline-ms", type=_positive, help="that the server is told; default: none")
+    add("--timeout", type=_positive, default=10, help="seconds; default: %(default)s")
+    add("--clients", type=_integers, default=defaults.clients, help="offline; default: 1,8,32,64")
+    add("--images-per-query", type=int, default=defaults.images_per_query, help="multi-stream; default: %(default)s")
+    add("--rate", type=_positive, help="images/s: server, instead of a search; overload, soak, instead of a share")
+    add("--resolution", type=_positive, default=defaults.resolution, help="server: of the search; default: %(default)s")
+    add("--factor", type=_positive, default=defaults.factor, help="overload: of the capacity; default: %(default)s")
+    add("--share", type=_positive, default=defaults.share, help="soak: of the capacity; default: %(default)s")
+    add("--soak-seconds", type=_positive, default=defaults.soak_seconds, help="default: %(default)s")
+    add("--sweep", type=_numbers, default=defaults.sweep, help="shares of the capacity; default: 0.1 ... 1.2")
+    add("--quiet", action="store_true", help="no progress")
+    add("--name", help="of the result files; default: the command's")
+    add("--out", type=Path, default=ROOT / "benchmarks" / "results", help="default: %(default)s")
+
+
+def _run(options: argparse.Namespace, arguments: list[str]) -> Path:
+    """Measure, print, and write the files; the Markdown's path. Exits with one line for what cannot be."""
+    for name in options.scenarios:
+        if name not in SCENARIOS:
+            sys.exit(f"benchmarks {options.name}: scenario {name!r} is not one of {', '.join(SCENARIOS)}")
+    try:
+        with ExitStack() as stack:
+            result = uvloop.run(_measure(_targets(options, stack), options, arguments))
+    except (ValueError, OSError, RuntimeError) as error:
+        sys.exit(f"benchmarks {options.name}: {error}")
+    return write_result(options.out, options.name, result)
+
+
+def _targets(options: argparse.Namespace, stack: ExitStack) -> list[Target]:
+    if isinstance(options.target, list):
+        given = [_parse_target(text) for text in options.target]
+    elif options.url:
+        given = [(options.target, options.url, options.metrics_url, options.pid)]
+    elif options.target.startswith("mixer"):
+        service = stack.enter_context(own_service())
+        given = [(options.target, service.url.removesuffix("/v1/classify"), service.metrics_url, service.pid)]
+    else:
+        raise ValueError(f"--target {options.target} needs its --url")
+    headers = tuple((name.strip(), value.strip()) for name, _, value in (h.partition(":") for h in options.header))
+    made = [
+        replace(make_target(preset, url, form=options.form, model=options.model), metrics_url=metrics_url, pid=pid,
+                headers=headers)
+        for preset, url, metrics_url, pid in given
+    ]  # fmt: skip
+    return [replace(target, name=_own_name(target, made)) for target in made]
+
+
+def _parse_target(text: str) -> tuple[str, str, str | None, int | None]:
+    preset, _, rest = text.partition("=")
+    url, *more = rest.split(",")
+    if not url:
+        raise ValueError(f"--target {text}: not PRESET=URL")
+    metrics_url = next((part for part in more if not part.isdigit()), None)
+    return preset, url, metrics_url, next((int(part) for part in more if part.isdigit()), None)
+
+
+def _own_name(target: Target, targets: Sequence[Target]) -> str:
+    """The preset's, and where others have the same, host and port as well."""
+    same = [other for other in targets if other.name == target.name]
+    return target.name if len(same) == 1 else f"{target.name} {urlsplit(target.url).netloc}"
+
+
+async def _measure(targets: list[Target], options: argparse.Namespace, arguments: list[str]) -> LoadResult:
+    shared = Options(
+        images=read_images(options.images),
+        seconds=options.seconds,
+        warmup=options.warmup,
+        timeout=options.timeout,
+        objective_ms=options.slo_ms,
+        deadline_ms=options.deadline_ms,
+        seed=options.seed,
+        quiet=options.quiet,
+    )
+    parameters = Parameters(
+        clients=tuple(options.clients),
+        images_per_query=options.images_per_query,
+        resolution=options.resolution,
+        rate=options.rate,
+        factor=options.factor,
+        share=options.share,
+        soak_seconds=options.soak_seconds,
+        sweep=tuple(options.sweep),
+    )
+    sessions = [Session(target, shared, await read_served(target)) for target in targets]
+    peak = _gemm_peak_gflops() if any(session.served for session in sessions) else {}
+    for session in sessions:
+        session.gemm_peak_gflops = peak
+        await session.check()
+    for repeat in range(options.repeats):
+        for name in options.scenarios:
+            # Every other round goes backwards, so that none always follows the same one.
+            for session in sessions if repeat % 2 == 0 else reversed(sessions):
+                await SCENARIOS[name](session, parameters, repeat)
+    return LoadResult(
+        command=shlex.join(["python", "-m", "benchmarks", *arguments]),
+        date=datetime.now(UTC).date().isoformat(),
+        environment=describe_environment(),
+        served={session.target.name: session.served for session in sessions if session.served},
+        gemm_peak_gflops=peak,
+        runs=[run for session in sessions for run in session.runs],
+        findings={session.target.name: session.findings for session in sessions if session.findings},
+    )
+
+
+def _gemm_peak_gflops() -> dict[str, float]:
+    """What the machine's matrix products reach, where torch is installed to measure them."""
+    if importlib.util.find_spec("torch") is None:
+        return {}
+    from benchmarks.gemm import measure_peaks  # noqa: PLC0415 - loads torch
+
+    return {str(precision): gflops for precision, gflops in measure_peaks(max(1, int(allowed_cores()))).items()}
+
+
+def _integers(text: str) -> list[int]:
+    return sorted({int(part) for part in text.split(",")})
+
+
+def _numbers(text: str) -> list[float]:
+    return sorted({float(part) for part in text.split(",")})
+
+
+def _positive(text: str) -> float:
+    if not 0 < (value := float(text)) < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not more than 0")
+    return value
+
+
+def _not_negative(text: str) -> float:
+    if not 0 <= (value := float(text)) < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is less than 0")
+    return value

@@ -1,0 +1,123 @@
+"""From samples and accounts to the figures of a run, and whether they say anything of the server."""
+
+from dataclasses import dataclass
+
+from benchmarks.load.result import GeneratorSide, Latency, ServedModel, ServerSpent
+from benchmarks.load.samples import Samples, Seconds, quantile_ms
+from benchmarks.load.server_side import Snapshot, Totals, totals
+from benchmarks.memory import memory_growth
+
+_LATE = 0.1  # the share of the latency at p99 that the generator's own lateness may make up at p99
+_LATE_MS = 2.0  # or this: a scheduler's time slice on a machine that both share
+_SENT = 0.99  # the share of the queries of a window that must have been sent in it
+_BUSY = 0.85  # the share of a core beyond which the generator, which has one, is the bottleneck
+
+
+@dataclass(frozen=True)
+class Window:
+    """The part of a run that counts: its edges in seconds since the run began, and both sides' accounts there."""
+
+    start: float
+    end: float
+    before: Snapshot
+    after: Snapshot
+    generator_cpu_seconds: float
+    memory: list[float]  # of the server, bytes
+
+    @property
+    def seconds(self) -> float:
+        """How long it is."""
+        return self.end - self.start
+
+
+def figures(
+    samples: Samples, window: Window, objective: float, served: ServedModel | None, gemm_peak_gflops: dict[str, float]
+) -> dict[str, object]:
+    """The parts of a Run that are measured.
+
+    Latencies, codes and the generator's lag are of the queries that should have been sent in the window; rates are of
+    the answers that came in it, so that a backlog that is worked off later, or stems from before, does not count.
+    `objective` is in seconds.
+    """
+    asked, answered = samples.intended_in(window.start, window.end), samples.done_in(window.start, window.end)
+    latencies = asked.latencies()
+    generator = _generator_side(samples, asked, window)
+    return {
+        "seconds": round(window.seconds, 3),
+        "images_per_second": answered.images() / window.seconds,
+        "good_images_per_second": answered.images(objective) / window.seconds,
+        "objective_ms": objective * 1000,
+        "queries": len(asked),
+        "missed": asked.missed(objective),
+        "latency": _latency(latencies),
+        "refused_p99_ms": quantile_ms(asked.latencies("429"), 99),
+        "codes": asked.codes(),
+        "generator": generator,
+        "server": _server_spent(answered.images(), window, served, gemm_peak_gflops),
+        "invalid": invalid(generator, quantile_ms(latencies, 99)),
+    }
+
+
+def invalid(generator: GeneratorSide, p99_ms: float | None) -> list[str]:
+    """Why the generator, and not the server, made a run's figures; empty if it did not."""
+    reasons = []
+    allowed = max(_LATE_MS, _LATE * (p99_ms or 0.0))
+    if generator.lag_p99_ms is not None and generator.lag_p99_ms > allowed:
+        reasons.append(f"1 % of the queries were sent over {generator.lag_p99_ms:.1f} ms late ({allowed:.1f} allowed)")
+    if generator.sent_share < _SENT:
+        reasons.append(f"only {generator.sent_share:.1%} of the queries were sent in their time")
+    if generator.cpu_share > _BUSY:
+        reasons.append(f"the generator took {generator.cpu_share:.0%} of its core")
+    return reasons
+
+
+def _generator_side(samples: Samples, asked: Samples, window: Window) -> GeneratorSide:
+    lags = asked.lags()
+    sent = sum(window.start <= sample.sent < window.end for sample in samples.all)
+    return GeneratorSide(
+        lag_p50_ms=quantile_ms(lags, 50),
+        lag_p99_ms=quantile_ms(lags, 99),
+        lag_max_ms=float(lags.max()) * 1000 if len(lags) else None,
+        cpu_share=window.generator_cpu_seconds / window.seconds,
+        sent_share=min(1.0, sent / len(asked)) if len(asked) else 1.0,
+    )
+
+
+def _latency(seconds: Seconds) -> Latency:
+    p50, p90, p95, p99, p99_9 = (quantile_ms(seconds, percent) for percent in (50, 90, 95, 99, 99.9))
+    longest = float(seconds.max()) * 1000 if len(seconds) else None
+    return Latency(p50=p50, p90=p90, p95=p95, p99=p99, p99_9=p99_9, max=longest)
+
+
+def _server_spent(
+    images: int, window: Window, served: ServedModel | None, gemm_peak_gflops: dict[str, float]
+) -> ServerSpent:
+    before, after = totals(window.before.metrics), totals(window.after.metrics)
+    spent: Totals = {name: value - before.get(name, 0.0) for name, value in after.items()}
+    if window.before.cpu_seconds is not None and window.after.cpu_seconds is not None:
+        cpu: float | None = window.after.cpu_seconds - window.before.cpu_seconds
+    else:
+        cpu = spent.get("process_cpu_seconds_total")
+    rate = images / window.seconds
+    cores = after.get("mixer_cores")
+    alone = after.get("mixer_predicted_capacity_images_per_second")
+    gflops = rate * 2 * served.gmacs if served and served.gmacs else None
+    peak = gemm_peak_gflops.get(served.model["precision"]) if served else None
+    return ServerSpent(
+        cpu_seconds=cpu,
+        images_per_cpu_second=_over(images, cpu),
+        peak_memory_bytes=max(window.memory, default=None),
+        memory_growth=memory_growth(window.memory),
+        mean_batch=_over(spent.get("mixer_batch_size_sum"), spent.get("mixer_batch_size_count")),
+        cores_allowed=cores,
+        images_per_second_per_core_allowed=_over(rate, cores),
+        images_per_engine_core_second=_over(
+            spent.get("mixer_batch_size_sum"), spent.get("mixer_engine_core_seconds_total")
+        ),
+        percent_of_engine_alone=_over(100 * rate, alone),
+        percent_of_gemm_peak=_over(100 * gflops, peak) if gflops else None,
+    )
+
+
+def _over(part: float | None, whole: float | None) -> float | None:
+    return part / whole if part is not None and whole else None

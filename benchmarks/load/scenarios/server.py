@@ -1,0 +1,97 @@
+"""Queries that arrive by chance: the highest rate at which 99 % of them are answered within the objective."""
+
+from collections.abc import Awaitable, Callable
+from typing import Literal
+
+from scipy.stats import binomtest
+
+from benchmarks.load.generator import Generator
+from benchmarks.load.samples import Samples
+from benchmarks.load.scenarios.closed_loop import capacity
+from benchmarks.load.scenarios.parameters import Parameters
+from benchmarks.load.session import Session
+
+_TAIL = 0.01  # the share of the queries that may miss the objective
+_CONFIDENCE = 0.95
+_LONGEST = 6  # windows, for a rate whose verdict stays open
+_LOOK_EVERY = 0.25  # seconds
+_FIRST_LOOK = 1.0  # seconds: a queue needs some time to build up
+_LOWEST = 0.02  # of the capacity: what doesn't hold there is taken not to hold at all
+
+Verdict = Literal["holds", "fails", "open"]
+
+
+def verdict(missed: int, queries: int) -> Verdict:
+    """Whether 99 % hold the objective, with a confidence of 95 % (the bound of Clopper and Pearson, 1934)."""
+    if not queries:
+        return "open"
+    bounds = binomtest(missed, queries).proportion_ci(1 - 2 * (1 - _CONFIDENCE))  # each side by itself
+    if bounds.high <= _TAIL:
+        return "holds"
+    return "fails" if bounds.low > _TAIL else "open"
+
+
+async def server(session: Session, parameters: Parameters, repeat: int) -> None:
+    """Find that rate once, then run it in every repeat; or run the rate that is given."""
+    if parameters.rate:
+        session.findings["server rate"] = parameters.rate
+    elif repeat == 0:
+        at_most = 1.5 * await capacity(session, repeat)
+
+        async def trial(rate: float) -> Verdict:
+            return await _trial(session, rate)
+
+        rate = await highest_rate(trial, at_most, parameters.resolution)
+        session.findings["server rate"] = rate
+    rate = session.findings["server rate"]
+    if isinstance(rate, float):
+        await session.open("server", repeat, rate)
+
+
+async def highest_rate(trial: Callable[[float], Awaitable[Verdict]], at_most: float, resolution: float) -> float | None:
+    """The highest rate that `trial` says holds, to `resolution` (a share of it); None if even 2 % of `at_most` fails.
+
+    A rate whose verdict stays open does not hold.
+    """
+    held, failed = None, at_most
+    while held is None or failed / held > 1 + resolution:
+        rate = failed / 2 if held is None else (held * failed) ** 0.5
+        if await trial(rate) == "holds":
+            held = rate
+        elif (failed := rate) < _LOWEST * at_most:
+            return None
+    return held
+
+
+async def _trial(session: Session, rate: float) -> Verdict:
+    options = session.options
+    watch = _Watch(options.objective_ms / 1000, options.warmup, options.seconds)
+    run = await session.open("search", 0, rate, seconds=_LONGEST * options.seconds, enough=watch.enough)
+    return "open" if run.invalid else verdict(run.missed, run.queries)
+
+
+class _Watch:
+    """The verdict while a run lasts, from the queries that are done and those that are already too late."""
+
+    def __init__(self, limit: float, start: float, window: float) -> None:
+        self._limit, self._start, self._window = limit, start, window  # the warm-up's queries don't count
+        self._looked = 0.0
+        self._seen = self._queries = self._missed = 0
+
+    def enough(self, generator: Generator) -> bool:
+        """Whether the run may end: that it fails can be said early, that it holds takes a whole window."""
+        now = generator.clock.now()
+        if now < max(self._looked + _LOOK_EVERY, self._start + _FIRST_LOOK):
+            return False
+        self._looked = now
+        late = sum(self._start <= at < now - self._limit for at in tuple(generator.unanswered))
+        so_far = self.judge(generator, late)
+        return so_far == "fails" or (so_far == "holds" and now >= self._start + self._window)
+
+    def judge(self, generator: Generator, late: int = 0) -> Verdict:
+        """Of all that is done, and `late` that is not."""
+        fresh = Samples(generator.samples.all[self._seen :]).intended_in(self._start, float("inf"))
+        self._seen = len(generator.samples)
+        self._queries += len(fresh)
+        self._missed += fresh.missed(self._limit)
+        return verdict(self._missed + late, self._queries + late)

@@ -1,0 +1,30 @@
+"""The rate-latency curve and its knee."""
+
+from benchmarks.load.result import Run
+from benchmarks.load.scenarios.closed_loop import capacity
+from benchmarks.load.scenarios.parameters import Parameters
+from benchmarks.load.session import Session
+
+
+async def sweep(session: Session, parameters: Parameters, repeat: int) -> None:
+    """Shares of the capacity, one after the other; the same rates in every repeat."""
+    if repeat == 0:
+        session.findings["sweep capacity"] = await capacity(session, repeat)
+    whole = session.findings["sweep capacity"]
+    assert isinstance(whole, float)
+    for share in parameters.sweep:
+        await session.open("sweep", repeat, share * whole)
+    session.findings["knee"] = knee([run for run in session.runs if run.scenario == "sweep"])
+
+
+def knee(runs: list[Run]) -> float | None:
+    """The offered rate with the greatest power: good images a second over the latency that half of them take.
+
+    Kleinrock, "Power and deterministic rules of thumb for probabilistic problems in computer communications" (1979).
+    """
+    powers = {
+        run.offered_images_per_second: run.good_images_per_second / run.latency.p50
+        for run in runs
+        if run.latency.p50 and run.offered_images_per_second
+    }
+    return max(powers, key=powers.__getitem__, default=None)

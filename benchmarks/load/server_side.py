@@ -1,0 +1,97 @@
+"""What the server spent meanwhile: by its own metrics, or by the processes' accounts where they run on this machine."""
+
+import asyncio
+import re
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import psutil
+from prometheus_client.parser import text_string_to_metric_families
+
+from benchmarks.load.connection import Connections
+from benchmarks.load.target import Target
+
+_RESIDENT = re.compile(rb"^process_resident_memory_bytes (\S+)", re.MULTILINE)
+
+Totals = dict[str, float]  # metrics summed over their labels, by name
+
+
+@dataclass
+class Snapshot:
+    """The server's accounts at one moment."""
+
+    metrics: str = ""  # as text: parsing waits until the run is over, it would hold the generator up
+    cpu_seconds: float | None = None
+
+
+@dataclass
+class ServerSide:
+    """Watches one server; memory is sampled once a second, in bytes."""
+
+    target: Target
+    memory: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._processes = [psutil.Process(self.target.pid)] if self.target.pid else []
+        self._connections = Connections(self.target.metrics_url) if self.target.metrics_url else None
+
+    async def snapshot(self) -> Snapshot:
+        """Read the accounts now. Raises OSError if the metrics cannot be had."""
+        return Snapshot(await self._scrape(), self._cpu_seconds() if self._processes else None)
+
+    async def watch_memory(self) -> None:
+        """Until cancelled."""
+        while self._processes or self._connections:
+            if self._processes:
+                self.memory.append(sum(_resident(process) for process in self._tree()))
+            elif match := _RESIDENT.search((await self._scrape()).encode()):
+                self.memory.append(float(match[1]))
+            await asyncio.sleep(1)
+
+    async def _scrape(self) -> str:
+        if self._connections is None:
+            return ""
+        answer = await self._connections.ask(self._connections.request("GET", {}))
+        if answer.status != 200:
+            raise OSError(f"{self.target.metrics_url} answered {answer.status}")
+        return answer.body.decode()
+
+    def _tree(self) -> list[psutil.Process]:
+        children: list[psutil.Process] = []
+        with suppress(psutil.Error):
+            children = self._processes[0].children(recursive=True)
+        return [*self._processes, *children]
+
+    def _cpu_seconds(self) -> float:
+        return sum(_cpu_seconds(process) for process in self._tree())
+
+    def close(self) -> None:
+        """Close the connection to the metrics."""
+        if self._connections:
+            self._connections.close()
+
+
+def totals(metrics: str) -> Totals:
+    """Samples summed over their labels, by name; images also by outcome and stages' seconds by stage."""
+    sums: Counter[str] = Counter()
+    for family in text_string_to_metric_families(metrics):
+        for sample in family.samples:
+            sums[sample.name] += sample.value  # type: ignore[assignment]
+            for name, label in (("mixer_images_total", "outcome"), ("mixer_stage_duration_seconds_sum", "stage")):
+                if sample.name == name:
+                    sums[sample.labels[label]] += sample.value  # type: ignore[assignment]
+    return dict(sums)
+
+
+def _resident(process: psutil.Process) -> float:
+    with suppress(psutil.Error):
+        return float(process.memory_info().rss)
+    return 0.0
+
+
+def _cpu_seconds(process: psutil.Process) -> float:
+    with suppress(psutil.Error):
+        times = process.cpu_times()
+        return float(times.user + times.system)
+    return 0.0

@@ -1,0 +1,53 @@
+"""What is loaded: a URL, the form its images take, and where the server's own figures are found."""
+
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+
+@dataclass(frozen=True)
+class Preset:
+    """How a kind of server is asked."""
+
+    path: str
+    form: str
+    port: int
+
+
+PRESETS = {
+    "mixer": Preset("/v1/classify", "raw", 8000),
+    "mixer-multipart": Preset("/v1/classify", "multipart:image", 8000),
+    "mixer-v2": Preset("/v2/models/{model}/infer", "v2-binary:image_bytes", 8000),
+    # The rest as their recipes in benchmarks/peers have them.
+    "plain": Preset("/predict", "multipart:file", 8000),
+    "litserve": Preset("/predict", "multipart:request", 8000),
+    "mosec": Preset("/inference", "raw", 8000),
+    "ray-serve": Preset("/predict", "raw", 8000),
+    "bentoml": Preset("/classify", "multipart:images", 3000),
+    "mlserver": Preset("/v2/models/{model}/infer", "v2-json:image", 8080),
+    "triton": Preset("/v2/models/{model}/infer", "v2-binary:image", 8000),
+}
+
+
+@dataclass(frozen=True)
+class Target:
+    """One endpoint."""
+
+    name: str
+    url: str
+    form: str
+    metrics_url: str | None = None  # Prometheus', with Mixer's names
+    pid: int | None = None  # of the server, where it runs on this machine: it and its children are watched
+    headers: tuple[tuple[str, str], ...] = ()  # sent with every request
+
+
+def make_target(preset: str, url: str | None = None, *, form: str | None = None, model: str = "digits") -> Target:
+    """A preset's endpoint at `url`: the whole of it, or only scheme, host and port; without one, on this machine.
+
+    Raises ValueError for an unknown preset.
+    """
+    if preset not in PRESETS:
+        raise ValueError(f"target {preset!r} is not one of {', '.join(PRESETS)}")
+    kind = PRESETS[preset]
+    base = url or f"http://127.0.0.1:{kind.port}"
+    path = "" if urlsplit(base).path.strip("/") else kind.path.format(model=model)
+    return Target(preset, base.rstrip("/") + path if path else base, form or kind.form)

@@ -1,0 +1,49 @@
+"""A result as files: JSON of the schema, Markdown for people, pictures."""
+
+from pathlib import Path
+
+from benchmarks.load.compare import ratio_rows
+from benchmarks.load.result import LoadResult
+from benchmarks.load.table import generator_rows, server_rows, speed_rows
+from benchmarks.report import Result, Row, write_files
+
+NOTES = """\
+Figures are medians of the repeats, the spread is (max - min) / median. "img/s" counts good answers by when they came,
+"good img/s" those within the objective. Latencies are of good answers, from when a query should have been sent: in an
+open loop ("/s") that is when it arrived by chance (Poisson), whatever became of others. "not 200" counts queries by
+what they got instead. A run is invalid if the generator, and not the server, made its figures: if its lateness at p99
+is over 2 ms and over a tenth of the p99 latency, if it sent less than 99 % in time, or took more than 85 % of its
+core. "img per CPU-second" is of the server's processes, without the generator's. The engine alone and the GEMM peak are
+of the calibration at the service's start, and of matrix products just before the load."""
+
+
+def write_result(out: Path, name: str, result: LoadResult) -> Path:
+    """Write <out>/<name>.json, .md and .png; returns the second."""
+    # The pictures' library takes a second to load, and none of it belongs beside a generator at work.
+    from benchmarks.load.plots import draw  # noqa: PLC0415
+
+    tables = {
+        "rows": speed_rows(result.runs),
+        "ratios": ratio_rows(result.runs),
+        "what the server spent": server_rows(result.runs),
+        "the generator": generator_rows(result.runs),
+        "found": _found_rows(result),
+    }
+    environment = result.environment | {
+        f"{target} serves": {**served.model, **{f"service's {name}": it for name, it in served.build.items()}}
+        for target, served in result.served.items()
+    }
+    if result.gemm_peak_gflops:
+        peaks = {precision: f"{round(gflops)} GFLOP/s" for precision, gflops in result.gemm_peak_gflops.items()}
+        environment["GEMM peak"] = peaks
+    report = Result(tables, NOTES, draw(result.runs))
+    content = result.model_dump_json(indent=2)
+    return write_files(out, name, result.command, result.date, environment, report, content)
+
+
+def _found_rows(result: LoadResult) -> list[Row]:
+    return [
+        {"target": target, "what": what, "value": round(value, 1) if isinstance(value, float) else value}
+        for target, findings in result.findings.items()
+        for what, value in findings.items()
+    ]
