@@ -20,8 +20,8 @@ ROOT = Path(__file__).parent.parent
 
 NOTES = """\
 GFLOP of an image are twice the multiply-accumulates of stem, MLPs and head at 224 x 224. The TPUv3's images per second
-are the paper's (arXiv:2105.01601, table 3); its peak is the nominal 61.5 TFLOP/s of a core in bf16, half of a chip's 123
-(https://cloud.google.com/tpu/docs/v3). Ours are those of the fastest engine at each precision, as medians of interleaved
+are the paper's (arXiv:2105.01601, table 3); its peak is the nominal 61.5 TFLOP/s of a core in bf16, half of the chip's
+123 (https://cloud.google.com/tpu/docs/v3). Ours are of the fastest engine at each precision, medians of interleaved
 rounds, by the number of threads. Our peak is measured: the fastest matrix product below at the same precision, for int8
 twice that of bf16. A nominal peak would be higher, and our share of it lower; it is not stated, because a virtual
 machine tells neither the clock of its cores nor whether one is half of a physical one. Random weights."""
