@@ -8,7 +8,7 @@ from benchmarks.__main__ import main
 from benchmarks.agreement import Agreement
 from benchmarks.columns.column import Column, Precision
 from benchmarks.measurement import Measurement
-from benchmarks.paper import paper_rows
+from benchmarks.paper import beside_the_best_products, paper_rows
 from benchmarks.published import IMAGE_SIZE, TPU_V3, TPU_V3_PEAK, beside_the_paper
 from benchmarks.subject import CLASSES, Subject, make_subject
 from model_export.variants import config_of
@@ -78,6 +78,18 @@ def test_the_fastest_engine_of_each_precision_stands_for_it_by_core() -> None:
         ("S/32", "int8", 15, 80, 37.5),
         ("B/16", "int8", 2, 80, 5),
     ]
+
+
+def test_the_peak_is_the_machines_and_so_the_best_beside_any_variant() -> None:
+    found = beside_the_best_products(
+        [
+            measurement("S/32", "bf16", "bf16", 10, peak=80),
+            measurement("S/32", "int8", "int8", 10, peak=160),
+            measurement("B/16", "bf16", "bf16", 10, peak=100),
+            measurement("B/16", "int8", "int8", 10, peak=150),
+        ]
+    )
+    assert [m.peak for m in found] == [100, 160, 100, 160]
 
 
 def test_the_command_measures_our_engines_and_no_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
