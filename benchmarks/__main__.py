@@ -6,7 +6,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from benchmarks import gpu, overhead
+from benchmarks import gpu, overhead, paper
 from benchmarks.decode import measure_decode
 from benchmarks.environment import describe_environment
 from benchmarks.fuzz import measure_fuzz
@@ -81,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     fuzz.add_argument("--count", type=int, default=20_000, help="default: %(default)s")
     fuzz.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     gpu.add_command(commands)
+    paper.add_command(commands)
     own.add_argument("--images", default="digits", help="digits, photographs or a folder; default: %(default)s")
     for command in (engine, steps, decoding, own, fuzz):
         command.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results", help="default: %(default)s")

@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from benchmarks.published import IMAGE_SIZE, TPU_V3, beside_the_paper
 from benchmarks.report import Result, Row
 from service.bundle import Bundle, load_bundle
 from service.engine import PixelBatch
 from service.golden import GoldenImages
+from service.manifest import Manifest
 from service.on_gpu.cuda_engine import CudaEngine
 from service.on_gpu.device import find_gpu
 from service.preprocess import preparation
@@ -46,7 +48,11 @@ def _measure(options: argparse.Namespace) -> Result:
     passes = _cuda_passes(bundle, inputs) | _torch_passes(bundle, inputs)
     rates, gemm = interleave(passes, _gemm(), options.rounds, options.seconds)
     model = {"gpu": find_gpu().name, "model": f"{bundle.manifest.variant} {bundle.manifest.precision}"}
-    return Result({"rows": [model | row for row in rows(rates, gemm, bundle.manifest.gmacs)]})
+    tables = {
+        "rows": [model | row for row in rows(rates, gemm, bundle.manifest.gmacs)],
+        "beside the paper": paper_rows(bundle.manifest, rates, gemm),
+    }
+    return Result(tables)
 
 
 def interleave(
@@ -89,6 +95,18 @@ def rows(rates: dict[Name, list[float]], gemm: list[float], gmacs: float) -> lis
         }
         for (contender, size), measured in rates.items()
         for shares in [[rate * 2e9 * gmacs / peak for rate, peak in zip(measured, gemm, strict=True)]]
+    ]
+
+
+def paper_rows(manifest: Manifest, rates: dict[Name, list[float]], gemm: list[float]) -> list[Row]:
+    """Each contender at its fastest batch size beside the paper's figure; none for a model that is not in the paper."""
+    if manifest.variant not in TPU_V3 or manifest.image_size != IMAGE_SIZE:
+        return []
+    medians = {name: statistics.median(measured) for name, measured in rates.items()}
+    fastest = {contender: (contender, size) for contender, size in sorted(medians, key=lambda name: medians[name])}
+    peak = statistics.median(gemm) / 1e9
+    return [
+        beside_the_paper(manifest.variant, 2 * manifest.gmacs, *name, medians[name], peak) for name in fastest.values()
     ]
 
 
