@@ -26,7 +26,7 @@ FROM slim AS cuda
 COPY requirements/gpu.txt /requirements/
 RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
     python3 -m pip uninstall --yes onnxruntime \
-    && python3 -m pip install -r /requirements/gpu.txt
+    && python3 -m pip install --require-hashes -r /requirements/gpu.txt
 
 FROM packages AS torch
 COPY requirements/export.txt requirements/torch.txt /requirements/
