@@ -1,6 +1,6 @@
 # Three images: cpu (the default) and gpu serve, export makes bundles. docs/container.md says how.
 
-# By tag, so that a rebuild brings Debian's security fixes; where builds must be repeatable, BASE_IMAGE takes a digest.
+# By tag, so that a rebuild brings Debian's security fixes; where builds must be repeatable, `make pin-base` adds the digest.
 ARG BASE_IMAGE=python:3.12-slim-bookworm
 
 FROM ${BASE_IMAGE} AS packages
