@@ -320,13 +320,16 @@ def test_the_overlay_in_the_docs_does_what_it_says(tmp_path: Path, monkeypatch: 
 
 
 def test_keda_wants_replicas_for_all_images_that_clients_send(promtool: str, tmp_path: Path) -> None:
-    """100 answered and 50 refused a second, where a replica predicts 100, are the work of one and a half replicas."""
-    (trigger,) = render(compose(tmp_path / "overlay", "cpu", "keda")).one("ScaledObject")["spec"]["triggers"]
+    """100 answered and 50 refused a second, where a replica predicts 100, are the work of one and a half replicas.
+
+    What another installation is asked for is its own.
+    """
+    scaled = render(compose(tmp_path / "overlay", "cpu", "keda")).one("ScaledObject")
+    (trigger,) = scaled["spec"]["triggers"]
 
     def series(name: str, pod: str, values: str, **labels: str) -> dict[str, str]:
-        text = ",".join(
-            f'{key}="{value}"' for key, value in {"job": "mixer", "pod": pod, "model": "m", **labels}.items()
-        )
+        of_pod = {"namespace": scaled["metadata"]["namespace"], "job": "mixer", "pod": pod, "model": "m"}
+        text = ",".join(f'{key}="{value}"' for key, value in (of_pod | labels).items())
         return {"series": f"{name}{{{text}}}", "values": values}
 
     test = {
@@ -337,6 +340,8 @@ def test_keda_wants_replicas_for_all_images_that_clients_send(promtool: str, tmp
             series("mixer_images_total", "b", "0+750x20", outcome="invalid"),
             series("mixer_predicted_capacity_images_per_second", "a", "90x20"),
             series("mixer_predicted_capacity_images_per_second", "b", "110x20"),
+            series("mixer_images_total", "c", "0+3000x20", outcome="ok", namespace="another"),
+            series("mixer_predicted_capacity_images_per_second", "c", "500x20", namespace="another"),
         ],
         "promql_expr_test": [
             {"expr": trigger["metadata"]["query"], "eval_time": "4m", "exp_samples": [{"labels": "{}", "value": 1.5}]}
