@@ -14,6 +14,7 @@ from tests.deploy.docker import ROOT, Docker
 from tests.deploy.processes import wait_until
 
 NAMING = ("Dockerfile", "docker-compose.yml")
+LABEL = "test.of.pin-base"
 
 
 @pytest.fixture
@@ -44,8 +45,9 @@ def named_images(folder: Path) -> set[str]:
 
 
 def test_base_images_are_pinned_to_what_the_registry_has_now(docker: Docker, registry: str, tmp_path: Path) -> None:
-    checkout = tmp_path / "checkout"
+    checkout, folder = tmp_path / "checkout", tmp_path / "image"
     checkout.mkdir()
+    folder.mkdir()
     shutil.copy(ROOT / "Makefile", checkout)
     tags = {image.partition("@")[0] for image in named_images(ROOT)}
     assert len(tags) == 3
@@ -54,16 +56,21 @@ def test_base_images_are_pinned_to_what_the_registry_has_now(docker: Docker, reg
         for tag in tags:
             text = text.replace(tag, f"{registry}/{tag}")
         (checkout / name).write_text(text)
-    for content in ("old", "new"):
-        expected = set()
-        for tag in tags:
-            (tmp_path / "Dockerfile").write_text(f"FROM scratch\nLABEL content='{content} {tag}'\nCOPY Dockerfile /\n")
-            image = docker.build(tmp_path, f"{registry}/{tag}")
-            docker("push", "--quiet", image)
-            digest = docker.inspect(image, "{{index .RepoDigests 0}}").partition("@")[2]
-            expected.add(f"{image}@{digest}")
-        environment = os.environ | docker.environment
-        make = ["make", "--no-print-directory", "pin-base"]
-        result = subprocess.run(make, cwd=checkout, env=environment, capture_output=True, text=True, check=False)
-        assert result.returncode == 0, result.stderr
-        assert named_images(checkout) == expected
+    try:
+        for content in ("old", "new"):
+            expected = set()
+            for tag in tags:
+                (folder / "Dockerfile").write_text(
+                    f"FROM scratch\nLABEL {LABEL}='{content} {tag}'\nCOPY Dockerfile /\n"
+                )
+                image = docker.build(folder, f"{registry}/{tag}")
+                docker("push", "--quiet", image)
+                digest = docker.inspect(image, "{{index .RepoDigests 0}}").partition("@")[2]
+                expected.add(f"{image}@{digest}")
+            environment = os.environ | docker.environment
+            make = ["make", "--no-print-directory", "pin-base"]
+            result = subprocess.run(make, cwd=checkout, env=environment, capture_output=True, text=True, check=False)
+            assert result.returncode == 0, result.stderr
+            assert named_images(checkout) == expected
+    finally:
+        docker("image", "prune", "--all", "--force", "--filter", f"label={LABEL}")
