@@ -1,6 +1,6 @@
 # Three images: cpu (the default) and gpu serve, export makes bundles. docs/container.md says how.
 
-# By tag, so that a rebuild brings Debian's security fixes; where builds must be repeatable, BASE_IMAGE takes a digest.
+# By tag, so that a rebuild brings Debian's security fixes; where builds must be repeatable, `make pin-base` adds the digest.
 ARG BASE_IMAGE=python:3.12-slim-bookworm
 
 FROM ${BASE_IMAGE} AS packages
@@ -26,7 +26,7 @@ FROM slim AS cuda
 COPY requirements/gpu.txt /requirements/
 RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
     python3 -m pip uninstall --yes onnxruntime \
-    && python3 -m pip install -r /requirements/gpu.txt
+    && python3 -m pip install --require-hashes -r /requirements/gpu.txt
 
 FROM packages AS torch
 COPY requirements/export.txt requirements/torch.txt /requirements/

@@ -5,7 +5,7 @@ RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test test-container image check export bench finetune-digits kubernetes-rules sbom lock clean
+.PHONY: help setup serve test test-container image check export bench finetune-digits kubernetes-rules pin-base sbom lock clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,7 +19,7 @@ test: $(VENV)/dev.stamp ## Run the whole test suite
 	$(RUN) -m pytest $(ARGS)
 
 test-container: $(VENV)/dev.stamp ## Of these, the container image and Compose, on a Docker engine
-	$(RUN) -m pytest tests/deploy/test_dockerfile.py tests/deploy/test_container.py tests/deploy/test_compose.py $(ARGS)
+	$(RUN) -m pytest tests/deploy/test_dockerfile.py tests/deploy/test_base_images.py tests/deploy/test_container.py tests/deploy/test_compose.py $(ARGS)
 
 image: ## Build the container image (docs/container.md): make image IMAGE=mixer-serving ARGS=...
 	DOCKER_BUILDKIT=1 docker build --tag $(IMAGE) $(LABELS) $(ARGS) .
@@ -50,6 +50,14 @@ kubernetes-rules: ## Write deploy/prometheus/rules into the Prometheus operator'
 		sed 's/^\(.\)/  \1/' $$rules; \
 	done > deploy/kubernetes/components/prometheus-operator/prometheusrule.yaml
 
+pin-base: ## Pin the base images in Dockerfile and docker-compose.yml to the digests that their tags have now
+	for image in $$(sed -n 's/^ARG BASE_IMAGE=\([^@]*\).*/\1/p' Dockerfile; sed -n 's/.*_IMAGE:-\([^@}]*\).*/\1/p' docker-compose.yml); do \
+		digest=$$(docker buildx imagetools inspect "$$image" | awk '/^Digest:/ {print $$2}'); \
+		test "$$digest" || exit 1; \
+		sed -i.old -E "s|$$image(@[a-z0-9:]+)?|$$image@$$digest|" Dockerfile docker-compose.yml; \
+		rm Dockerfile.old docker-compose.yml.old; \
+	done
+
 sbom: $(VENV)/dev.stamp ## Write what the service is made of to dist/sbom.json (CycloneDX)
 	mkdir -p dist
 	$(RUN) -m cyclonedx_py requirements requirements/service.txt --pyproject pyproject.toml --output-reproducible -o dist/sbom.json
@@ -59,6 +67,9 @@ lock: ## Resolve the pinned requirements again (needs uv)
 	uv pip compile $(LOCK) -o requirements/otel.txt -c requirements/service.txt --extra otel pyproject.toml
 	uv pip compile $(LOCK) -o requirements/dev.txt -c requirements/otel.txt -c requirements/torch.txt --extra dev pyproject.toml
 	uv pip compile $(LOCK) -o requirements/export.txt -c requirements/dev.txt -c requirements/torch.txt --extra export pyproject.toml
+	sed -n 's/^onnxruntime==\([0-9.]*\).*/onnxruntime-gpu[cuda,cudnn]==\1/p' requirements/service.txt \
+		| uv pip compile $(LOCK) -o requirements/gpu.txt -c requirements/otel.txt -
+	echo checkov | uv pip compile $(LOCK) -o requirements/checkov.txt -
 LOCK := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-package torch
 
 clean: ## Remove the virtual environment and caches

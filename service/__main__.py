@@ -2,6 +2,9 @@
 
 import os
 import signal
+import sys
+
+from service.limits import check_limits
 
 if __name__ == "__main__":
     # Before the libraries are loaded, which takes a second: as a container's first process, which no signal ends
@@ -9,11 +12,14 @@ if __name__ == "__main__":
     for early in (signal.SIGTERM, signal.SIGINT):
         signal.signal(early, lambda *_: os._exit(0))
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        check_limits()
+    except OSError as limit:
+        sys.exit(f"mixer-serve: {limit}")
 
 import errno
 import logging
 import socket
-import sys
 import threading
 from concurrent.futures import Future
 from types import FrameType
@@ -66,7 +72,7 @@ def main() -> None:
         replica = _build_in_thread(settings, metrics)
         app = create_app(replica)
     except (BundleError, EngineError, GoldenMismatch, MemoryError, OSError, RuntimeError, ValueError) as error:
-        sys.exit(f"mixer-serve: {error}")
+        sys.exit(f"mixer-serve: {' '.join(str(error).split()) or type(error).__name__}")
     config = uvicorn.Config(
         app,
         http=HttpProtocol,

@@ -17,7 +17,7 @@ from starlette.middleware.cors import CORSMiddleware
 from service import __version__, docs_routes, page_routes, repository_routes
 from service.admission import Admission
 from service.api_keys import ApiKeys
-from service.bundle import find_bundles
+from service.bundle import BundleError, find_bundles
 from service.calibration import measure_decode_seconds
 from service.cores import allowed_cores, thread_budget
 from service.decode_pool import DecodePool, PixelBudget
@@ -69,7 +69,10 @@ def build_replica(settings: Settings, metrics: Metrics, find_engines: FindEngine
     if settings.admin_keys_file:
         admin_keys = ApiKeys(settings.admin_keys_file, metrics, "MIXER_ADMIN_KEYS_FILE")
     pixel_budget = PixelBudget(settings.max_inflight_pixels)
-    paths = find_bundles(settings.model_repository, settings.models)
+    try:
+        paths = find_bundles(settings.model_repository, settings.models)
+    except BundleError as error:
+        raise BundleError(f"MIXER_MODEL_REPOSITORY {error}") from None
     check_memory([path / "model.onnx" for path in paths])
     verified = [verify_model(path, settings.max_pixels, pixel_budget) for path in paths]
     decode_seconds = measure_decode_seconds(preparation(verified[0].bundle.manifest.preprocessing, sys.maxsize))

@@ -14,6 +14,7 @@ class OnnxEngine:
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads  # onnxruntime's own count ignores affinity and CPU quotas
         options.inter_op_num_threads = 1  # a Mixer is a chain: nothing runs beside anything
+        options.log_severity_level = 4  # what goes wrong is raised as well, and then told in one line
         # Idle threads that spin would burn the cores that decoding needs.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if unknown := sorted(set(providers) - set(ort.get_available_providers())):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import openvino
+from openvino.frontend import FrontEndManager
 
 from service.engine import EngineError, LogitBatch, PixelBatch
 
@@ -27,6 +28,9 @@ class OpenVinoEngine:
             # Threads bound to cores would wait for those that decoding uses.
             "ENABLE_CPU_PINNING": False,
         }
+        # Asked first, because OpenVINO's readers of other formats would each complain on standard error.
+        if not FrontEndManager().load_by_framework("onnx").supported(os.fspath(model)):
+            raise EngineError(f"{model}: not an ONNX model")
         try:
             compiled = openvino.Core().compile_model(os.fspath(model), "CPU", options)
             self._requests = [compiled.create_infer_request() for _ in range(streams)]

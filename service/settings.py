@@ -107,7 +107,12 @@ class Settings(BaseSettings):
     @field_validator("models", "providers", "cors_origins", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
-        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+        if not isinstance(value, str):
+            return value
+        parts = [part.strip() for part in value.split(",") if part.strip()]
+        if value and not parts:
+            raise ValueError(f"{value!r} names nothing")
+        return parts
 
     @field_validator("cors_origins")
     @classmethod
@@ -117,11 +122,11 @@ class Settings(BaseSettings):
                 raise ValueError(f"{origin!r} is no origin: scheme://host or scheme://host:port, and nothing after it")
         return origins
 
-    @field_validator("api_keys_file", "admin_keys_file", mode="before")
+    @field_validator("model_repository", "api_keys_file", "admin_keys_file", mode="before")
     @classmethod
     def _named(cls, value: object) -> object:
         if value == "":
-            raise ValueError("it is empty: name a file, or leave the setting out")
+            raise ValueError("it is empty: give a path, or leave the setting out")
         return value
 
     @model_validator(mode="after")

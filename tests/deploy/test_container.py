@@ -184,8 +184,9 @@ def ending(docker: Docker, image: str, *arguments: str) -> tuple[int, list[str]]
     [
         ("MIXER_MAX_BATCH_SIZE=-1", 2, "MIXER_MAX_BATCH_SIZE: Input should be greater than or equal to 0"),
         ("MIXER_PROT=8001", 2, "MIXER_PROT is no setting; did you mean MIXER_PORT?"),
-        ("MIXER_MODELS=nope", 1, "/app/models: has no model 'nope'; it has digits"),
-        ("MIXER_MODEL_REPOSITORY=/models", 1, "/models: no such model repository"),
+        ("MIXER_MODELS=nope", 1, "MIXER_MODEL_REPOSITORY /app/models: has no model 'nope'; it has digits"),
+        ("MIXER_MODELS=,", 2, "MIXER_MODELS: ',' names nothing"),
+        ("MIXER_MODEL_REPOSITORY=/models", 1, "MIXER_MODEL_REPOSITORY /models: no such model repository"),
         ("MIXER_API_KEYS_FILE=/keys", 1, "MIXER_API_KEYS_FILE /keys: No such file or directory"),
         ("MIXER_ENGINE=tensorflow", 2, "MIXER_ENGINE: Input should be 'auto', 'onnxruntime' or 'openvino'"),
     ],
@@ -211,7 +212,7 @@ def test_unusable_mounts_are_told_in_one_line(docker: Docker, image: str, tmp_pa
     assert status == 1
     assert line.startswith("mixer-serve: /models/digits/1/labels.txt: sha256 ")
     repository.chmod(0o700)
-    told = "mixer-serve: /models: Permission denied"
+    told = "mixer-serve: MIXER_MODEL_REPOSITORY /models: Permission denied"
     assert ending(docker, image, *mounted) == (1, [told])
     # Docker makes a folder of what it is told to mount and does not find.
     mounted = ("--env=MIXER_API_KEYS_FILE=/keys", f"--volume={tmp_path}/typo:/keys:ro")

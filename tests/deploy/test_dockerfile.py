@@ -23,7 +23,6 @@ def test_hadolint_finds_nothing() -> None:
 
 
 def test_both_builds_of_onnxruntime_are_of_one_version() -> None:
-    """`make lock` moves only the one for CPUs."""
     requirements = ROOT / "requirements"
     (cpu,) = re.findall(r"^onnxruntime==([\d.]+)", (requirements / "service.txt").read_text(), re.MULTILINE)
-    assert f"onnxruntime-gpu[cuda,cudnn]=={cpu}\n" in (requirements / "gpu.txt").read_text()
+    assert f"onnxruntime-gpu=={cpu} " in (requirements / "gpu.txt").read_text()

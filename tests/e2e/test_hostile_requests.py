@@ -180,6 +180,9 @@ def test_probes_and_metrics_need_no_key_and_requests_are_counted_by_key(guarded:
     [
         ("MIXER_API_KEYS_FILE", "", "MIXER_API_KEYS_FILE: it is empty"),
         ("MIXER_API_KEYS_FILE", "/nowhere/keys", "MIXER_API_KEYS_FILE /nowhere/keys: No such file"),
+        ("MIXER_MODEL_REPOSITORY", "", "MIXER_MODEL_REPOSITORY: it is empty"),
+        ("MIXER_MODEL_REPOSITORY", "/nowhere", "MIXER_MODEL_REPOSITORY /nowhere: no such model repository"),
+        ("MIXER_MODELS", " , ", "MIXER_MODELS: ' , ' names nothing"),
         ("MIXER_HOST", "no such host", "MIXER_HOST no such host: "),
         ("MIXER_HOST", "192.0.2.1", "MIXER_HOST 192.0.2.1: Cannot assign requested address"),
         ("MIXER_HOST", "a" * 300, "MIXER_HOST " + "a" * 300),

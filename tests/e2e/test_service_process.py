@@ -211,7 +211,7 @@ def test_a_start_that_cannot_succeed_says_why_and_exits(service: ServiceProcess,
     )  # fmt: skip
     assert refused_start("--models", "nope") == (
         1,
-        f"mixer-serve: {ROOT / 'models'}: has no model 'nope'; it has digits",
+        f"mixer-serve: MIXER_MODEL_REPOSITORY {ROOT / 'models'}: has no model 'nope'; it has digits",
     )
     status, message = refused_start("--port", str(service.port))
     assert (status, message) == (1, f"mixer-serve: MIXER_PORT {service.port}: Address already in use")
@@ -219,13 +219,33 @@ def test_a_start_that_cannot_succeed_says_why_and_exits(service: ServiceProcess,
     assert status == 1
     assert "NoSuchProvider" in message
     broken = write_bundle(tmp_path)
-    status, message = refused_start("--model-repository", str(tmp_path))
-    assert status == 1
-    assert f"{broken}/model.onnx" in message
     (broken / "labels.txt").write_text("tampered")
     status, message = refused_start("--model-repository", str(tmp_path))
     assert status == 1
     assert "sha256" in message
+
+
+@pytest.mark.parametrize("engine", ["auto", "onnxruntime", "openvino"])
+def test_a_model_that_is_none_is_told_in_one_line(tmp_path: Path, engine: str) -> None:
+    bundle = write_bundle(tmp_path)
+    flags = ["--port", "0", "--metrics-port", "0", "--model-repository", str(tmp_path), "--engine", engine]
+    command = [sys.executable, "-m", "service", *flags]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 1
+    (line,) = (line for line in ended.stderr.splitlines() if not line.startswith("{"))
+    assert line.startswith(f"mixer-serve: {bundle}/model.onnx: ")
+
+
+@pytest.mark.parametrize(
+    ("flag", "limit", "told"),
+    [("-n", "16", "16 open files (ulimit -n)"), ("-v", "204800", "200 MiB of address space (ulimit -v)")],
+)
+def test_a_limit_that_is_too_low_is_told_in_one_line(flag: str, limit: str, told: str) -> None:
+    command = ["bash", "-c", 'ulimit "$1" "$2" && exec "$0" -m service', sys.executable, flag, limit]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 1
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith(f"mixer-serve: the limit of {told} is too little: it takes ")
 
 
 @pytest.mark.parametrize("flags", [["--prot", "1"], ["--port"], ["digits"]])

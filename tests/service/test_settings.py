@@ -22,6 +22,14 @@ def test_environment_and_flag_mean_the_same_and_the_flag_wins(monkeypatch: pytes
     assert (settings.max_batch_size, settings.model_repository, settings.models) == (8, Path("/srv"), ["a", "b"])
 
 
+@pytest.mark.parametrize("setting", ["models", "providers", "cors_origins"])
+def test_a_list_of_nothing_is_refused(setting: str) -> None:
+    """Commas that were left over: `MODELS=,` does not mean all."""
+    with pytest.raises(ValidationError, match="',' names nothing"):
+        CliApp.run(Settings, cli_args=[f"--{setting.replace('_', '-')}=,"])
+    assert CliApp.run(Settings, cli_args=["--models="]).models == []
+
+
 def test_settings_cannot_change() -> None:
     with pytest.raises(ValidationError):
         Settings().port = 1
