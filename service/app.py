@@ -12,7 +12,6 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
-from starlette.middleware.cors import CORSMiddleware
 
 from service import __version__, docs_routes, page_routes, repository_routes
 from service.admission import Admission
@@ -20,6 +19,7 @@ from service.api_keys import ApiKeys
 from service.bundle import find_bundles
 from service.calibration import measure_decode_seconds
 from service.cores import allowed_cores, thread_budget
+from service.cross_origin import CrossOrigin
 from service.decode_pool import DecodePool, PixelBudget
 from service.engine_runner import EngineRunner
 from service.engines import candidates, choose_engine
@@ -44,14 +44,6 @@ from service.v2.routes import router as v2_router
 log = logging.getLogger(__name__)
 
 _FEWEST_TO_SPLIT = 2  # cores
-
-_METHODS = ("GET", "HEAD", "OPTIONS", "POST")
-# What a page of another origin may send, beyond what every page may, and read.
-_CORS_REQUEST_HEADERS = (
-    "Authorization", "Content-Encoding", "Inference-Header-Content-Length",
-    "X-Api-Key", "X-Deadline-Ms", "X-Priority", "X-Request-Id",
-)  # fmt: skip
-_CORS_RESPONSE_HEADERS = ("Inference-Header-Content-Length", "Retry-After", "Server-Timing", "X-Request-Id")
 
 
 def build_replica(settings: Settings, metrics: Metrics, find_engines: FindEngines = candidates) -> Replica:
@@ -148,13 +140,7 @@ def create_app(replica: Replica) -> FastAPI:
         app.add_middleware(Tracing, provider=tracer_provider())
     app.add_middleware(Shedding, replica=replica)
     if replica.settings.cors_origins:  # outermost, so that pages may read refusals as well
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=replica.settings.cors_origins,
-            allow_methods=_METHODS,
-            allow_headers=_CORS_REQUEST_HEADERS,
-            expose_headers=_CORS_RESPONSE_HEADERS,
-        )
+        app.add_middleware(CrossOrigin, origins=replica.settings.cors_origins)
     app.add_exception_handler(ServiceError, _on_service_error)
     app.add_exception_handler(RequestValidationError, _on_invalid_parameter)
     app.add_exception_handler(HTTPException, _on_http_exception)

@@ -112,6 +112,40 @@ async def test_what_is_not_http_gets_a_json_error_and_the_connection_ends(
         assert await reader.read() == b""
 
 
+@pytest.mark.parametrize(
+    ("version", "hosts", "status"),
+    [
+        (b"1.1", [], 400),
+        (b"1.1", [b"a", b"b"], 400),
+        (b"1.1", [b"a", b"a"], 400),
+        (b"1.1", [b"a b"], 400),
+        (b"1.1", [b"user@a"], 400),
+        (b"1.1", [b"a/b"], 400),
+        (b"1.1", [b"a, b"], 400),
+        (b"1.0", [b"a", b"a"], 400),
+        (b"1.0", [], 200),
+        (b"1.1", [b""], 200),
+        (b"1.1", [b"Example-1.org:8000"], 200),
+        (b"1.1", [b"[::1]:8000"], 200),
+        (b"1.1", [b"mixer_serving.default.svc"], 200),
+    ],
+)
+@pytest.mark.parametrize("more", [b"", b"connection: upgrade\r\nupgrade: h2c\r\n"], ids=["plain", "upgrade"])
+async def test_a_request_has_one_host(
+    application: Application, version: bytes, hosts: list[bytes], status: int, more: bytes
+) -> None:
+    lines = b"".join(b"Host: %b\r\n" % host for host in hosts) + more
+    async with connected(application) as (reader, writer):
+        writer.write(b"GET / HTTP/%b\r\n%b\r\n" % (version, lines))
+        answered, _, body = await answer_of(reader)
+        assert answered == status
+        if status == 400:
+            assert body["error"]["reason"] == "http"
+            assert "ost" in body["error"]["message"]
+            assert await reader.read() == b""
+            assert application.served == []
+
+
 async def test_errors_under_v2_are_their_messages_alone_and_have_an_id(application: Application) -> None:
     async with connected(application) as (reader, writer):
         writer.write(POST % (b"/v2/models/m/infer", b"transfer-encoding: chunked\r\n") + b"z\r\n")

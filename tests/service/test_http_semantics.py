@@ -147,6 +147,43 @@ async def test_a_named_origin_may_send_and_read_everything(tmp_path: Path, origi
         assert stranger.headers.get("access-control-allow-origin") == ("*" if allowed == "*" else None)
 
 
+@pytest.mark.parametrize(
+    "refused",
+    [
+        {"origin": "https://stranger.org"},
+        {"access-control-request-method": "DELETE"},
+        {"access-control-request-headers": "x-api-key, x-surprise"},
+    ],
+    ids=lambda headers: next(iter(headers)),
+)
+async def test_a_preflight_that_is_refused_gets_an_error_like_any_other(
+    tmp_path: Path, refused: dict[str, str]
+) -> None:
+    asked = {"origin": ORIGIN, "access-control-request-method": "POST"}
+    async with client_of(replica_around(EchoEngine(), tmp_path / "models", cors_origins=ORIGIN)) as client:  # noqa: F811
+        for path in ("/v1/classify", "/v2/models/echo/infer"):
+            assert (await client.options(path, headers=asked)).status_code == 200
+            response = await client.options(path, headers=asked | refused | {"x-request-id": "mine"})
+            assert (response.status_code, response.headers["content-type"]) == (400, "application/json")
+            error = response.json()["error"]
+            assert error["reason"] == "cross_origin" if path == "/v1/classify" else isinstance(error, str)
+            assert response.headers["x-request-id"] == "mine"
+            assert "POST" in response.headers["access-control-allow-methods"]
+
+
+@pytest.mark.parametrize("path", ["/", "/page/page.js", "/docs/swagger-ui.css"])
+@pytest.mark.parametrize("given", ["bytes=0-1", "bytes=9999999-", "bytes=x", "lines=1-2", "bytes=5-2", ""])
+async def test_a_file_is_served_whole_whatever_range_is_asked_for(
+    client: httpx.AsyncClient,  # noqa: F811
+    path: str,
+    given: str,
+) -> None:
+    whole = await client.get(path)
+    part = await client.get(path, headers={"range": given})
+    assert (part.status_code, part.content) == (200, whole.content)
+    assert part.headers["accept-ranges"] == "none"
+
+
 @pytest.mark.parametrize("prefix", ["", "/mixer"])
 async def test_the_docs_need_no_other_host(tmp_path: Path, prefix: str) -> None:
     async with client_of(replica_around(EchoEngine(), tmp_path / "models", root_path=prefix)) as client:  # noqa: F811

@@ -131,6 +131,8 @@ def outputs(*outputs: object) -> bytes:
         (message(IMAGES | {"data": [-1] * 24}), "integers from 0 to 255"),
         (message(IMAGES | {"data": [1.0] * 24}), "integers from 0 to 255"),
         (message(IMAGES | {"data": ["1"] * 24}), "integers from 0 to 255"),
+        (message(IMAGES | {"data": [1] * 23 + [True]}), "integers from 0 to 255"),
+        (message(IMAGES | {"data": [[[[0, 0, False]] * 2] * 2] * 2}), "integers from 0 to 255"),
         (message(IMAGES | {"data": [None] * 24}), "integers from 0 to 255"),
         (message(IMAGES | {"data": [10**100] * 24}), "integers from 0 to 255"),
         (message(IMAGES | {"data": [float("nan")] * 24}), "not JSON"),
