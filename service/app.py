@@ -29,6 +29,7 @@ from service.loader import LARGEST_BATCH, FindEngines, Loader, VerifiedModel, ve
 from service.loop_lag import LoopLag
 from service.memory import check_memory
 from service.metrics import Metrics
+from service.openapi import with_keys
 from service.pass_log import PassLog
 from service.prediction import Prediction
 from service.preprocess import preparation
@@ -133,6 +134,8 @@ def create_app(replica: Replica) -> FastAPI:
     app.include_router(page_routes.router)
     app.include_router(repository_routes.router)
     app.include_router(docs_routes.router)
+    describe, keys_needed = app.openapi, bool(replica.settings.api_keys_file)
+    app.openapi = lambda: with_keys(describe(), needed=keys_needed)  # type: ignore[method-assign]
     app.add_middleware(Telemetry, replica=replica)
     if replica.settings.tracing:
         from service.tracing import Tracing, tracer_provider  # noqa: PLC0415 - an optional dependency
