@@ -87,6 +87,7 @@ def build_replica(settings: Settings, metrics: Metrics, find_engines: FindEngine
     )
     return Replica(
         settings=settings,
+        cores=budget.cores,
         metrics=metrics,
         api_keys=api_keys,
         admin_keys=admin_keys,
