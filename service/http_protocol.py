@@ -103,17 +103,23 @@ class HttpProtocol(HttpToolsProtocol):
         self._in_head, self._unparsed = False, 0
         self._end_head()
         if not self.parser.should_upgrade():
-            self._check_host()
+            self._check_head()
             super().on_headers_complete()
             self.headers = []  # for the trailers, which are not the request's
 
-    def _check_host(self) -> None:
-        """RFC 9112, section 3.2: exactly one, for a proxy may have gone by another than we would; HTTP/1.0 has none."""
+    def _check_head(self) -> None:
+        """What the parser lets through, and a proxy before us may have understood otherwise (RFC 9112, 3.2 and 6.1)."""
+        version = self.parser.get_http_version()
         hosts = [value for name, value in self.headers if name == b"host"]
-        if len(hosts) != 1 and (hosts or self.parser.get_http_version() == "1.1"):
+        codings = [value.lower() for name, value in self.headers if name == b"transfer-encoding"]
+        if version not in ("1.0", "1.1"):
+            raise MalformedRequest("this is not HTTP/1.1", reason="http")
+        if len(hosts) != 1 and (hosts or version == "1.1"):
             raise MalformedRequest("a request has exactly one Host", reason="http")
         if hosts and not _HOST.fullmatch(hosts[0]):
             raise MalformedRequest("Host is not the name of a host", reason="http")
+        if codings not in ([], [b"chunked"]):
+            raise MalformedRequest("Transfer-Encoding can be chunked, and nothing else", reason="http")
 
     def on_body(self, body: bytes) -> None:
         """Hand a piece of the body on."""
