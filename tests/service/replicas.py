@@ -12,6 +12,7 @@ from tests.doubles import level_png
 
 @asynccontextmanager
 async def client_of(replica: Replica) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of a replica that serves for the length of the block."""
     app = create_app(replica)
     async with (
         app.router.lifespan_context(app),
