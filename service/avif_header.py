@@ -10,15 +10,12 @@ from dataclasses import dataclass
 _SEQUENCE_HEADER, _FRAME_HEADER, _FRAME = 1, 3, 6  # OBU types
 
 
-_MAJOR_BRAND = slice(8, 12)
-
-
 def still(data: bytes) -> bytes:
     """The file as one of a still image: its primary item, which of a sequence is the first frame.
 
-    libavif prefers the tracks of any other major brand (avifDecoderSource), which nothing here bounds.
+    Of a file with tracks and another major brand, libavif decodes those (avifDecoderSource), which nothing here bounds.
     """
-    return data if data[_MAJOR_BRAND] == b"avif" else data[: _MAJOR_BRAND.start] + b"avif" + data[_MAJOR_BRAND.stop :]
+    return data if data[8:12] == b"avif" else data[:8] + b"avif" + data[12:]
 
 
 def coded_pixels(data: bytes) -> int:
