@@ -98,6 +98,10 @@ class HttpProtocol(HttpToolsProtocol):
             self.parser.feed_data(b"%b %b HTTP/%b\r\n%b\r\n" % (method, self.url, version, b"".join(headers)))
             data = memoryview(data)[read:]
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """White space behind a value is none of it (RFC 9112, section 5.1); the parser removes only what is before."""
+        super().on_header(name, value.rstrip(b" \t"))
+
     def on_headers_complete(self) -> None:
         """Begin to serve the request."""
         self._in_head, self._unparsed = False, 0

@@ -151,6 +151,18 @@ async def test_a_request_has_one_host(
             assert application.served == []
 
 
+async def test_white_space_around_a_value_is_none_of_it(application: Application) -> None:
+    headers = b"Transfer-Encoding:\tChunked \r\nExpect: 100-continue \t\r\nX-Api-Key:  a key \r\nX-Empty: \r\n"
+    async with connected(application) as (reader, writer):
+        writer.write(b"POST / HTTP/1.1\r\nHost: x \r\n%b\r\n" % headers)
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        writer.write(b"2\r\nok\r\n0\r\n\r\n")
+        status, _, body = await answer_of(reader)
+        assert (status, body["body"]) == (200, "ok")
+        got = body["headers"]
+        assert (got["host"], got["x-api-key"], got["x-empty"]) == ("x", "a key", "")
+
+
 async def test_errors_under_v2_are_their_messages_alone_and_have_an_id(application: Application) -> None:
     async with connected(application) as (reader, writer):
         writer.write(POST % (b"/v2/models/m/infer", b"transfer-encoding: chunked\r\n") + b"z\r\n")
