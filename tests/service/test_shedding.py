@@ -43,7 +43,8 @@ async def test_a_flood_is_refused_before_the_framework(tmp_path: Path) -> None:
             assert refused.headers["retry-after"] == "1"
         patient = await client.post(INFER, json=pixels(1), headers={"x-deadline-ms": "60000"})
         assert levels(patient) == [1]
-        assert (await client.post("/v2/models/nope/infer", json=pixels(1))).status_code == 404
+        for path in ("/v2/models/nope/infer", f"{INFER}?version=9"):
+            assert (await client.post(path, json=pixels(1))).status_code == 404
     counted = replica.metrics.registry.get_sample_value(
         "mixer_requests_total", {"route": "/v2/models/{model}/infer", "code": "429"}
     )
