@@ -12,7 +12,6 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
-from starlette.middleware.cors import CORSMiddleware
 
 from service import __version__, docs_routes, page_routes, repository_routes
 from service.admission import Admission
@@ -20,6 +19,7 @@ from service.api_keys import ApiKeys
 from service.bundle import BundleError, find_bundles
 from service.calibration import measure_decode_seconds
 from service.cores import allowed_cores, thread_budget
+from service.cross_origin import CrossOrigin
 from service.decode_pool import DecodePool, PixelBudget
 from service.engine_runner import EngineRunner
 from service.engines import candidates, choose_engine
@@ -29,6 +29,7 @@ from service.loader import LARGEST_BATCH, FindEngines, Loader, VerifiedModel, ve
 from service.loop_lag import LoopLag
 from service.memory import check_memory
 from service.metrics import Metrics
+from service.openapi import with_keys
 from service.pass_log import PassLog
 from service.prediction import Prediction
 from service.preprocess import preparation
@@ -44,14 +45,6 @@ from service.v2.routes import router as v2_router
 log = logging.getLogger(__name__)
 
 _FEWEST_TO_SPLIT = 2  # cores
-
-_METHODS = ("GET", "HEAD", "OPTIONS", "POST")
-# What a page of another origin may send, beyond what every page may, and read.
-_CORS_REQUEST_HEADERS = (
-    "Authorization", "Content-Encoding", "Inference-Header-Content-Length",
-    "X-Api-Key", "X-Deadline-Ms", "X-Priority", "X-Request-Id",
-)  # fmt: skip
-_CORS_RESPONSE_HEADERS = ("Inference-Header-Content-Length", "Retry-After", "Server-Timing", "X-Request-Id")
 
 
 def build_replica(settings: Settings, metrics: Metrics, find_engines: FindEngines = candidates) -> Replica:
@@ -97,6 +90,7 @@ def build_replica(settings: Settings, metrics: Metrics, find_engines: FindEngine
     )
     return Replica(
         settings=settings,
+        cores=budget.cores,
         metrics=metrics,
         api_keys=api_keys,
         admin_keys=admin_keys,
@@ -144,6 +138,8 @@ def create_app(replica: Replica) -> FastAPI:
     app.include_router(page_routes.router)
     app.include_router(repository_routes.router)
     app.include_router(docs_routes.router)
+    describe, keys_needed = app.openapi, bool(replica.settings.api_keys_file)
+    app.openapi = lambda: with_keys(describe(), needed=keys_needed)  # type: ignore[method-assign]
     app.add_middleware(Telemetry, replica=replica)
     if replica.settings.tracing:
         from service.tracing import Tracing, tracer_provider  # noqa: PLC0415 - an optional dependency
@@ -151,13 +147,7 @@ def create_app(replica: Replica) -> FastAPI:
         app.add_middleware(Tracing, provider=tracer_provider())
     app.add_middleware(Shedding, replica=replica)
     if replica.settings.cors_origins:  # outermost, so that pages may read refusals as well
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=replica.settings.cors_origins,
-            allow_methods=_METHODS,
-            allow_headers=_CORS_REQUEST_HEADERS,
-            expose_headers=_CORS_RESPONSE_HEADERS,
-        )
+        app.add_middleware(CrossOrigin, origins=replica.settings.cors_origins)
     app.add_exception_handler(ServiceError, _on_service_error)
     app.add_exception_handler(RequestValidationError, _on_invalid_parameter)
     app.add_exception_handler(HTTPException, _on_http_exception)

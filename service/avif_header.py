@@ -1,4 +1,4 @@
-"""The pixels that an AVIF's AV1 streams hold, which need not be those that its container announces.
+"""What of an AVIF is decoded, and the pixels that its AV1 streams hold, which need not be those that it announces.
 
 Boxes: ISO/IEC 14496-12 and 23008-12; streams: the AV1 bitstream specification, section 5.
 """
@@ -8,6 +8,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 _SEQUENCE_HEADER, _FRAME_HEADER, _FRAME = 1, 3, 6  # OBU types
+
+
+def still(data: bytes) -> bytes:
+    """The file as one of a still image: its primary item, which of a sequence is the first frame.
+
+    Of a file with tracks and another major brand, libavif decodes those (avifDecoderSource), which nothing here bounds.
+    """
+    return data if data[8:12] == b"avif" else data[:8] + b"avif" + data[12:]
 
 
 def coded_pixels(data: bytes) -> int:

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import ExifTags, Image
 from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION, TiffImageFile
 
+from service.avif_header import still
 from service.errors import ImageTooLarge, InvalidImage, MalformedRequest, ServiceError
 from service.image_header import BoundedReader, check_chunks, check_work, sniff
 
@@ -114,6 +115,8 @@ def decode(
     format_ = sniff(data)
     if format_ == "PNG":
         check_chunks(data)
+    if format_ == "AVIF":
+        data = still(data)
     # Pillow's own guard refuses twice this, and looks where its parsers allocate before they return: the canvas of a
     # WebP, the area that a GIF's first frame disposes of.
     Image.MAX_IMAGE_PIXELS = max_pixels

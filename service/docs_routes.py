@@ -8,11 +8,12 @@ from pathlib import Path
 from fastapi import APIRouter, Request
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import Response
-from starlette.staticfiles import StaticFiles
+
+from service.static_files import WholeFiles
 
 router = APIRouter(include_in_schema=False)
 
-_SWAGGER_UI = StaticFiles(directory=Path(str(files("fastapi_swagger.resources"))))
+_SWAGGER_UI = WholeFiles(directory=Path(str(files("fastapi_swagger.resources"))))
 
 
 @router.get("/docs")

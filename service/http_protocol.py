@@ -7,6 +7,7 @@ It overrides private parts of uvicorn's protocol; tests/service/test_http_protoc
 import asyncio
 import json
 import logging
+import re
 import uuid
 from collections.abc import Iterable
 from typing import Any
@@ -26,6 +27,7 @@ HEAD_SECONDS = 10.0  # from a head's first byte to its last
 LINGER_SECONDS = 10.0
 LINGER_BYTES = 64 * 2**20
 LAST_SECONDS = 1.0  # of lingering while the server stops
+_HOST = re.compile(rb"[\w.~!$&'()*+,;=%:\[\]-]*")  # RFC 3986, section 3.2, without a user
 _SMALL_BODY = 2**20  # bytes; sooner thrown away to the end than a new connection is made
 
 
@@ -66,8 +68,11 @@ class HttpProtocol(HttpToolsProtocol):
         self._unparsed += len(data)
         try:
             self._feed(data)
-        except httptools.HttpParserError:
-            self._refuse(MalformedRequest("this is not HTTP/1.1", reason="http"))
+        except httptools.HttpParserError as error:
+            ours = error.__context__  # raised where the parser called
+            if not isinstance(ours, MalformedRequest):
+                ours = MalformedRequest("this is not HTTP/1.1", reason="http")
+            self._refuse(ours)
             return
         if self._unparsed > HEAD_BYTES:
             self._refuse(HeadersTooLarge(f"the headers exceed {HEAD_BYTES} bytes"))
@@ -84,21 +89,41 @@ class HttpProtocol(HttpToolsProtocol):
                 self.parser.feed_data(data)
                 return
             except httptools.HttpParserUpgrade as upgrade:
-                method, version = self.parser.get_method(), self.parser.get_http_version().encode()
-                if method == b"CONNECT":
-                    raise httptools.HttpParserError("not a proxy") from None
-                headers = [b"%b: %b\r\n" % header for header in self.headers if header[0] != b"upgrade"]
-                self.parser = httptools.HttpRequestParser(self)
-                self.parser.feed_data(b"%b %b HTTP/%b\r\n%b\r\n" % (method, self.url, version, b"".join(headers)))
-                data = memoryview(data)[upgrade.args[0] :]
+                read = upgrade.args[0]
+            method, version = self.parser.get_method(), self.parser.get_http_version().encode()
+            if method == b"CONNECT":
+                raise httptools.HttpParserError("not a proxy")
+            headers = [b"%b: %b\r\n" % header for header in self.headers if header[0] != b"upgrade"]
+            self.parser = httptools.HttpRequestParser(self)
+            self.parser.feed_data(b"%b %b HTTP/%b\r\n%b\r\n" % (method, self.url, version, b"".join(headers)))
+            data = memoryview(data)[read:]
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """White space behind a value is none of it (RFC 9112, section 5.1); the parser removes only what is before."""
+        super().on_header(name, value.rstrip(b" \t"))
 
     def on_headers_complete(self) -> None:
         """Begin to serve the request."""
         self._in_head, self._unparsed = False, 0
         self._end_head()
         if not self.parser.should_upgrade():
+            self._check_head()
             super().on_headers_complete()
             self.headers = []  # for the trailers, which are not the request's
+
+    def _check_head(self) -> None:
+        """What the parser lets through, and a proxy before us may have understood otherwise (RFC 9112, 3.2 and 6.1)."""
+        version = self.parser.get_http_version()
+        hosts = [value for name, value in self.headers if name == b"host"]
+        codings = [value.lower() for name, value in self.headers if name == b"transfer-encoding"]
+        if version not in ("1.0", "1.1"):
+            raise MalformedRequest("this is not HTTP/1.1", reason="http")
+        if len(hosts) != 1 and (hosts or version == "1.1"):
+            raise MalformedRequest("a request has exactly one Host", reason="http")
+        if hosts and not _HOST.fullmatch(hosts[0]):
+            raise MalformedRequest("Host is not the name of a host", reason="http")
+        if codings not in ([], [b"chunked"]):
+            raise MalformedRequest("Transfer-Encoding can be chunked, and nothing else", reason="http")
 
     def on_body(self, body: bytes) -> None:
         """Hand a piece of the body on."""

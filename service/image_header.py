@@ -91,10 +91,11 @@ def sniff(data: bytes) -> str:
         return "WEBP"
     if _HAS_AVIF and data[4:8] == b"ftyp":
         (size,) = struct.unpack_from(">I", data)
-        if data[8:12] == b"avis":
-            raise UnsupportedImage("an AVIF image sequence is not accepted; a still AVIF is", reason="sequence")
-        if b"avif" in [data[i : i + 4] for i in range(8, min(size, 256), 4)]:
+        brands = [data[i : i + 4] for i in range(8, min(size, 256), 4)]
+        if b"avif" in brands:
             return "AVIF"
+        if b"avis" in brands:
+            raise UnsupportedImage("the AVIF image sequence has no still image beside it", reason="sequence")
     raise UnsupportedImage(f"not an accepted image format; accepted: {', '.join(FORMATS)}")
 
 

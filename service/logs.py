@@ -21,3 +21,4 @@ def configure_logging(log_format: str) -> None:
     handler.setFormatter(formatter)
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)  # its start and stop are told in our own words
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # a client's broken form is answered, not warned of

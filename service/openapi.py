@@ -57,6 +57,23 @@ def answers(*errors: ServiceError) -> Responses:
     return responses
 
 
+def with_keys(document: dict[str, Any], *, needed: bool) -> dict[str, Any]:
+    """The document with how API keys are sent to the operations that ask for one, which those do that can answer 401.
+
+    Unless a key is `needed` it may be left out; an admin's (403) may not.
+    """
+    document["components"]["securitySchemes"] = {
+        "ApiKey": {"type": "apiKey", "in": "header", "name": "X-Api-Key"},
+        "Bearer": {"type": "http", "scheme": "bearer", "description": "the same key"},
+    }
+    sent: list[dict[str, list[str]]] = [{"ApiKey": []}, {"Bearer": []}]
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            if "401" in operation["responses"]:
+                operation["security"] = sent if needed or "403" in operation["responses"] else [{}, *sent]
+    return document
+
+
 _AT_THE_EDGE = (
     MalformedRequest("this is not HTTP/1.1", reason="http"),
     RequestTimeout("the headers were not complete after 10 s"),

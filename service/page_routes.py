@@ -4,16 +4,15 @@ from pathlib import Path
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
-from starlette.staticfiles import StaticFiles
 
-from service.cores import allowed_cores
 from service.errors import NotReady
 from service.replica import Replica
 from service.schemas import ModelReference, PageModel, PageStatus
+from service.static_files import WholeFiles
 
 router = APIRouter(include_in_schema=False)
 
-_FILES = StaticFiles(directory=Path(__file__).parent / "page")
+_FILES = WholeFiles(directory=Path(__file__).parent / "page")
 _HEADERS = {
     "Cache-Control": "no-cache",  # kept, and asked about by ETag: an upgrade shows at once
     # Nothing but the page's own files; blob: are the images that it previews.
@@ -41,15 +40,14 @@ async def status(request: Request) -> PageStatus:
     except NotReady:
         ready = False
     default = replica.find(None, None).manifest
-    cores = allowed_cores()
     images_per_second = replica.metrics.images_per_second_of_all()
     return PageStatus(
         ready=ready,
         default=ModelReference(name=default.name, version=default.version),
         models=[PageModel.model_validate(classifier.manifest) for classifier in replica.classifiers],
         images_per_second=images_per_second,
-        images_per_second_per_core=images_per_second / cores,
-        cores=cores,
+        images_per_second_per_core=images_per_second / replica.cores,
+        cores=replica.cores,
     )
 
 

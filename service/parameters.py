@@ -1,41 +1,39 @@
-"""What a request to classify may ask for in its query and headers."""
+"""What a request may ask for in its query and headers."""
 
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic.json_schema import SkipJsonSchema
 
 from service.ticket import Priority
 
-_HEADERS = ("x-deadline-ms", "x-priority")
+_SAID = {"title", "description"}  # beside a parameter's schema
 
 
-class ClassifyParameters(BaseModel):
+class _Parameters(BaseModel):
     """One model instead of a parameter each of the route: resolving those takes as long as all the rest of a route."""
 
     model_config = ConfigDict(frozen=True)
-    query: ClassVar = ("top_k", "model", "version")
+    query: ClassVar[tuple[str, ...]] = ()
+    headers: ClassVar[tuple[str, ...]] = ("x-deadline-ms", "x-priority")
 
-    top_k: int = Field(default=5, ge=1, le=1000, description="how many predictions to answer with")
-    model: str | SkipJsonSchema[None] = Field(default=None, description="model name; the default model if left out")
-    version: str | SkipJsonSchema[None] = Field(
-        default=None, description="model version; the latest loaded one if left out"
-    )
-    deadline_ms: Annotated[float, Field(gt=0, le=600_000, allow_inf_nan=False)] | SkipJsonSchema[None] = Field(
-        default=None, alias="x-deadline-ms", description="time to answer, ms"
+    deadline_ms: float | None = Field(
+        default=None, alias="x-deadline-ms", gt=0, le=600_000, allow_inf_nan=False, description="time to answer, ms"
     )
     priority: Priority = Field(default="interactive", alias="x-priority", description="bulk yields to interactive work")
 
+    @property
+    def deadline_seconds(self) -> float | None:
+        """`deadline_ms` in seconds."""
+        return self.deadline_ms / 1000 if self.deadline_ms else None
+
     @classmethod
-    def of(cls, request: Request) -> "ClassifyParameters":
+    def of(cls, request: Request) -> Self:
         """Those of a request; raises RequestValidationError."""
-        given = {name: value for name in _HEADERS if (value := request.headers.get(name)) is not None}
-        if request.scope["query_string"]:
+        given = {name: value for name in cls.headers if (value := request.headers.get(name)) is not None}
+        if cls.query and request.scope["query_string"]:
             given |= {name: value for name, value in request.query_params.items() if name in cls.query}
-        if not given:
-            return _DEFAULT
         try:
             return cls.model_validate(given)
         except ValidationError as error:
@@ -47,12 +45,33 @@ class ClassifyParameters(BaseModel):
         return [
             {
                 "name": name,
-                "in": "header" if name in _HEADERS else "query",
-                "description": said.pop("description"),
-                "schema": {key: value for key, value in said.items() if key != "title" and value is not None},
+                "in": "header" if name in cls.headers else "query",
+                "description": said["description"],
+                # What may be left out may not be null.
+                "schema": said.get("anyOf", [{key: said[key] for key in said if key not in _SAID}])[0],
             }
             for name, said in cls.model_json_schema()["properties"].items()
         ]
 
 
-_DEFAULT = ClassifyParameters()
+class ClassifyParameters(_Parameters):
+    """Those of /v1/classify."""
+
+    query = ("top_k", "model", "version")
+
+    top_k: int = Field(default=5, ge=1, le=1000, description="how many predictions to answer with")
+    model: str | None = Field(default=None, description="model name; the default model if left out")
+    version: str | None = Field(default=None, description="model version; the latest loaded one if left out")
+
+
+class InferParameters(_Parameters):
+    """Those of the Open Inference Protocol's infer, whose body may have its own and whose path names the model."""
+
+    headers = ("inference-header-content-length", *_Parameters.headers)
+
+    json_length: str | None = Field(
+        default=None,
+        alias="inference-header-content-length",
+        pattern="^[0-9]{1,18}$",
+        description="bytes of JSON before the tensors; 0: the body is an image",
+    )

@@ -22,6 +22,7 @@ class Replica:
     """Everything a request needs."""
 
     settings: Settings
+    cores: float  # allowed when it was built, as the metrics have them
     metrics: Metrics
     api_keys: ApiKeys
     admin_keys: ApiKeys | None  # for changing what is loaded; without a file of them nobody may

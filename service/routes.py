@@ -48,8 +48,7 @@ async def classify(request: Request) -> Response:
         images = await read_images(request, replica.settings.max_body_bytes)
         return [partial(classifier.classify, image, asked.top_k) for image in images]
 
-    deadline_seconds = asked.deadline_ms / 1000 if asked.deadline_ms else None
-    results = await serve_images(request, classifier, read, deadline_seconds, asked.priority)
+    results = await serve_images(request, classifier, read, asked.deadline_seconds, asked.priority)
     if len(results) > 1:
         return _answer_many(classifier, results, timings)
     if isinstance(results[0], ServiceError):

@@ -38,9 +38,10 @@ class Shedding:
 
     def _addressed(self, scope: Scope) -> tuple[Classifier | None, str]:
         """Whose images the request has, if it has any, and its route's name in the metrics."""
+        if b"model=" in scope["query_string"] or b"version=" in scope["query_string"]:
+            return None, ""
         if scope["path"] == _CLASSIFY:
-            named = b"model=" in scope["query_string"] or b"version=" in scope["query_string"]
-            return None if named else self._replica.classifiers[0], _CLASSIFY
+            return self._replica.classifiers[0], _CLASSIFY
         match = _INFER.fullmatch(scope["path"])
         if not match:
             return None, ""

@@ -133,6 +133,7 @@ def gifs() -> Iterator[Hostile]:
 
 
 GRAY_8 = [(258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1), (273, 4, 1, 8), (279, 4, 1, 1024)]
+SIDE_16 = struct.pack(">II", 16 << 16, 16 << 16)  # as a track has it
 SIZE_32 = [(256, 4, 1, 32), (257, 4, 1, 32)]
 
 
@@ -208,7 +209,11 @@ def avifs() -> Iterator[Hostile]:
     large[size : size + 8] = struct.pack(">II", 16, 16)
     yield Hostile("avif of 16 million pixels announcing 16x16", bytes(large), (TOO_LARGE,))
     sequence = encode(small(), "AVIF", save_all=True, append_images=[small("L").convert("RGB")])
-    yield Hostile("avif sequence", sequence, (UNSUPPORTED,))
+    yield Hostile("avif sequence", sequence, (OK,))
+    brands = sequence[:16].replace(b"avis", b"msf1") + sequence[16:36].replace(b"avif", b"avis") + sequence[36:]
+    yield Hostile("avif sequence without a still", brands, (UNSUPPORTED,))
+    for brand in (b"avis", b"mif1"):
+        yield Hostile(f"avif of {brand.decode()} whose track is another image", avif_beside_track(brand), (OK,))
     location = plain.find(b"iloc")
     yield Hostile("avif of no locations", bytes(plain[:location] + b"free" + plain[location + 4 :]), (INVALID,))
 
@@ -291,6 +296,21 @@ def truncated() -> Iterator[Hostile]:
         for sixteenth in range(1, 16):
             part = data[: len(data) * sixteenth // 16]
             yield Hostile(f"{format_} cut at {sixteenth}/16", part, (OK, INVALID, UNSUPPORTED))
+
+
+def avif_beside_track(brand: bytes) -> bytes:
+    """A still of 16x16 beside a track of 4000x4000, which announces 16x16 too; its major brand is `brand`."""
+    frame = Image.new("L", (4000, 4000))
+    sequence = encode(frame, "AVIF", speed=10, save_all=True, append_images=[frame])
+    sequence = sequence.replace(b"meta", b"free", 1).replace(struct.pack(">II", 4000 << 16, 4000 << 16), SIDE_16)
+    still = encode(small(side=16), "AVIF")
+    start = still.find(b"meta") - 4
+    (size,) = struct.unpack_from(">I", still, start)
+    meta = bytearray(still[start : start + size])
+    place = meta.find(b"iloc") + 18
+    (offset,) = struct.unpack_from(">I", meta, place)
+    struct.pack_into(">I", meta, place, len(sequence) + size)
+    return sequence[:8] + brand + sequence[12:] + meta + still[offset:]
 
 
 def png(width: int, height: int, chunks: list[tuple[bytes, bytes]] | None = None, rows: int | None = None) -> bytes:

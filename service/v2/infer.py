@@ -10,24 +10,23 @@ from fastapi.responses import Response
 from service.classifier import Classification, Classifier
 from service.errors import MalformedRequest, ServiceError
 from service.intake import LARGE, read_body
+from service.parameters import InferParameters
 from service.reception import Work, serve_images
 from service.replica import Replica
-from service.ticket import Priority, Ticket
+from service.ticket import Ticket
 from service.timings import StageTimings
 from service.v2.request import Inference, parse
 from service.v2.response import answer
 
 
-async def infer(
-    request: Request, classifier: Classifier, json_length: int | None, deadline: float | None, priority: Priority
-) -> Response:
+async def infer(request: Request, classifier: Classifier, asked: InferParameters) -> Response:
     """Answer for all images of the request; raises the ServiceError of the first one that has none.
 
-    `json_length` is that of the body's JSON part (see `parse`); `deadline`, in seconds, and `priority` hold at the
-    door, and further unless the body has its own.
+    The deadline and priority that are `asked` hold at the door, and further unless the body has its own.
     """
     replica: Replica = request.app.state.replica
     timings: StageTimings = request.state.timings
+    json_length = None if asked.json_length is None else int(asked.json_length)
     inference: Inference | None = None
 
     async def read(ticket: Ticket) -> list[Work]:
@@ -44,7 +43,7 @@ async def infer(
             replica.admission.check_time(classifier.scheduler, ticket)
         return _works(classifier, inference)
 
-    results = await serve_images(request, classifier, read, deadline, priority, all_or_none=True)
+    results = await serve_images(request, classifier, read, asked.deadline_seconds, asked.priority, all_or_none=True)
     answers = [result for result in results if isinstance(result, Classification)]
     for each in answers:
         timings.include(each.stages)

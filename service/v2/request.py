@@ -1,5 +1,6 @@
 """Body of a request for inference -> what is asked."""
 
+import gc
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -73,7 +74,7 @@ def _read_json(text: bytes) -> InferRequest:
     if any(text.count(mark) > most for mark, most in _MOST.items()):
         raise MalformedRequest("the JSON has more parts than a request needs; send tensors as binary", reason="json")
     try:
-        asked = from_json(text, allow_inf_nan=False, cache_strings=False)
+        asked = _parsed(text)
         if any(len(part) > _MOST_ENTRIES for part in _envelope(asked)):
             raise MalformedRequest(f"a list or object has more than {_MOST_ENTRIES} entries", reason="json")
         return InferRequest.model_validate(asked)
@@ -85,6 +86,17 @@ def _read_json(text: bytes) -> InferRequest:
         raise MalformedRequest(
             f"the body is not JSON ({error}); binary tensors need Inference-Header-Content-Length", reason="json"
         ) from None
+
+
+def _parsed(text: bytes) -> Any:
+    # A list a pixel, all of them alive: the collector would look through them again and again, and hold others up.
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        return from_json(text, allow_inf_nan=False, cache_strings=False)
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def _envelope(part: Any) -> Iterator[list[Any] | dict[str, Any]]:

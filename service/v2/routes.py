@@ -1,16 +1,16 @@
 """The Open Inference Protocol's routes, each with and without a trailing slash."""
 
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Header, Request
+from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from service import __version__
 from service.classifier import Classifier
+from service.parameters import InferParameters
 from service.replica import Replica
 from service.schemas import V2Error
-from service.ticket import Priority
 from service.v2 import describe
 from service.v2.infer import infer
 from service.v2.schemas import (
@@ -121,30 +121,19 @@ _BINARY = {"schema": {"type": "string", "format": "binary"}}
     response_model=InferResponse,
     responses={200: {"content": {"application/octet-stream": _BINARY}}},
     openapi_extra={
+        "parameters": InferParameters.described(),
         "requestBody": {
             "required": True,
             "content": {
                 "application/json": {"schema": self_contained(InferRequest)},
                 "application/octet-stream": _BINARY,
             },
-        }
+        },
     },
 )
-async def model_infer(
-    request: Request,
-    model: str,
-    version: str | None = None,
-    inference_header_content_length: Annotated[
-        str | None,
-        Header(pattern="^[0-9]{1,18}$", description="bytes of JSON before the tensors; 0: the body is an image"),
-    ] = None,
-    x_deadline_ms: Annotated[float | None, Header(gt=0, le=600_000, description="time to answer, ms")] = None,
-    x_priority: Annotated[Priority, Header(description="bulk yields to interactive work")] = "interactive",
-) -> Response:
+async def model_infer(request: Request, model: str, version: str | None = None) -> Response:
     """Logits and probabilities of all images of a request, or one error."""
-    classifier = _find(request, model, version)
-    json_length = int(inference_header_content_length) if inference_header_content_length else None
-    return await infer(request, classifier, json_length, x_deadline_ms / 1000 if x_deadline_ms else None, x_priority)
+    return await infer(request, _find(request, model, version), InferParameters.of(request))
 
 
 def _replica(request: Request) -> Replica:

@@ -28,7 +28,10 @@ def read_pixels(tensor: InputTensor, binary: memoryview | None, side: int) -> Pi
     elements: bytes | memoryview
     if binary is None:
         try:
-            elements = bytes(_flat(tensor, shape))
+            data = _flat(tensor, shape)
+            elements = bytes(data)
+            if bool in set(map(type, data)):  # true and false would pass for 1 and 0
+                raise TypeError
         except (TypeError, ValueError, OverflowError):
             raise _malformed(tensor, "has elements that are not integers from 0 to 255") from None
     else:

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -119,12 +120,7 @@ def test_log_lines_stay_json_and_hold_neither_keys_nor_images_nor_what_a_client_
         status = int(answer.split()[1])
         assert status in (200, 400, 401, 431)
         assert value not in answer
-    marker = "the-last-of-this-test"
-    httpx.get(f"{guarded.url}/healthz/live", headers={"x-request-id": marker})
-    start = len(guarded.log)
-    while guarded.next_line().get("request_id") != marker:
-        pass
-    for line in guarded.log[start:]:  # each was parsed as JSON
+    for line in lines_until_now(guarded):  # each was parsed as JSON
         text = json.dumps(line, ensure_ascii=False)
         assert len(text) < 2000
         assert KEY not in text
@@ -132,6 +128,23 @@ def test_log_lines_stay_json_and_hold_neither_keys_nor_images_nor_what_a_client_
         assert "jndi" not in text
         assert "forged" not in text
         assert "PNG" not in text
+
+
+def lines_until_now(service: ServiceProcess) -> list[dict[str, object]]:
+    """Those of the log that nobody has read yet."""
+    marker = uuid.uuid4().hex
+    httpx.get(f"{service.url}/healthz/live", headers={"x-request-id": marker})
+    start = len(service.log)
+    while service.next_line().get("request_id") != marker:
+        pass
+    return service.log[start:]
+
+
+def test_a_broken_form_is_a_line_like_any_other(guarded: ServiceProcess) -> None:
+    headers = {"x-api-key": KEY.encode(), "content-type": "multipart/form-data; boundary=x"}
+    for form in (DIGIT, b"--x--\r\n" + DIGIT):
+        assert httpx.post(f"{guarded.url}/v1/classify", content=form, headers=headers).status_code == 400
+    assert {(line["name"], line["level"]) for line in lines_until_now(guarded)} == {("service.telemetry", "INFO")}
 
 
 def test_a_head_of_100_kb_is_refused_and_harms_nobody(guarded: ServiceProcess) -> None:

@@ -8,6 +8,8 @@ from starlette.datastructures import Headers
 from service.api_keys import ApiKeys
 from service.errors import RateLimited, Unauthorized
 from service.metrics import Metrics
+from tests.doubles import EchoEngine, level_png, replica_around
+from tests.service.replicas import Upload, client_of, outcomes
 
 
 def digest(key: str | bytes) -> str:
@@ -185,3 +187,45 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 def test_the_setting_to_blame_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="MIXER_ADMIN_KEYS_FILE"):
         ApiKeys(tmp_path / "nowhere", Metrics(), "MIXER_ADMIN_KEYS_FILE")
+
+
+@pytest.mark.anyio
+async def test_api_keys(tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text(f"# clients\n\n{hashlib.sha256(b'open sesame').hexdigest()}\n")
+    replica = replica_around(EchoEngine(), tmp_path / "models", api_keys_file=keys)
+    async with client_of(replica) as client:
+        for headers in ({}, {"x-api-key": "wrong"}, {"authorization": "Basic open sesame"}):
+            response = await client.post("/v1/classify", content=level_png(1), headers=headers)
+            assert (response.status_code, response.json()["error"]["code"]) == (401, "unauthorized")
+        for headers in ({"x-api-key": "open sesame"}, {"authorization": "Bearer open sesame"}):
+            assert (await client.post("/v1/classify", content=level_png(1), headers=headers)).status_code == 200
+        assert (await client.get("/healthz/ready")).status_code == 200
+    assert outcomes(replica) == {"ok": 2}
+
+
+@pytest.mark.anyio
+async def test_a_key_beyond_its_rate_is_told_when_to_return_and_takes_no_room(tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text(f"{hashlib.sha256(b'slow').hexdigest()} app rate=0.001 burst=1\n")
+    replica = replica_around(EchoEngine(), tmp_path / "models", api_keys_file=keys)
+    async with client_of(replica) as client:
+        headers = {"x-api-key": "slow"}
+        assert (await client.post("/v1/classify", content=level_png(1), headers=headers)).status_code == 200
+        refused = await client.post("/v1/classify", content=level_png(1), headers=headers)
+        assert (refused.status_code, refused.json()["error"]["reason"]) == (429, "rate_limit")
+        assert 990 <= int(refused.headers["retry-after"]) <= 1000
+    assert outcomes(replica) == {"ok": 1}
+
+
+@pytest.mark.anyio
+async def test_a_stranger_takes_no_room_and_has_no_body_read(tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text(hashlib.sha256(b"open sesame").hexdigest())
+    replica = replica_around(EchoEngine(), tmp_path / "models", api_keys_file=keys)
+    upload = Upload()
+    async with client_of(replica) as client:
+        response = await client.post("/v1/classify", content=upload, headers={"x-api-key": "wrong"})
+    assert response.status_code == 401
+    assert not upload.begun
+    assert replica.metrics.registry.get_sample_value("mixer_admitted_images_total", {"model": "echo"}) == 0

@@ -106,7 +106,7 @@ def test_damaged_exif_does_not_hide_the_pixels(photo: Image.Image) -> None:
     assert decode(data, LIMIT)[1].orientation_applied is False
 
 
-@pytest.mark.parametrize("format_", ["GIF", "WEBP", "PNG"])
+@pytest.mark.parametrize("format_", ["GIF", "WEBP", "PNG", *(["AVIF"] if "AVIF" in FORMATS else [])])
 def test_first_frame_of_an_animation(format_: str) -> None:
     frames = [Image.new("RGB", (4, 4), color) for color in ("white", "black", "red")]
     data = encode(frames[0], format_, save_all=True, append_images=frames[1:])

@@ -93,6 +93,11 @@ POST = b"POST %b HTTP/1.1\r\nhost: x\r\n%b\r\n"
         b"GET / HTTP/1.1\nhost: x\n\n",
         b"GET /\xff HTTP/1.1\r\nhost: x\r\n\r\n",
         b"GET / HTTP/9.9\r\n\r\n",
+        b"GET / HTTP/2.0\r\nhost: x\r\n\r\n",
+        b"GET / HTTP/0.9\r\nhost: x\r\n\r\n",
+        b"GET /\r\n\r\n",
+        b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+        b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: gzip\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
         b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\ncontent-length: 3\r\n\r\n",
         b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\nz\r\n",
         b"CONNECT example.org:80 HTTP/1.1\r\n\r\n",
@@ -110,6 +115,52 @@ async def test_what_is_not_http_gets_a_json_error_and_the_connection_ends(
         assert body["error"]["code"] == "malformed_request"
         assert body["error"]["reason"] == "http"
         assert await reader.read() == b""
+
+
+@pytest.mark.parametrize(
+    ("version", "hosts", "status"),
+    [
+        (b"1.1", [], 400),
+        (b"1.1", [b"a", b"b"], 400),
+        (b"1.1", [b"a", b"a"], 400),
+        (b"1.1", [b"a b"], 400),
+        (b"1.1", [b"user@a"], 400),
+        (b"1.1", [b"a/b"], 400),
+        (b"1.1", [b"a, b"], 400),
+        (b"1.0", [b"a", b"a"], 400),
+        (b"1.0", [], 200),
+        (b"1.1", [b""], 200),
+        (b"1.1", [b"Example-1.org:8000"], 200),
+        (b"1.1", [b"[::1]:8000"], 200),
+        (b"1.1", [b"mixer_serving.default.svc"], 200),
+    ],
+)
+@pytest.mark.parametrize("more", [b"", b"connection: upgrade\r\nupgrade: h2c\r\n"], ids=["plain", "upgrade"])
+async def test_a_request_has_one_host(
+    application: Application, version: bytes, hosts: list[bytes], status: int, more: bytes
+) -> None:
+    lines = b"".join(b"Host: %b\r\n" % host for host in hosts) + more
+    async with connected(application) as (reader, writer):
+        writer.write(b"GET / HTTP/%b\r\n%b\r\n" % (version, lines))
+        answered, _, body = await answer_of(reader)
+        assert answered == status
+        if status == 400:
+            assert body["error"]["reason"] == "http"
+            assert "ost" in body["error"]["message"]
+            assert await reader.read() == b""
+            assert application.served == []
+
+
+async def test_white_space_around_a_value_is_none_of_it(application: Application) -> None:
+    headers = b"Transfer-Encoding:\tChunked \r\nExpect: 100-continue \t\r\nX-Api-Key:  a key \r\nX-Empty: \r\n"
+    async with connected(application) as (reader, writer):
+        writer.write(b"POST / HTTP/1.1\r\nHost: x \r\n%b\r\n" % headers)
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        writer.write(b"2\r\nok\r\n0\r\n\r\n")
+        status, _, body = await answer_of(reader)
+        assert (status, body["body"]) == (200, "ok")
+        got = body["headers"]
+        assert (got["host"], got["x-api-key"], got["x-empty"]) == ("x", "a key", "")
 
 
 async def test_errors_under_v2_are_their_messages_alone_and_have_an_id(application: Application) -> None:

@@ -10,14 +10,14 @@ import httpx
 import pytest
 
 from tests.doubles import EchoEngine, level_png, replica_around
-from tests.service.test_routes import client, client_of, outcomes, replica  # noqa: F401
+from tests.service.replicas import client_of
 
 pytestmark = pytest.mark.anyio
 
 ORIGIN = "https://example.org"
 
 
-async def test_only_json_is_there_to_be_accepted(client: httpx.AsyncClient) -> None:  # noqa: F811
+async def test_only_json_is_there_to_be_accepted(client: httpx.AsyncClient) -> None:
     for accept, status in (("application/*", 200), ("text/html", 406), ("application/json;q=0", 406)):
         response = await client.post("/v1/classify", content=level_png(1), headers={"accept": accept})
         assert response.status_code == status
@@ -38,7 +38,7 @@ ALLOWED = {
 
 
 @pytest.mark.parametrize("path", ALLOWED)
-async def test_options_head_and_what_is_not_allowed(client: httpx.AsyncClient, path: str) -> None:  # noqa: F811
+async def test_options_head_and_what_is_not_allowed(client: httpx.AsyncClient, path: str) -> None:
     options = await client.options(path)
     assert (options.status_code, options.headers["allow"], options.content) == (204, ALLOWED[path], b"")
     refused = await client.delete(path)
@@ -48,11 +48,11 @@ async def test_options_head_and_what_is_not_allowed(client: httpx.AsyncClient, p
     assert options.headers["x-request-id"]
 
 
-async def test_options_of_no_route_is_404(client: httpx.AsyncClient) -> None:  # noqa: F811
+async def test_options_of_no_route_is_404(client: httpx.AsyncClient) -> None:
     assert (await client.options("/nowhere")).status_code == 404
 
 
-async def test_compressed_bodies(client: httpx.AsyncClient) -> None:  # noqa: F811
+async def test_compressed_bodies(client: httpx.AsyncClient) -> None:
     image = level_png(77)
     form = httpx.Request("POST", "http://x", files=[("image", image), ("image", level_png(3))])
     document = b'{"image": "%b"}' % base64.b64encode(image)
@@ -78,7 +78,7 @@ async def test_compressed_bodies(client: httpx.AsyncClient) -> None:  # noqa: F8
     ],
 )
 async def test_compressed_bodies_that_are_refused(
-    client: httpx.AsyncClient,  # noqa: F811
+    client: httpx.AsyncClient,
     encoding: str,
     body: bytes,
     status: int,
@@ -91,7 +91,7 @@ async def test_compressed_bodies_that_are_refused(
     assert response.headers.get("accept-encoding") == ("gzip, deflate" if encoding == "br" else None)
 
 
-async def test_json_takes_what_a_browser_reads_from_a_file(client: httpx.AsyncClient) -> None:  # noqa: F811
+async def test_json_takes_what_a_browser_reads_from_a_file(client: httpx.AsyncClient) -> None:
     encoded = base64.b64encode(level_png(9)).decode()
     for prefix in ("", "data:image/png;base64,", "data:;base64,"):
         response = await client.post("/v1/classify", json={"image": prefix + encoded})
@@ -101,7 +101,7 @@ async def test_json_takes_what_a_browser_reads_from_a_file(client: httpx.AsyncCl
         assert (response.status_code, response.json()["error"]["reason"]) == (400, "json")
 
 
-async def test_other_origins_are_left_out_unless_they_are_named(client: httpx.AsyncClient) -> None:  # noqa: F811
+async def test_other_origins_are_left_out_unless_they_are_named(client: httpx.AsyncClient) -> None:
     preflight = {"origin": ORIGIN, "access-control-request-method": "POST"}
     for response in (
         await client.options("/v1/classify", headers=preflight),
@@ -114,10 +114,10 @@ async def test_other_origins_are_left_out_unless_they_are_named(client: httpx.As
 async def test_a_named_origin_may_send_and_read_everything(tmp_path: Path, origins: str, allowed: str) -> None:
     keys = tmp_path / "keys"
     keys.write_text("0" * 64)
-    replica = replica_around(  # noqa: F811
+    replica = replica_around(
         EchoEngine(), tmp_path / "models", cors_origins=origins, max_body_bytes=10_000, max_inflight_bytes=10_000
     )
-    async with client_of(replica) as client:  # noqa: F811
+    async with client_of(replica) as client:
         asked = "content-type,content-encoding,x-api-key,authorization,x-deadline-ms,x-priority,x-request-id"
         preflight = await client.options(
             "/v1/classify",
@@ -147,9 +147,46 @@ async def test_a_named_origin_may_send_and_read_everything(tmp_path: Path, origi
         assert stranger.headers.get("access-control-allow-origin") == ("*" if allowed == "*" else None)
 
 
+@pytest.mark.parametrize(
+    "refused",
+    [
+        {"origin": "https://stranger.org"},
+        {"access-control-request-method": "DELETE"},
+        {"access-control-request-headers": "x-api-key, x-surprise"},
+    ],
+    ids=lambda headers: next(iter(headers)),
+)
+async def test_a_preflight_that_is_refused_gets_an_error_like_any_other(
+    tmp_path: Path, refused: dict[str, str]
+) -> None:
+    asked = {"origin": ORIGIN, "access-control-request-method": "POST"}
+    async with client_of(replica_around(EchoEngine(), tmp_path / "models", cors_origins=ORIGIN)) as client:
+        for path in ("/v1/classify", "/v2/models/echo/infer"):
+            assert (await client.options(path, headers=asked)).status_code == 200
+            response = await client.options(path, headers=asked | refused | {"x-request-id": "mine"})
+            assert (response.status_code, response.headers["content-type"]) == (400, "application/json")
+            error = response.json()["error"]
+            assert error["reason"] == "cross_origin" if path == "/v1/classify" else isinstance(error, str)
+            assert response.headers["x-request-id"] == "mine"
+            assert "POST" in response.headers["access-control-allow-methods"]
+
+
+@pytest.mark.parametrize("path", ["/", "/page/page.js", "/docs/swagger-ui.css"])
+@pytest.mark.parametrize("given", ["bytes=0-1", "bytes=9999999-", "bytes=x", "lines=1-2", "bytes=5-2", ""])
+async def test_a_file_is_served_whole_whatever_range_is_asked_for(
+    client: httpx.AsyncClient,
+    path: str,
+    given: str,
+) -> None:
+    whole = await client.get(path)
+    part = await client.get(path, headers={"range": given})
+    assert (part.status_code, part.content) == (200, whole.content)
+    assert part.headers["accept-ranges"] == "none"
+
+
 @pytest.mark.parametrize("prefix", ["", "/mixer"])
 async def test_the_docs_need_no_other_host(tmp_path: Path, prefix: str) -> None:
-    async with client_of(replica_around(EchoEngine(), tmp_path / "models", root_path=prefix)) as client:  # noqa: F811
+    async with client_of(replica_around(EchoEngine(), tmp_path / "models", root_path=prefix)) as client:
         page = (await client.get("/docs")).text
         assert "http" not in re.sub(r"<!--.*?-->", "", page, flags=re.DOTALL)
         addresses = re.findall(r"""(?:src|href)="(.*?)"|url: ['"](.*?)['"]""", page)
@@ -161,21 +198,3 @@ async def test_the_docs_need_no_other_host(tmp_path: Path, prefix: str) -> None:
         assert described.get("servers") == ([{"url": prefix}] if prefix else None)
         assert (await client.get("/docs/../app.py")).status_code == 404
         assert (await client.get("/docs/nothing.js")).status_code == 404
-
-
-async def test_openapi_has_an_example_of_every_error(client: httpx.AsyncClient) -> None:  # noqa: F811
-    paths = (await client.get("/openapi.json")).json()["paths"]
-    for path, method in (("/v1/classify", "post"), ("/healthz/live", "get"), ("/healthz/ready", "get")):
-        responses = paths[path][method]["responses"]
-        for status, response in responses.items():
-            if status == "200":
-                assert response["headers"].keys() == {"X-Request-Id", "Server-Timing"}
-                continue
-            for example in response["content"]["application/json"]["examples"].values():
-                assert example["value"]["error"].keys() >= {"code", "message"}
-            assert response["description"]
-    responses = paths["/v1/classify"]["post"]["responses"]
-    assert responses["429"]["headers"]["Retry-After"]["required"]
-    assert set(responses) == {
-        "200", "400", "401", "404", "406", "408", "413", "415", "422", "429", "431", "500", "503", "504"
-    }  # fmt: skip

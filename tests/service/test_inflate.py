@@ -1,4 +1,5 @@
 import gzip
+import random
 import tracemalloc
 import zlib
 
@@ -21,6 +22,8 @@ def raw_deflate(data: bytes) -> bytes:
         ("", BODY),
         ("identity", BODY),
         ("gzip", gzip.compress(BODY)),
+        ("gzip", gzip.compress(BODY[:99]) + gzip.compress(b"") + gzip.compress(BODY[99:])),
+        ("gzip", gzip.compress(BODY) + gzip.compress(b"") * 999),
         (" GZip ", gzip.compress(BODY)),
         ("x-gzip", gzip.compress(BODY)),
         ("deflate", zlib.compress(BODY)),
@@ -41,8 +44,20 @@ def test_the_inflated_size_is_bounded_to_the_byte(encoding: str, compress) -> No
         inflate(compress(b"x" * 1000), encoding, 999)
 
 
-def test_a_bomb_takes_no_more_memory_than_the_limit() -> None:
-    bomb = gzip.compress(bytes(200 * 2**20))
+def test_members_share_the_bound() -> None:
+    half = gzip.compress(b"x" * 500)
+    assert inflate(half + half, "gzip", 1000) == b"x" * 1000
+    with pytest.raises(PayloadTooLarge, match="inflated body exceeds 999 bytes"):
+        inflate(half + half, "gzip", 999)
+
+
+def test_members_may_lie_anywhere_in_a_long_body() -> None:
+    noise = [random.Random(seed).randbytes(150_000) for seed in range(8)]
+    assert inflate(b"".join(map(gzip.compress, noise)), "gzip", 10**7) == b"".join(noise)
+
+
+@pytest.mark.parametrize("bomb", [gzip.compress(bytes(200 * 2**20)), gzip.compress(bytes(2**18)) * 800])
+def test_a_bomb_takes_no_more_memory_than_the_limit(bomb: bytes) -> None:
     tracemalloc.start()
     try:
         with pytest.raises(PayloadTooLarge):
@@ -63,8 +78,14 @@ def test_a_bomb_takes_no_more_memory_than_the_limit() -> None:
         ("gzip", gzip.compress(BODY)[:-9], "truncated"),
         ("deflate", zlib.compress(BODY)[:-1], "truncated"),
         ("gzip", gzip.compress(BODY)[:-1] + b"\1", "not intact gzip data"),
-        ("gzip", gzip.compress(BODY) + b"!", "goes on after"),
-        ("gzip", gzip.compress(b"") * 1000, "goes on after"),
+        ("gzip", gzip.compress(BODY) + b"!", "truncated"),
+        ("gzip", gzip.compress(BODY) + b"more", "not intact gzip data"),
+        ("gzip", gzip.compress(BODY) + bytes(8), "not intact gzip data"),
+        ("gzip", gzip.compress(BODY) * 2 + zlib.compress(BODY), "not intact gzip data"),
+        ("gzip", gzip.compress(BODY) + gzip.compress(BODY)[:-9], "truncated"),
+        ("gzip", gzip.compress(b"") * 1001, "goes on after"),
+        ("deflate", zlib.compress(BODY) * 2, "goes on after"),
+        ("deflate", raw_deflate(BODY) * 2, "goes on after"),
     ],
 )
 def test_damage_is_named(encoding: str, body: bytes, message: str) -> None:

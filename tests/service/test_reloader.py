@@ -22,7 +22,7 @@ from service.metrics import Metrics
 from service.replica import Replica
 from service.settings import Settings
 from tests.doubles import EchoEngine, level_png, write_bundle
-from tests.service.test_routes import client_of
+from tests.service.replicas import client_of
 
 pytestmark = pytest.mark.anyio
 

@@ -1,9 +1,12 @@
 import base64
+import gc
 import json
 import struct
+from contextlib import suppress
 
 import numpy as np
 import pytest
+from pydantic_core import from_json
 
 from service.errors import MalformedRequest
 from service.v2.names import OUTPUTS
@@ -131,6 +134,8 @@ def outputs(*outputs: object) -> bytes:
         (message(IMAGES | {"data": [-1] * 24}), "integers from 0 to 255"),
         (message(IMAGES | {"data": [1.0] * 24}), "integers from 0 to 255"),
         (message(IMAGES | {"data": ["1"] * 24}), "integers from 0 to 255"),
+        (message(IMAGES | {"data": [1] * 23 + [True]}), "integers from 0 to 255"),
+        (message(IMAGES | {"data": [[[[0, 0, False]] * 2] * 2] * 2}), "integers from 0 to 255"),
         (message(IMAGES | {"data": [None] * 24}), "integers from 0 to 255"),
         (message(IMAGES | {"data": [10**100] * 24}), "integers from 0 to 255"),
         (message(IMAGES | {"data": [float("nan")] * 24}), "not JSON"),
@@ -234,3 +239,19 @@ def test_json_of_more_parts_than_any_request_needs_is_refused_in_one_sentence(te
         parse(text, None, SIDE)
     assert refused.value.reason == "json"
     assert len(refused.value.message) < 100
+
+
+@pytest.mark.parametrize("body", [message(IMAGES | {"data": PIXELS.tolist()}), b"{"])
+def test_no_garbage_is_collected_among_a_tensors_lists_and_all_of_it_thereafter(
+    body: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collecting: list[bool] = []
+
+    def noted(*arguments: object, **options: object) -> object:
+        collecting.append(gc.isenabled())
+        return from_json(*arguments, **options)
+
+    monkeypatch.setattr("service.v2.request.from_json", noted)
+    with suppress(MalformedRequest):
+        parse(body, None, SIDE)
+    assert (collecting, gc.isenabled()) == ([False], True)

@@ -1,0 +1,52 @@
+"""A replica's application asked without a socket, and what it counted."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import httpx
+
+from service.app import create_app
+from service.replica import Replica
+from tests.doubles import level_png
+
+
+@asynccontextmanager
+async def client_of(replica: Replica) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of a replica that serves for the length of the block."""
+    app = create_app(replica)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://mixer") as client,
+    ):
+        replica.loop_lag.stop()  # whatever else this machine does
+        yield client
+
+
+class Upload:
+    """A body that tells whether anybody has begun to read it."""
+
+    begun = False
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        self.begun = True
+        yield level_png(3)
+
+
+def outcomes(replica: Replica) -> dict[str, float]:
+    """Images by outcome, those that are not zero."""
+    return {
+        sample.labels["outcome"]: sample.value
+        for metric in replica.metrics.registry.collect()
+        for sample in metric.samples
+        if sample.name == "mixer_images_total" and sample.value
+    }
+
+
+def rejections(replica: Replica) -> dict[str, float]:
+    """Images refused at the door by why, those that are not zero."""
+    return {
+        sample.labels["reason"]: sample.value
+        for metric in replica.metrics.registry.collect()
+        for sample in metric.samples
+        if sample.name == "mixer_rejections_total" and sample.value
+    }

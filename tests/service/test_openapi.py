@@ -1,0 +1,66 @@
+import json
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.doubles import EchoEngine, replica_around
+from tests.service.replicas import client_of
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_classify_takes_images_forms_and_json(client: httpx.AsyncClient) -> None:
+    operation = (await client.get("/openapi.json")).json()["paths"]["/v1/classify"]["post"]
+    assert operation["requestBody"]["content"].keys() >= {"image/*", "multipart/form-data", "application/json"}
+
+
+async def test_every_error_has_an_example(client: httpx.AsyncClient) -> None:
+    paths = (await client.get("/openapi.json")).json()["paths"]
+    for path, method in (("/v1/classify", "post"), ("/healthz/live", "get"), ("/healthz/ready", "get")):
+        responses = paths[path][method]["responses"]
+        for status, response in responses.items():
+            if status == "200":
+                assert response["headers"].keys() == {"X-Request-Id", "Server-Timing"}
+                continue
+            for example in response["content"]["application/json"]["examples"].values():
+                assert example["value"]["error"].keys() >= {"code", "message"}
+            assert response["description"]
+    responses = paths["/v1/classify"]["post"]["responses"]
+    assert responses["429"]["headers"]["Retry-After"]["required"]
+    assert set(responses) == {
+        "200", "400", "401", "404", "406", "408", "413", "415", "422", "429", "431", "500", "503", "504"
+    }  # fmt: skip
+
+
+async def test_inference_is_described(client: httpx.AsyncClient) -> None:
+    document = (await client.get("/openapi.json")).json()
+    operation = document["paths"]["/v2/models/{model}/infer"]["post"]
+    assert operation["requestBody"]["content"].keys() == {"application/json", "application/octet-stream"}
+    assert operation["responses"].keys() >= {"200", "400", "404", "413", "415", "422", "429", "500", "503", "504"}
+    assert operation["responses"]["200"]["content"].keys() == {"application/json", "application/octet-stream"}
+    assert "/v2/" not in document["paths"]
+    operations = [each["operationId"] for path in document["paths"].values() for each in path.values()]
+    assert len(set(operations)) == len(operations)
+    assert "$defs" not in json.dumps(document)
+
+
+@pytest.mark.parametrize("needed", [False, True])
+async def test_who_asks_for_a_key_says_so_and_nobody_else(tmp_path: Path, needed: bool) -> None:
+    (tmp_path / "keys").write_text("0" * 64)
+    settings = {"api_keys_file": tmp_path / "keys"} if needed else {}
+    replica = replica_around(EchoEngine(), tmp_path / "models", admin_keys_file=tmp_path / "keys", **settings)
+    sent = [{"ApiKey": []}, {"Bearer": []}]
+    async with client_of(replica) as client:
+        document = (await client.get("/openapi.json")).json()
+        assert document["components"]["securitySchemes"].keys() == {"ApiKey", "Bearer"}
+        for path, operations in document["paths"].items():
+            ((method, operation),) = operations.items()
+            answer = await client.request(method, path.format(model="echo", version="1"))
+            security = operation.get("security")
+            if answer.status_code == 401:
+                assert security == sent, path
+            else:
+                assert security == (None if needed or "401" not in operation["responses"] else [{}, *sent]), path
+        assert document["paths"]["/v1/classify"]["post"]["security"]
+        assert "security" not in document["paths"]["/healthz/ready"]["get"]
