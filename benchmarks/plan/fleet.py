@@ -1,0 +1,68 @@
+"""Many pods behind a Service: what becomes of the images, depending on who balances what.
+
+Pods share nothing, so that each is a queue of its own, given its share of the load; pods with the same share are alike,
+and one of each is simulated. Balanced by request, every pod gets the same share: arrivals by chance that are dealt out
+by chance are arrivals by chance. Balanced by connection, as a Service does, it gets the load of the connections that
+happened to be sent to it, all of them equally busy.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from benchmarks.plan.forecast import Simulation
+
+_GRAIN = 0.02  # of the mean share: shares are rounded to it
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """What the clients of so many pods see."""
+
+    pods: int
+    connections_per_pod: int | None  # None: balanced by request
+    p99_ms: float
+    refused: float  # the share of the images
+    over_capacity: float  # the share of the images that go to pods with more than their measured capacity
+    busiest: float  # images a second, of the busiest pod
+
+
+def simulate_fleet(
+    simulation: Simulation,
+    pods: int,
+    rate_per_pod: float,
+    capacity: float,
+    connections_per_pod: int | None = None,
+    seed: int = 0,
+) -> Fleet:
+    """`rate_per_pod` is the mean, in images a second."""
+    shares = np.ones(pods)
+    if connections_per_pod:
+        drawn = np.random.default_rng(seed).integers(pods, size=pods * connections_per_pod)
+        shares = np.bincount(drawn, minlength=pods) / connections_per_pod
+    rounded, alike = np.unique(np.round(shares / _GRAIN) * _GRAIN, return_counts=True)
+    images = alike * rounded  # relative to each other
+    images = images / images.sum()
+    latencies, weights, refused = [], [], 0.0
+    for share, part in zip(rounded, images, strict=True):
+        if not part:
+            continue
+        simulated = simulation.at(float(share * rate_per_pod))
+        refused += part * simulated.refused
+        latencies.append(simulated.latencies)
+        weights.append(np.full(len(simulated.latencies), part * (1 - simulated.refused) / len(simulated.latencies)))
+    loads = shares * rate_per_pod
+    return Fleet(
+        pods=pods,
+        connections_per_pod=connections_per_pod,
+        p99_ms=1000 * _quantile(np.concatenate(latencies), np.concatenate(weights), 0.99),
+        refused=float(refused),
+        over_capacity=float(loads[loads > capacity].sum() / loads.sum()),
+        busiest=float(loads.max()),
+    )
+
+
+def _quantile(values: np.ndarray, weights: np.ndarray, share: float) -> float:
+    order = np.argsort(values)
+    cumulated = np.cumsum(weights[order])
+    return float(values[order][np.searchsorted(cumulated, share * cumulated[-1])])
