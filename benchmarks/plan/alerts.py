@@ -6,52 +6,21 @@ from benchmarks.plan.capacity import Capacity
 from benchmarks.plan.demand import Demand
 from benchmarks.plan.sizing import Sizing
 
-_RULES = """\
+_GROUP = """\
 # When reality leaves the plan; README.md beside it has the reasons.
 groups:
   - name: mixer-plan
     rules:
-      - alert: MixerDemandAbovePlan
-        expr: |
-          sum by (namespace, job) (rate({wanted}[5m])) > {rate:.5g}
-        for: 10m
-        labels: {{severity: warning}}
-        annotations:
-          summary: "{{{{ $labels.job }}}}: {{{{ $value | humanize }}}} images a second are asked for, {rate:.5g} were planned"
-          description: The headroom is being used up. Plan again with a higher rate.
-          runbook_url: docs/sizing.md#alerts
+"""
 
-      - alert: MixerPodsAbovePlan
-        expr: |
-          sum by (namespace, job) (rate({wanted}[5m]))
-            / count by (namespace, job) (mixer_ready == 1) > {per_pod:.5g}
-        for: 10m
+_ALERT = """\
+      - alert: {name}
+        expr: {expr}
+        for: {minutes}m
         labels: {{severity: warning}}
         annotations:
-          summary: "{{{{ $labels.job }}}}: {{{{ $value | humanize }}}} images a second for each pod, {per_pod:.5g} were planned"
-          description: There are fewer pods than this demand needs.
-          runbook_url: docs/sizing.md#alerts
-
-      - alert: MixerPodAboveCapacity
-        expr: |
-          max by (namespace, job) (sum by (namespace, job, instance) (rate({wanted}[5m]))) > {capacity:.5g}
-        for: 5m
-        labels: {{severity: warning}}
-        annotations:
-          summary: "{{{{ $labels.job }}}}: one pod is asked for {{{{ $value | humanize }}}} images a second, and holds {capacity:.5g}"
-          description: If the others have less, clients' connections are badly spread.
-          runbook_url: docs/sizing.md#alerts
-
-      - alert: MixerSlowerThanPlanned
-        expr: |
-          histogram_quantile(0.99, sum by (namespace, job, le) (
-            rate(mixer_request_duration_seconds_bucket{{route=~"/v1/classify|/v2/models/.+/infer"}}[5m])
-          )) > {seconds:.5g}
-        for: 10m
-        labels: {{severity: warning}}
-        annotations:
-          summary: "{{{{ $labels.job }}}}: 1 % of the answers take more than {{{{ $value | humanizeDuration }}}}"
-          description: The plan is for {seconds:.5g} s.
+          summary: "{{{{ $labels.job }}}}: {summary}"
+          description: {description}
           runbook_url: docs/sizing.md#alerts
 """
 
@@ -63,16 +32,46 @@ metadata:
 spec:
 """
 
+_VALUE = "{{ $value | humanize }}"
+_ROUTES = 'route=~"/v1/classify|/v2/models/.+/infer"'
+
 
 def rules(model: str, demand: Demand, capacity: Capacity, sizing: Sizing) -> str:
-    """A file for Prometheus."""
-    return _RULES.format(
-        wanted=f'mixer_images_total{{model="{model}", outcome=~"ok|rejected|expired"}}',
-        rate=demand.rate,
-        per_pod=sizing.per_pod,
-        capacity=capacity.rate,
-        seconds=demand.p99_ms / 1000,
-    )
+    """A file for Prometheus. Images that are refused were wanted, too."""
+    wanted = f'(rate(mixer_images_total{{model="{model}", outcome=~"ok|rejected|expired"}}[5m]))'
+    duration = f"rate(mixer_request_duration_seconds_bucket{{{_ROUTES}}}[5m])"
+    alerts = [
+        _ALERT.format(
+            name="MixerDemandAbovePlan",
+            expr=f"sum by (namespace, job) {wanted} > {demand.rate:.5g}",
+            minutes=10,
+            summary=f"{_VALUE} images a second are asked for, {demand.rate:.5g} were planned",
+            description="The headroom is being used up. Plan again for more.",
+        ),
+        _ALERT.format(
+            name="MixerPodsAbovePlan",
+            expr=f"sum by (namespace, job) {wanted} / count by (namespace, job) (mixer_ready == 1) > "
+            f"{sizing.per_pod:.5g}",
+            minutes=10,
+            summary=f"{_VALUE} images a second for each pod, {sizing.per_pod:.5g} were planned",
+            description="There are fewer pods than this demand needs.",
+        ),
+        _ALERT.format(
+            name="MixerPodAboveCapacity",
+            expr=f"max by (namespace, job) (sum by (namespace, job, instance) {wanted}) > {capacity.rate:.5g}",
+            minutes=5,
+            summary=f"one pod is asked for {_VALUE} images a second, and holds {capacity.rate:.5g}",
+            description="If the others have less, clients' connections are badly spread.",
+        ),
+        _ALERT.format(
+            name="MixerSlowerThanPlanned",
+            expr=f"histogram_quantile(0.99, sum by (namespace, job, le) ({duration})) > {demand.p99_ms / 1000:.5g}",
+            minutes=10,
+            summary="1 % of the answers take more than {{ $value | humanizeDuration }}",
+            description=f"The plan is for {demand.p99_ms / 1000:.5g} s.",
+        ),
+    ]
+    return _GROUP + "\n".join(alerts)
 
 
 def operators_rule(rules: str) -> str:

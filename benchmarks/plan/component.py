@@ -37,7 +37,9 @@ _REPLICAS = """\
       name: mixer
     patch: |-
       # Fails where an autoscaler owns the replicas: then the plan has to be made with --autoscaler.
-      - op: replace
+      - op: remove
+        path: /spec/replicas
+      - op: add
         path: /spec/replicas
         value: {replicas}
 """

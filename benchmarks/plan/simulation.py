@@ -1,12 +1,13 @@
 """One pod as a queue: images arrive by chance, are decoded, wait, and leave in passes of the measured length.
 
 As in docs/scheduling.md: the engine, once free, takes what waits, up to the best batch size; at the door an image is
-refused that is predicted to take longer than the latency target. Passes take what they took at the service's
-start, or as much longer as the load was seen to make them; HTTP and decoding together what they cost of CPU, on the decode
+refused that is predicted to take longer than the latency target. Passes take what they took at the service's start, or
+as much longer as the load was seen to make them; HTTP and decoding together what they cost of CPU, on the decode
 threads. What varies on a real machine besides the arrivals is not in it.
 """
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from heapq import heapreplace
@@ -64,43 +65,40 @@ class Simulated:
 def simulate(pod: Pod, rate: float, images: int = 20_000, seed: int = 0) -> Simulated:
     """`rate` images a second by chance (Poisson), so many in all; the first tenth warms the queue up."""
     arrivals = np.cumsum(np.random.default_rng(seed).exponential(1 / rate, images))
-    return _play(pod, arrivals.tolist(), int(_WARM_UP * images))
+    return play(pod, arrivals.tolist(), int(_WARM_UP * images))
 
 
-def _play(pod: Pod, arrivals: list[float], uncounted: int) -> Simulated:
+def play(pod: Pod, arrivals: Sequence[float], uncounted: int = 0) -> Simulated:
+    """Images that come at these seconds, in order; the first `uncounted` only warm the queue up."""
     seconds, largest, target = pod.seconds, pod.max_batch_size, pod.target
     decode_seconds = pod.decode_seconds if pod.decode_threads else 0.0
     decoders = [0.0] * max(1, pod.decode_threads)  # when each is free
-    waiting: deque[tuple[float, float, bool]] = deque()  # came, decoded at, counted
+    waiting: deque[tuple[float, float]] = deque()  # came, is decoded
     engine_free = 0.0
-    refused = 0
     latencies: list[float] = []
+    warming = refused = 0  # of the uncounted, those let in; of the others, those that were not
 
     def run_pass() -> float:
         start = max(engine_free, waiting[0][1])
-        batch = 0
-        while waiting and batch < largest and waiting[0][1] <= start:
-            batch += 1
-            came, _, counts = waiting.popleft()
-            frozen.append((came, counts))
-        end = start + seconds[batch]
-        latencies.extend(end - came for came, counts in frozen if counts)
-        frozen.clear()
+        batch = [waiting.popleft()[0]]
+        while waiting and len(batch) < largest and waiting[0][1] <= start:
+            batch.append(waiting.popleft()[0])
+        end = start + seconds[len(batch)]
+        latencies.extend(end - came for came in batch)
         return end
 
-    frozen: list[tuple[float, bool]] = []
     for number, now in enumerate(arrivals):
         while waiting and max(engine_free, waiting[0][1]) < now:
             engine_free = run_pass()
-        decoded_at = max(now, decoders[0]) + decode_seconds
+        decoded = max(now, decoders[0]) + decode_seconds
         full, rest = divmod(len(waiting), largest)
         in_line = max(now, engine_free) + full * seconds[-1] + seconds[rest + 1]
-        if max(in_line, decoded_at + seconds[1]) > now + target:
+        if max(in_line, decoded + seconds[1]) > now + target:
             refused += number >= uncounted
             continue
-        heapreplace(decoders, decoded_at)
-        waiting.append((now, decoded_at, number >= uncounted))
+        heapreplace(decoders, decoded)
+        waiting.append((now, decoded))
+        warming += number < uncounted
     while waiting:
         engine_free = run_pass()
-    counted = len(arrivals) - uncounted
-    return Simulated(np.array(latencies), refused / counted)
+    return Simulated(np.array(latencies[warming:]), refused / (len(arrivals) - uncounted))

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from benchmarks.plan.capacity import Capacity
 from benchmarks.plan.demand import Demand, PlanError
 from benchmarks.plan.measured import Measured
-from service.calibration import best_rate
 from service.settings import Settings
 
 MEMORY_MARGIN = 0.25  # of the peak that was seen
@@ -56,7 +55,7 @@ def size(measured: Measured, capacity: Capacity, demand: Demand) -> Sizing:
         fewest=max(_FEWEST, 1 + demand.spare),
         most=math.ceil(MOST * replicas),
         cpu_utilisation=min(HIGHEST_UTILISATION, used / cores) if used else None,
-        capacity_share=scaling_load / best_rate(measured.served.pass_seconds),
+        capacity_share=scaling_load / capacity.predicted,
         price=replicas * cores * demand.core_price if demand.core_price is not None else None,
     )
 
