@@ -16,6 +16,7 @@ from service.pass_times import PassTimes
 from service.prediction import Prediction
 from service.scheduler import BatchPolicy, Scheduler
 from service.ticket import Ticket
+from service.turns import Turns
 from tests.doubles import EchoEngine, level_pixels
 from tests.virtual_time import VirtualDecodePool, VirtualRunner, run_virtually
 
@@ -80,27 +81,40 @@ def test_the_seed_decides() -> None:
     assert (first[:10] != other[:10]).any()
 
 
+def arrivals_at(rate: int) -> list[float]:
+    arrivals: list[float] = np.cumsum(np.random.default_rng(rate).exponential(1 / rate, 600)).tolist()
+    return arrivals
+
+
 @pytest.mark.parametrize("decode_seconds", [0.0, 0.004])
 @pytest.mark.parametrize("rate", [20, 100, 150, 400])
-def test_it_does_what_the_services_scheduler_does(rate: int, decode_seconds: float) -> None:
-    arrivals = np.cumsum(np.random.default_rng(rate).exponential(1 / rate, 600)).tolist()
-    real = run_virtually(_serve(arrivals, decode_seconds))
-    simulated = play(pod(decode_seconds=decode_seconds, decode_threads=2, latency_target=0.35), arrivals)
-    answered = sorted(latency for latency in real if latency is not None)
-    refused = real.count(None) / len(real)
-    assert simulated.refused == pytest.approx(refused, abs=0.02)
-    assert np.percentile(simulated.latencies, [50, 99]) == pytest.approx(np.percentile(answered, [50, 99]), rel=0.1)
+def test_each_image_fares_as_with_the_services_own_scheduler(rate: int, decode_seconds: float) -> None:
+    real = run_virtually(_serve(arrivals_at(rate), VirtualDecodePool(2, decode_seconds)))
+    simulated = play(pod(decode_seconds=decode_seconds, decode_threads=2, latency_target=0.35), arrivals_at(rate))
+    assert simulated.refused == real.count(None) / len(real)
+    assert simulated.latencies == pytest.approx([latency for latency in real if latency is not None])
 
 
-async def _serve(arrivals: list[float], decode_seconds: float) -> list[float | None]:
+@pytest.mark.parametrize("rate", [20, 60, 100, 300])
+def test_taking_turns_is_close_to_the_services(rate: int) -> None:
+    """Decoding is taken for a part of the pass here."""
+    turns = Turns(4)
+    real = run_virtually(_serve(arrivals_at(rate), VirtualDecodePool(1, 0.004, turns), turns))
+    simulated = play(pod(decode_seconds=0.004, decode_threads=0, latency_target=0.35), arrivals_at(rate))
+    answered = [latency for latency in real if latency is not None]
+    assert simulated.refused == pytest.approx(real.count(None) / len(real), abs=0.05)
+    assert np.percentile(simulated.latencies, [50, 99]) == pytest.approx(np.percentile(answered, [50, 99]), rel=0.2)
+
+
+async def _serve(arrivals: list[float], pool: VirtualDecodePool, turns: Turns | None = None) -> list[float | None]:
     """Latencies by the real Admission and Scheduler, None of those refused."""
     loop, times, metrics = asyncio.get_running_loop(), PassTimes(CURVE), Metrics()
-    runner = VirtualRunner(times)
+    runner = VirtualRunner(times, turns)
+    policy = BatchPolicy(4, between_passes=pool.seconds_before_pass)
     scheduler = Scheduler(
-        "m", EchoEngine(), runner, policy=BatchPolicy(4), pass_times=times, metrics=metrics, pass_log=PassLog()
+        "m", EchoEngine(), runner, policy=policy, pass_times=times, metrics=metrics, pass_log=PassLog()
     )
     metrics.add_model("m", 1)
-    pool = VirtualDecodePool(2, decode_seconds)
     admission = Admission(10**6, 10**12, Prediction(pool, LoopLag()), metrics)
     scheduler.start()
     begun = loop.time()
