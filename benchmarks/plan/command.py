@@ -12,13 +12,13 @@ from benchmarks.plan.capacity import find_capacity
 from benchmarks.plan.component import render
 from benchmarks.plan.demand import Demand, PlanError
 from benchmarks.plan.document import Plan, write_document
-from benchmarks.plan.fleet import simulate_fleet
-from benchmarks.plan.forecast import Simulation, compare
+from benchmarks.plan.fleet import load_fleet
+from benchmarks.plan.forecast import Simulation, compare, is_trusted
 from benchmarks.plan.measured import read_measured
 from benchmarks.plan.sizing import size
 
 ROOT = Path(__file__).parent.parent.parent
-_FLEETS = (100, 1000, 5000)  # pods, beside the plan's own
+_FLEETS = (100, 1000, 5000)  # pods, beside the plan's own; the last stand for more as well
 _CONNECTIONS = (None, 100, 10)  # of the clients, a pod
 
 
@@ -60,12 +60,14 @@ def make_plan(options: argparse.Namespace, result: LoadResult) -> Plan:
     if options.autoscaler == "hpa" and sizing.cpu_utilisation is None:
         raise PlanError("--autoscaler hpa: the result has no CPU seconds of the server")
     simulation = Simulation(measured, options.seed)
+    comparisons = compare(simulation, measured)
+    trusted = simulation if is_trusted(comparisons, capacity) else None
     fleets = [
-        simulate_fleet(simulation, pods, sizing.per_pod, capacity.rate, connections, options.seed)
+        load_fleet(pods, sizing.per_pod, capacity.rate, connections, trusted, options.seed)
         for pods in dict.fromkeys((min(sizing.replicas, max(_FLEETS)), *_FLEETS))
         for connections in _CONNECTIONS
     ]
-    return Plan(demand, measured, capacity, sizing, compare(simulation, measured), fleets, options.autoscaler)
+    return Plan(demand, measured, capacity, sizing, comparisons, trusted is not None, fleets, options.autoscaler)
 
 
 def _write(options: argparse.Namespace, plan: Plan, result: LoadResult, command: str) -> Path:

@@ -107,7 +107,7 @@ def render(sizing: Sizing, autoscaler: Autoscaler, command: str, resources: list
 
 def utilisation_percent(sizing: Sizing) -> int:
     """The HPA's target."""
-    return max(1, int(100 * (sizing.cpu_utilisation or 0)))
+    return max(1, round(100 * (sizing.cpu_utilisation or 0)))
 
 
 _SCALING: dict[Autoscaler, str] = {"none": _REPLICAS, "hpa": _HPA, "keda": _KEDA}

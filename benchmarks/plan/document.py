@@ -7,7 +7,7 @@ from benchmarks.plan.capacity import Capacity
 from benchmarks.plan.component import Autoscaler, utilisation_percent
 from benchmarks.plan.demand import Demand
 from benchmarks.plan.fleet import Fleet
-from benchmarks.plan.forecast import FACTOR, Comparison, is_trusted
+from benchmarks.plan.forecast import FACTOR, Comparison
 from benchmarks.plan.measured import Measured
 from benchmarks.plan.sizing import MEMORY_MARGIN, Sizing, let_in_bytes
 from benchmarks.report import Row, markdown_table
@@ -26,13 +26,9 @@ class Plan:
     capacity: Capacity
     sizing: Sizing
     comparisons: list[Comparison]
+    trusted: bool  # whether the simulation agrees with what was measured
     fleets: list[Fleet]  # the first are of the plan's own pods
     autoscaler: Autoscaler
-
-    @property
-    def trusted(self) -> bool:
-        """Whether the simulation agrees with what was measured."""
-        return is_trusted(self.comparisons, self.capacity)
 
 
 def write_document(plan: Plan, result: LoadResult, name: str, command: str) -> str:
@@ -90,16 +86,14 @@ def _warnings(plan: Plan) -> list[str]:
             f"The simulation is off by more than a factor of {FACTOR:g} at rates that pods are to serve, so its "
             "latencies are not to be trusted and left out for many pods. All other figures stand on what was measured."
         )
-    elif plan.fleets[0].p99_ms > plan.demand.p99_ms:
-        warnings.append(
-            f"Simulated, 1 % of the answers take more than {plan.fleets[0].p99_ms:.0f} ms: plan with more headroom."
-        )
+    elif (p99_ms := plan.fleets[0].p99_ms or 0.0) > plan.demand.p99_ms:
+        warnings.append(f"Simulated, 1 % of the answers take more than {p99_ms:.0f} ms: plan with more headroom.")
     if plan.capacity.failed is None:
         warnings.append("No load that was measured is too much for a pod: it may hold more. Measure at higher rates.")
     if plan.autoscaler == "keda" and (share := plan.capacity.share_of_predicted) < _UNLIKE:
         warnings.append(
-            f"A pod holds {share:.0%} of the capacity that it predicts, which is its engine's: HTTP and decoding end "
-            "first, and KEDA's aim is as uncertain as passes that short. With `--autoscaler hpa` CPU time is the aim."
+            f"A pod holds {share:.0%} of the capacity that it predicts, which is its engine's, all else left out. "
+            "KEDA's aim is as uncertain as that prediction; with `--autoscaler hpa` CPU time is the aim."
         )
     uneven = [fleet for fleet in plan.fleets if fleet.pods == plan.fleets[0].pods and fleet.over_capacity > _UNEVEN]
     if uneven:
@@ -166,9 +160,9 @@ def _many_pods(plan: Plan) -> list[str]:
             "images on pods beyond capacity %": _round(100 * fleet.over_capacity),
         }
         if plan.trusted:
-            row |= {"simulated p99 ms": _round(fleet.p99_ms), "refused %": _round(100 * fleet.refused)}
+            row |= {"simulated p99 ms": _round(fleet.p99_ms), "refused %": _round(_percent(fleet.refused))}
         rows.append(row)
-    text = f"With {plan.sizing.per_pod:.1f} img/s a pod in the mean, which is the peak with the spare missing:"
+    text = f"With {plan.sizing.per_pod:.1f} img/s a pod in the mean, the most that the plan gives it:"
     return [text, "", *markdown_table(rows)]
 
 
@@ -195,6 +189,10 @@ def _assumptions(plan: Plan) -> list[str]:
             "It follows the demand; what comes faster than a pod starts has to fit into the headroom."
         )
     return lines
+
+
+def _percent(share: float | None) -> float | None:
+    return 100 * share if share is not None else None
 
 
 def _round(value: float | None) -> float | None:

@@ -96,7 +96,7 @@ def test_an_objective_shorter_than_a_pass_is_refused() -> None:
 
 
 def test_an_objective_that_no_rate_held_is_refused() -> None:
-    with pytest.raises(PlanError, match="the lowest, 100.0 img/s, took 50 ms at p99"):
+    with pytest.raises(PlanError, match=r"the lowest, 100\.0 img/s, took 50 ms at p99"):
         capacity_of(*SWEEP, p99_ms=20)
 
 

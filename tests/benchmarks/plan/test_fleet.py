@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks.plan.capacity import find_capacity
-from benchmarks.plan.fleet import simulate_fleet
+from benchmarks.plan.fleet import load_fleet
 from benchmarks.plan.forecast import Simulation, compare, is_trusted
 from benchmarks.plan.measured import Measured, read_measured
 from tests.benchmarks.plan.results import SWEEP, made_result, made_run
@@ -23,29 +23,31 @@ def simulation(measured: Measured) -> Simulation:
 
 
 def test_balanced_by_request_five_thousand_pods_are_like_one(simulation: Simulation) -> None:
-    fleet = simulate_fleet(simulation, 5000, RATE, 300)
+    fleet = load_fleet(5000, RATE, 300, simulation=simulation)
     one = simulation.at(RATE)
     assert fleet.p99_ms == pytest.approx(1000 * np.percentile(one.latencies, 99), rel=0.01)
     assert (fleet.busiest, fleet.over_capacity) == (RATE, 0)
 
 
 def test_the_fewer_the_connections_the_worse(simulation: Simulation) -> None:
-    by_request, many, few = (simulate_fleet(simulation, 1000, RATE, 300, each) for each in (None, 1000, 5))
+    by_request, many, few = (load_fleet(1000, RATE, 300, each, simulation) for each in (None, 1000, 5))
     assert by_request.busiest < many.busiest < few.busiest
     assert many.over_capacity < 0.01 < few.over_capacity
     assert by_request.p99_ms < few.p99_ms
     assert by_request.refused <= many.refused < few.refused
 
 
-def test_one_connection_a_pod_is_dealt_out_as_poisson_says(simulation: Simulation) -> None:
-    """Of images on pods with two connections or more there are 1 - 1/e, for 1/e are on pods with one."""
-    fleet = simulate_fleet(simulation, 5000, RATE, 300, 1)
+def test_one_connection_a_pod_is_dealt_out_as_poisson_says() -> None:
+    """Of the images 1 / e are on pods that have no other connection; two are beyond capacity."""
+    fleet = load_fleet(5000, RATE, 300, 1)
     assert fleet.over_capacity == pytest.approx(1 - np.exp(-1), abs=0.02)
 
 
-def test_a_pod_that_gets_nothing_does_no_harm(simulation: Simulation) -> None:
-    fleet = simulate_fleet(simulation, 2, RATE, 300, 1, seed=3)
-    assert fleet.busiest in (RATE, 2 * RATE)
+def test_pods_that_get_nothing_do_no_harm(simulation: Simulation) -> None:
+    for seed in range(5):
+        fleet = load_fleet(2, RATE, 300, 1, simulation, seed)
+        assert fleet.busiest in (RATE, 2 * RATE)
+        assert (fleet.refused > 0.1) == (fleet.busiest > RATE)
 
 
 def test_the_simulated_pod_is_held_against_the_measured_one(measured: Measured, simulation: Simulation) -> None:
