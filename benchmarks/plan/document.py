@@ -83,7 +83,7 @@ def _warnings(plan: Plan) -> list[str]:
         )
     elif not plan.trusted:
         warnings.append(
-            f"The simulation is off by more than a factor of {FACTOR:g} at rates that pods are to serve, so its "
+            f"The simulation is off by more than a factor of {FACTOR:g} at rates up to the capacity, so its "
             "latencies are not to be trusted and left out for many pods. All other figures stand on what was measured."
         )
     elif (p99_ms := plan.fleets[0].p99_ms or 0.0) > plan.demand.p99_ms:

@@ -60,7 +60,7 @@ def compare(simulation: Simulation, measured: Measured) -> list[Comparison]:
 
 
 def is_trusted(comparisons: list[Comparison], capacity: Capacity) -> bool:
-    """Whether the simulation agrees at every rate that a pod is to serve."""
+    """Whether the simulation agrees at every rate up to the capacity."""
     below = [comparison for comparison in comparisons if comparison.step.rate <= capacity.rate]
     return bool(below) and all(comparison.agrees for comparison in below)
 
