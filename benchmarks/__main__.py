@@ -13,6 +13,7 @@ from benchmarks.fuzz import measure_fuzz
 from benchmarks.load import command as load
 from benchmarks.load.images import read_images
 from benchmarks.own_service import own_service
+from benchmarks.plan import command as plan
 from benchmarks.report import Result, write_report
 from service.cores import allowed_cores
 
@@ -72,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     decoding.add_argument("--seconds", type=float, default=0.3, help="of one run; default: %(default)s")
 
     load.add_commands(commands)
+    plan.add_command(commands)
     own = commands.add_parser("overhead", help="the service around an engine that does nothing")
     own.set_defaults(measure=_overhead, name="overhead")
     own.add_argument("--connections", type=_integers, default=[1, 8, 32])
