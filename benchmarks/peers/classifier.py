@@ -1,12 +1,11 @@
 """What every other server does for an image, whatever its idiom: decode, resize, crop, one pass, the five best classes.
 
 Of a bundle it takes what anybody would: the ONNX file, the labels, and the preprocessing that its manifest states. It
-needs numpy, Pillow and onnxruntime alone, so that it runs in each server's own environment.
+runs in each server's own environment, and so needs numpy, Pillow and onnxruntime alone.
 """
 
 import io
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,12 @@ import numpy.typing as npt
 import onnxruntime as ort
 from PIL import Image
 
+from service.cores import allowed_cores
+
 Pixels = npt.NDArray[np.uint8]  # [crop, crop, 3] RGB, one image
 Answer = dict[str, list[dict[str, Any]]]  # as JSON: {"predictions": [{"index", "label", "probability"}, ...]}
 
-CORES = len(os.sched_getaffinity(0))
+CORES = max(1, int(allowed_cores()))
 _TOP = 5
 
 

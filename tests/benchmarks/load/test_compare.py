@@ -11,6 +11,7 @@ from benchmarks.load.result import GeneratorSide, Latency, Run, ServerSpent, rea
 from benchmarks.load.session import Options, Session
 from benchmarks.load.target import Address, Target, parse_target
 from tests.benchmarks.load.fake_server import fake_server
+from tests.e2e.processes import add_digits
 
 
 def a_run(target: str, rate: float, *, p50: float = 10, clients: int = 8, invalid: bool = False) -> Run:
@@ -155,16 +156,20 @@ def test_our_service_and_the_plain_server_are_started_and_see_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(command, "_gemm_peak_gflops", dict)
+    bundle = add_digits(tmp_path / "repository", version="3", name="figures")
     line = "compare offline --clients 2 --seconds 0.3 --warmup 0 --repeats 2 --quiet --note litserve=0.2.19"
     targets = ["--target", "mixer", "--target", "plain", "--target", "mixer-v2"]
-    monkeypatch.setattr("sys.argv", ["benchmarks", *line.split(), *targets, "--out", str(tmp_path)])
+    monkeypatch.setattr(
+        "sys.argv", ["benchmarks", *line.split(), *targets, "--bundle", str(bundle), "--out", str(tmp_path)]
+    )
     main()
     result = read_result(tmp_path / "compare.json")
     assert [(run.target, run.repeat) for run in result.runs] == [
         (target, repeat) for target in ("mixer", "plain", "mixer-v2") for repeat in (0, 1)
     ]
     assert all(run.codes.keys() == {"200"} for run in result.runs)
-    assert result.served.keys() == {"mixer", "mixer-v2"}
+    served = {name: (it.model["model"], it.model["version"]) for name, it in result.served.items()}
+    assert served == {"mixer": ("figures", "3"), "mixer-v2": ("figures", "3")}
     assert {name: (it.images, it.same_top1) for name, it in result.agreement.items()} == {
         "plain": (10, 10),
         "mixer-v2": (10, 10),
