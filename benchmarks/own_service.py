@@ -77,9 +77,10 @@ def _free_port() -> int:
 
 def _becomes_ready(process: subprocess.Popen[bytes], url: str) -> bool:
     end = time.monotonic() + 60
-    while process.poll() is None and time.monotonic() < end:
-        with suppress(httpx.HTTPError):
-            if httpx.get(url, timeout=5, trust_env=False).is_success:
-                return True
-        time.sleep(0.1)
+    with httpx.Client(timeout=5, trust_env=False) as client:
+        while process.poll() is None and time.monotonic() < end:
+            with suppress(httpx.HTTPError):
+                if client.get(url).is_success:
+                    return True
+            time.sleep(0.1)
     return False

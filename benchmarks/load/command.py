@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import uvloop
 
 from benchmarks.environment import describe_environment
-from benchmarks.load.agreement import check_agreement
+from benchmarks.load.answers import check_answers
 from benchmarks.load.forms import FORMS
 from benchmarks.load.images import read_images
 from benchmarks.load.result import LoadResult
@@ -79,7 +79,8 @@ def _add_options(command: argparse.ArgumentParser) -> None:
     add("--share", type=_positive, default=defaults.share, help="soak: of the capacity; default: %(default)s")
     add("--soak-seconds", type=_positive, default=defaults.soak_seconds, help="default: %(default)s")
     add("--sweep", type=_numbers, default=defaults.sweep, help="shares of the capacity; default: 0.1 ... 1.2")
-    add("--note", action="append", default=[], metavar="NAME=TEXT", help="for the result, such as litserve=0.2.19")
+    add("--note", type=_note, action="append", default=[], metavar="NAME=TEXT",
+        help="for the result, such as litserve=0.2.19")  # fmt: skip
     add("--quiet", action="store_true", help="no progress")
     add("--name", help="of the result files; default: the command's")
     add("--out", type=Path, default=ROOT / "benchmarks" / "results", help="default: %(default)s")
@@ -146,7 +147,7 @@ async def _measure(targets: list[Target], options: argparse.Namespace, arguments
     peak = _gemm_peak_gflops() if any(session.served for session in sessions) else {}
     for session in sessions:
         session.gemm_peak_gflops = peak
-    agreed = await check_agreement(sessions)
+    answers = await check_answers(sessions)
     for repeat in range(options.repeats):
         for name in options.scenarios:
             # Every other round goes backwards, so that none always follows the same one.
@@ -155,17 +156,13 @@ async def _measure(targets: list[Target], options: argparse.Namespace, arguments
     return LoadResult(
         command=shlex.join(["python", "-m", "benchmarks", *arguments]),
         date=datetime.now(UTC).date().isoformat(),
-        environment=describe_environment() | ({"notes": notes} if (notes := _notes(options.note)) else {}),
+        environment=describe_environment() | ({"notes": dict(options.note)} if options.note else {}),
         served={session.target.name: session.served for session in sessions if session.served},
         gemm_peak_gflops=peak,
         runs=[run for session in sessions for run in session.runs],
-        agreement=agreed,
+        answers=answers,
         findings={session.target.name: session.findings for session in sessions if session.findings},
     )
-
-
-def _notes(texts: Sequence[str]) -> dict[str, str]:
-    return {name: text for name, _, text in (note.partition("=") for note in texts)}
 
 
 def _gemm_peak_gflops() -> dict[str, float]:
@@ -183,6 +180,13 @@ def _integers(text: str) -> list[int]:
 
 def _numbers(text: str) -> list[float]:
     return sorted({float(part) for part in text.split(",")})
+
+
+def _note(text: str) -> tuple[str, str]:
+    name, separator, note = text.partition("=")
+    if not separator:
+        raise argparse.ArgumentTypeError(f"{text} is not NAME=TEXT")
+    return name, note
 
 
 def _positive(text: str) -> float:

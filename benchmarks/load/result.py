@@ -86,7 +86,7 @@ class ServedModel(_Part):
     engine_threads: int
 
 
-class Agreement(_Part):
+class Answers(_Part):
     """What a target answered about the first images before the load, beside the first target."""
 
     images: int
@@ -104,7 +104,7 @@ class LoadResult(_Part):
     served: dict[str, ServedModel]  # by target, of those that have Mixer's metrics
     gemm_peak_gflops: dict[str, float] = {}  # measured before the load, by precision
     runs: list[Run]
-    agreement: dict[str, Agreement] = {}  # by target, of those after the first
+    answers: dict[str, Answers] = {}  # by target, of those after the first
     findings: dict[str, dict[str, float | None]] = {}  # by target: what a search or sweep found
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from benchmarks.__main__ import main
 from benchmarks.load import command
-from benchmarks.load.agreement import agreement, check_agreement, read_classes
+from benchmarks.load.answers import check_answers, compare_answers, read_classes
 from benchmarks.load.compare import ratio_rows
 from benchmarks.load.result import GeneratorSide, Latency, Run, ServerSpent, read_result
 from benchmarks.load.session import Options, Session
@@ -103,13 +103,17 @@ def predicting(**probabilities: float) -> bytes:
     return json.dumps({"predictions": best}).encode()
 
 
-def test_agreement_counts_the_images_whose_best_class_is_the_same() -> None:
+def test_two_targets_agree_on_the_images_whose_best_class_is_the_same() -> None:
     first = [predicting(c7=0.75, c1=0.25), predicting(c3=1)]
-    assert agreement(first, first).model_dump() == {"images": 2, "same_top1": 2, "largest_difference": 0}
+    assert compare_answers(first, first).model_dump() == {"images": 2, "same_top1": 2, "largest_difference": 0}
     other = [predicting(c7=0.625, c1=0.375), predicting(c4=0.9)]
-    assert agreement(first, other).model_dump() == {"images": 2, "same_top1": 1, "largest_difference": 1}
-    assert agreement(first, [b"{}", b"{}"]).model_dump() == {"images": 2, "same_top1": None, "largest_difference": None}
-    assert agreement([predicting()], [predicting()]).same_top1 is None
+    assert compare_answers(first, other).model_dump() == {"images": 2, "same_top1": 1, "largest_difference": 1}
+    assert compare_answers(first, [b"{}", b"{}"]).model_dump() == {
+        "images": 2,
+        "same_top1": None,
+        "largest_difference": None,
+    }
+    assert compare_answers([predicting()], [predicting()]).same_top1 is None
 
 
 @pytest.mark.anyio
@@ -121,7 +125,7 @@ async def test_targets_that_do_other_work_are_warned_of(capsys: pytest.CaptureFi
             Session(Target(name, server.url, "raw"), options)
             for name, server in (("a", a), ("b", b), ("c", c), ("a too", a))
         ]
-        found = await check_agreement(sessions)
+        found = await check_answers(sessions)
     assert {name: it.same_top1 for name, it in found.items()} == {"b": 0, "c": None, "a too": 1}
     assert capsys.readouterr().err.splitlines() == [
         "WARNING: a and b see the same in 0 of 1 images only",
@@ -170,10 +174,10 @@ def test_our_service_and_the_plain_server_are_started_and_see_the_same(
     assert all(run.codes.keys() == {"200"} for run in result.runs)
     served = {name: (it.model["model"], it.model["version"]) for name, it in result.served.items()}
     assert served == {"mixer": ("figures", "3"), "mixer-v2": ("figures", "3")}
-    assert {name: (it.images, it.same_top1) for name, it in result.agreement.items()} == {
+    assert {name: (it.images, it.same_top1) for name, it in result.answers.items()} == {
         "plain": (10, 10),
         "mixer-v2": (10, 10),
     }
-    assert all((it.largest_difference or 0) < 0.01 for it in result.agreement.values())
+    assert all((it.largest_difference or 0) < 0.01 for it in result.answers.values())
     assert result.environment["notes"] == {"litserve": "0.2.19"}
     assert "| mixer / plain | offline | 2 clients |" in (tmp_path / "compare.md").read_text()

@@ -6,19 +6,19 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from benchmarks.load.result import Agreement
+from benchmarks.load.result import Answers
 from benchmarks.load.session import Session
 
 Classes = dict[int, float]  # probability by index, of the classes that an answer names
 
 
-async def check_agreement(sessions: Sequence[Session]) -> dict[str, Agreement]:
+async def check_answers(sessions: Sequence[Session]) -> dict[str, Answers]:
     """Ask each target about the same images; by target, how it agrees with the first. Who does not gets a warning.
 
     Raises ValueError if a target does not answer.
     """
     (reference, expected), *others = [(session.target.name, await session.check()) for session in sessions]
-    found = {name: agreement(expected, answers) for name, answers in others}
+    found = {name: compare_answers(expected, answers) for name, answers in others}
     for name, it in found.items():
         if it.same_top1 is None:
             print(f"WARNING: {reference} or {name} answers in an unknown form", file=sys.stderr)
@@ -48,14 +48,14 @@ def read_classes(answer: bytes) -> Classes:
         raise ValueError(f"an answer of an unknown form ({error!r})") from None
 
 
-def agreement(first: Sequence[bytes], other: Sequence[bytes]) -> Agreement:
+def compare_answers(first: Sequence[bytes], other: Sequence[bytes]) -> Answers:
     """Two targets' answers about the same images."""
     try:
         pairs = [(read_classes(a), read_classes(b)) for a, b in zip(first, other, strict=True)]
         best = [(max(a, key=a.__getitem__), max(b, key=b.__getitem__)) for a, b in pairs]
     except ValueError:
-        return Agreement(images=len(first))
+        return Answers(images=len(first))
     differences = [abs(a[top] - b.get(top, 0.0)) for (a, b), (top, _) in zip(pairs, best, strict=True)]
-    return Agreement(
+    return Answers(
         images=len(first), same_top1=sum(a == b for a, b in best), largest_difference=max(differences, default=None)
     )
