@@ -10,7 +10,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import uvloop
 
@@ -108,18 +107,19 @@ def _targets(options: argparse.Namespace, stack: ExitStack) -> list[Target]:
         given = [parse_target(text) for text in options.target or _COMPARED]
     started = start({preset for preset, address in given if address is None}, bundle, stack)
     headers = tuple((name.strip(), value.strip()) for name, _, value in (h.partition(":") for h in options.header))
-    made = []
+    targets: list[Target] = []
     for preset, address in given:
         url, metrics_url, pid = address or started[preset]
         target = make_target(preset, url, form=options.form, model=options.model or bundle.parent.name)
-        made.append(replace(target, metrics_url=metrics_url, pid=pid, headers=headers))
-    return [replace(target, name=_own_name(target, made)) for target in made]
+        name = _own_name(preset, [other.name for other in targets])
+        targets.append(replace(target, name=name, metrics_url=metrics_url, pid=pid, headers=headers))
+    return targets
 
 
-def _own_name(target: Target, targets: Sequence[Target]) -> str:
-    """The preset's, and where others have the same, host and port as well."""
-    same = [other for other in targets if other.name == target.name]
-    return target.name if len(same) == 1 else f"{target.name} {urlsplit(target.url).netloc}"
+def _own_name(preset: str, taken: Sequence[str]) -> str:
+    """The preset's, and with a number of the second and later ones: `mixer`, `mixer 2`."""
+    same = sum(name.partition(" ")[0] == preset for name in taken)
+    return f"{preset} {same + 1}" if same else preset
 
 
 async def _measure(targets: list[Target], options: argparse.Namespace, arguments: list[str]) -> LoadResult:

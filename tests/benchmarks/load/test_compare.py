@@ -162,21 +162,22 @@ def test_our_service_and_the_plain_server_are_started_and_see_the_same(
     monkeypatch.setattr(command, "_gemm_peak_gflops", dict)
     bundle = add_digits(tmp_path / "repository", version="3", name="figures")
     line = "compare offline --clients 2 --seconds 0.3 --warmup 0 --repeats 2 --quiet --note litserve=0.2.19"
-    targets = ["--target", "mixer", "--target", "plain", "--target", "mixer-v2"]
+    targets = [part for name in ("mixer", "plain", "mixer-v2", "mixer") for part in ("--target", name)]
     monkeypatch.setattr(
         "sys.argv", ["benchmarks", *line.split(), *targets, "--bundle", str(bundle), "--out", str(tmp_path)]
     )
     main()
     result = read_result(tmp_path / "compare.json")
     assert [(run.target, run.repeat) for run in result.runs] == [
-        (target, repeat) for target in ("mixer", "plain", "mixer-v2") for repeat in (0, 1)
+        (target, repeat) for target in ("mixer", "plain", "mixer-v2", "mixer 2") for repeat in (0, 1)
     ]
     assert all(run.codes.keys() == {"200"} for run in result.runs)
     served = {name: (it.model["model"], it.model["version"]) for name, it in result.served.items()}
-    assert served == {"mixer": ("figures", "3"), "mixer-v2": ("figures", "3")}
+    assert served == dict.fromkeys(("mixer", "mixer-v2", "mixer 2"), ("figures", "3"))
     assert {name: (it.images, it.same_top1) for name, it in result.answers.items()} == {
         "plain": (10, 10),
         "mixer-v2": (10, 10),
+        "mixer 2": (10, 10),
     }
     assert all((it.largest_difference or 0) < 0.01 for it in result.answers.values())
     assert result.environment["notes"] == {"litserve": "0.2.19"}
