@@ -14,6 +14,8 @@ import httpx
 
 ROOT = Path(__file__).parent.parent
 
+_READY = 300  # seconds at most: a large model measures its passes for a minute and more
+
 
 class OwnService(NamedTuple):
     """Where it is."""
@@ -34,7 +36,7 @@ class PlainServer(NamedTuple):
 def own_service(module: str = "service", *flags: str) -> Iterator[OwnService]:
     """`python -m MODULE FLAGS` on free ports, with the default settings for the rest.
 
-    Raises RuntimeError with the service's log if it does not become ready within a minute.
+    Raises RuntimeError with the service's log if it does not become ready within five minutes.
     """
     port, metrics_port = _free_port(), _free_port()
     base = f"http://127.0.0.1:{port}"
@@ -76,7 +78,7 @@ def _free_port() -> int:
 
 
 def _becomes_ready(process: subprocess.Popen[bytes], url: str) -> bool:
-    end = time.monotonic() + 60
+    end = time.monotonic() + _READY
     with httpx.Client(timeout=5, trust_env=False) as client:
         while process.poll() is None and time.monotonic() < end:
             with suppress(httpx.HTTPError):
