@@ -10,11 +10,11 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import uvloop
 
 from benchmarks.environment import describe_environment
+from benchmarks.load.answers import check_answers
 from benchmarks.load.forms import FORMS
 from benchmarks.load.images import read_images
 from benchmarks.load.result import LoadResult
@@ -22,19 +22,20 @@ from benchmarks.load.scenarios import SCENARIOS
 from benchmarks.load.scenarios.parameters import Parameters
 from benchmarks.load.served import read_served
 from benchmarks.load.session import Options, Session
-from benchmarks.load.target import PRESETS, Target, make_target
+from benchmarks.load.started import start
+from benchmarks.load.target import PRESETS, Address, Target, make_target, parse_target
 from benchmarks.load.write import write_result
-from benchmarks.own_service import own_service
 from service.cores import allowed_cores
 
 ROOT = Path(__file__).parent.parent.parent
 _DEFAULT = ["single-stream", "offline"]
+_COMPARED = ["mixer", "plain"]
 
 
 def add_commands(commands: Any) -> None:
     """Add `load` and `compare` to the commands of `python -m benchmarks`."""
     load = commands.add_parser("load", help="load a service over HTTP, by scenario")
-    load.add_argument("--url", help="endpoint (default: start the service on the embedded bundle)")
+    load.add_argument("--url", help="endpoint (default: start the service, or with --target plain the other)")
     load.add_argument("--target", default="mixer", choices=PRESETS, help="what answers there; default: %(default)s")
     load.add_argument("--metrics-url", help="a Mixer service's /metrics, for what the server spends")
     load.add_argument("--pid", type=int, help="of the server on this machine, for what it spends")
@@ -42,9 +43,9 @@ def add_commands(commands: Any) -> None:
     compare.add_argument(
         "--target",
         action="append",
-        required=True,
-        metavar="PRESET=URL[,METRICS_URL|,PID]",
-        help=f"the first is what the others are compared with; PRESET: {', '.join(PRESETS)}",
+        metavar="PRESET[=URL[,METRICS_URL][,PID]]",
+        help="the first is what the others are compared with; mixer... and plain are started if they have no URL;"
+        f" default: {' '.join(_COMPARED)}; PRESET: {', '.join(PRESETS)}",
     )
     for command, name in ((load, "load"), (compare, "compare")):
         command.set_defaults(run=_run, name=name)
@@ -56,7 +57,9 @@ def _add_options(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     add("scenarios", nargs="*", metavar="SCENARIO", default=_DEFAULT,
         help=f"of {', '.join(SCENARIOS)}; default: {' '.join(_DEFAULT)}")  # fmt: skip
-    add("--model", default="digits", help="in the path of a v2 target; default: %(default)s")
+    add("--bundle", type=Path, default=ROOT / "models" / "digits" / "1",
+        help="that servers started here serve; default: %(default)s")  # fmt: skip
+    add("--model", help="in the path of a v2 target; default: the bundle's name")
     add("--form", help=f"of the request, instead of the target's: {FORMS}")
     add("--header", action="append", default=[], metavar="NAME:VALUE", help="to send along, such as x-api-key:...")
     add("--images", default="digits", help="digits, photographs or a folder; default: %(default)s")
@@ -75,6 +78,8 @@ def _add_options(command: argparse.ArgumentParser) -> None:
     add("--share", type=_positive, default=defaults.share, help="soak: of the capacity; default: %(default)s")
     add("--soak-seconds", type=_positive, default=defaults.soak_seconds, help="default: %(default)s")
     add("--sweep", type=_numbers, default=defaults.sweep, help="shares of the capacity; default: 0.1 ... 1.2")
+    add("--note", type=_note, action="append", default=[], metavar="NAME=TEXT",
+        help="for the result, such as litserve=0.2.19")  # fmt: skip
     add("--quiet", action="store_true", help="no progress")
     add("--name", help="of the result files; default: the command's")
     add("--out", type=Path, default=ROOT / "benchmarks" / "results", help="default: %(default)s")
@@ -94,37 +99,27 @@ def _run(options: argparse.Namespace, arguments: list[str]) -> Path:
 
 
 def _targets(options: argparse.Namespace, stack: ExitStack) -> list[Target]:
-    if isinstance(options.target, list):
-        given = [_parse_target(text) for text in options.target]
-    elif options.url:
-        given = [(options.target, options.url, options.metrics_url, options.pid)]
-    elif options.target.startswith("mixer"):
-        service = stack.enter_context(own_service())
-        given = [(options.target, service.url.removesuffix("/v1/classify"), service.metrics_url, service.pid)]
+    bundle = options.bundle.resolve()
+    if isinstance(options.target, str):
+        address = Address(options.url, options.metrics_url, options.pid) if options.url else None
+        given = [(options.target, address)]
     else:
-        raise ValueError(f"--target {options.target} needs its --url")
+        given = [parse_target(text) for text in options.target or _COMPARED]
+    started = start({preset for preset, address in given if address is None}, bundle, stack)
     headers = tuple((name.strip(), value.strip()) for name, _, value in (h.partition(":") for h in options.header))
-    made = [
-        replace(make_target(preset, url, form=options.form, model=options.model), metrics_url=metrics_url, pid=pid,
-                headers=headers)
-        for preset, url, metrics_url, pid in given
-    ]  # fmt: skip
-    return [replace(target, name=_own_name(target, made)) for target in made]
+    targets: list[Target] = []
+    for preset, address in given:
+        url, metrics_url, pid = address or started[preset]
+        target = make_target(preset, url, form=options.form, model=options.model or bundle.parent.name)
+        name = _own_name(preset, [other.name for other in targets])
+        targets.append(replace(target, name=name, metrics_url=metrics_url, pid=pid, headers=headers))
+    return targets
 
 
-def _parse_target(text: str) -> tuple[str, str, str | None, int | None]:
-    preset, _, rest = text.partition("=")
-    url, *more = rest.split(",")
-    if not url:
-        raise ValueError(f"--target {text}: not PRESET=URL")
-    metrics_url = next((part for part in more if not part.isdigit()), None)
-    return preset, url, metrics_url, next((int(part) for part in more if part.isdigit()), None)
-
-
-def _own_name(target: Target, targets: Sequence[Target]) -> str:
-    """The preset's, and where others have the same, host and port as well."""
-    same = [other for other in targets if other.name == target.name]
-    return target.name if len(same) == 1 else f"{target.name} {urlsplit(target.url).netloc}"
+def _own_name(preset: str, taken: Sequence[str]) -> str:
+    """The preset's, and with a number of the second and later ones: `mixer`, `mixer 2`."""
+    same = sum(name.partition(" ")[0] == preset for name in taken)
+    return f"{preset} {same + 1}" if same else preset
 
 
 async def _measure(targets: list[Target], options: argparse.Namespace, arguments: list[str]) -> LoadResult:
@@ -152,7 +147,7 @@ async def _measure(targets: list[Target], options: argparse.Namespace, arguments
     peak = _gemm_peak_gflops() if any(session.served for session in sessions) else {}
     for session in sessions:
         session.gemm_peak_gflops = peak
-        await session.check()
+    answers = await check_answers(sessions)
     for repeat in range(options.repeats):
         for name in options.scenarios:
             # Every other round goes backwards, so that none always follows the same one.
@@ -161,10 +156,11 @@ async def _measure(targets: list[Target], options: argparse.Namespace, arguments
     return LoadResult(
         command=shlex.join(["python", "-m", "benchmarks", *arguments]),
         date=datetime.now(UTC).date().isoformat(),
-        environment=describe_environment(),
+        environment=describe_environment() | ({"notes": dict(options.note)} if options.note else {}),
         served={session.target.name: session.served for session in sessions if session.served},
         gemm_peak_gflops=peak,
         runs=[run for session in sessions for run in session.runs],
+        answers=answers,
         findings={session.target.name: session.findings for session in sessions if session.findings},
     )
 
@@ -184,6 +180,13 @@ def _integers(text: str) -> list[int]:
 
 def _numbers(text: str) -> list[float]:
     return sorted({float(part) for part in text.split(",")})
+
+
+def _note(text: str) -> tuple[str, str]:
+    name, separator, note = text.partition("=")
+    if not separator:
+        raise argparse.ArgumentTypeError(f"{text} is not NAME=TEXT")
+    return name, note
 
 
 def _positive(text: str) -> float:

@@ -11,7 +11,8 @@ from benchmarks.report import Row
 def ratio_rows(runs: Iterable[Run]) -> list[Row]:
     """A row for each other target and load that both had: the first target's figures over the other's.
 
-    Medians of the repeats' ratios, within which both ran one after the other; None where a figure is missing or 0.
+    Medians of the repeats' ratios, within which both ran one after the other; invalid runs are left out. None where a
+    figure is missing or 0.
     """
     groups = grouped(runs)
     targets = list(dict.fromkeys(target for target, _, _ in groups))
@@ -33,6 +34,6 @@ def ratio_rows(runs: Iterable[Run]) -> list[Row]:
 
 
 def _ratio(ours: list[Run], theirs: list[Run], figure: Callable[[Run], float | None]) -> float | None:
-    pairs = [(figure(a), figure(b)) for a, b in zip(ours, theirs, strict=False)]
+    pairs = [(figure(a), figure(b)) for a, b in zip(ours, theirs, strict=False) if not a.invalid and not b.invalid]
     ratios = [a / b for a, b in pairs if a is not None and b]
     return round(statistics.median(ratios), 2) if ratios else None

@@ -86,6 +86,14 @@ class ServedModel(_Part):
     engine_threads: int
 
 
+class Answers(_Part):
+    """What a target answered about the first images before the load, beside the first target."""
+
+    images: int
+    same_top1: int | None = None  # None where an answer has an unknown form
+    largest_difference: float | None = None  # of the probability of the first target's best class
+
+
 class LoadResult(_Part):
     """One command's runs."""
 
@@ -96,6 +104,7 @@ class LoadResult(_Part):
     served: dict[str, ServedModel]  # by target, of those that have Mixer's metrics
     gemm_peak_gflops: dict[str, float] = {}  # measured before the load, by precision
     runs: list[Run]
+    answers: dict[str, Answers] = {}  # by target, of those after the first
     findings: dict[str, dict[str, float | None]] = {}  # by target: what a search or sweep found
 
 

@@ -18,6 +18,7 @@ from benchmarks.load.server_side import ServerSide, Snapshot, totals
 from benchmarks.load.target import Target
 
 _OUTCOMES_OF_ADMITTED = ("ok", "invalid", "expired", "cancelled", "error")
+_CHECKED = 16  # images at most, before the load
 _SETTLED = 1.0  # seconds: the last answers are counted after they are sent
 
 
@@ -63,20 +64,28 @@ class Session:
             requests.append(connections.request("POST", {**headers, **dict(self.target.headers)}, body))
         return Query(tuple(requests), len(images), patience)
 
-    async def check(self) -> None:
-        """Ask once. Raises ValueError if the answer is no good: a load of errors would measure nothing."""
+    async def check(self) -> list[bytes]:
+        """Ask about each of the first images; the answers.
+
+        Raises ValueError if one is no good: a load of errors would measure nothing.
+        """
         connections = Connections(self.target.url)
         try:
-            async with asyncio.timeout(self.options.timeout):
-                answer = await connections.ask(self.queries()[0].requests[0])
-        except (OSError, TimeoutError) as error:
-            raise ValueError(f"{self.target.url}: {error or 'no answer in time'}") from None
+            return [await self._checked(connections, self.query([image])) for image in self.options.images[:_CHECKED]]
         finally:
             connections.close()
+
+    async def _checked(self, connections: Connections, query: Query) -> bytes:
+        try:
+            async with asyncio.timeout(self.options.timeout):
+                answer = await connections.ask(query.requests[0])
+        except (OSError, TimeoutError) as error:
+            raise ValueError(f"{self.target.url}: {error or 'no answer in time'}") from None
         if answer.status != 200:
             raise ValueError(
                 f"{self.target.url} answered {answer.status}: {answer.body[:200].decode(errors='replace')}"
             )
+        return answer.body
 
     async def closed(self, scenario: str, repeat: int, clients: int, images_per_query: int = 1) -> Run:
         """Load it by clients who wait for their answers."""

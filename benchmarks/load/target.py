@@ -1,6 +1,7 @@
 """What is loaded: a URL, the form its images take, and where the server's own figures are found."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 
@@ -28,6 +29,14 @@ PRESETS = {
 }
 
 
+class Address(NamedTuple):
+    """Where a server is, and where what it spends is found."""
+
+    url: str  # the whole of it, or only scheme, host and port
+    metrics_url: str | None = None
+    pid: int | None = None
+
+
 @dataclass(frozen=True)
 class Target:
     """One endpoint."""
@@ -51,3 +60,17 @@ def make_target(preset: str, url: str | None = None, *, form: str | None = None,
     base = url or f"http://127.0.0.1:{kind.port}"
     path = "" if urlsplit(base).path.strip("/") else kind.path.format(model=model)
     return Target(preset, base.rstrip("/") + path if path else base, form or kind.form)
+
+
+def parse_target(text: str) -> tuple[str, Address | None]:
+    """PRESET=URL[,METRICS_URL][,PID], or PRESET alone for a server that is still to be started.
+
+    Raises ValueError for an unknown preset.
+    """
+    preset, _, rest = text.partition("=")
+    if preset not in PRESETS:
+        raise ValueError(f"target {preset!r} is not one of {', '.join(PRESETS)}")
+    url, *more = rest.split(",")
+    metrics_url = next((part for part in more if not part.isdigit()), None)
+    pid = next((int(part) for part in more if part.isdigit()), None)
+    return preset, Address(url, metrics_url, pid) if url else None

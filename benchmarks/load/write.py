@@ -25,6 +25,7 @@ def write_result(out: Path, name: str, result: LoadResult) -> Path:
     tables = {
         "rows": speed_rows(result.runs),
         "ratios": ratio_rows(result.runs),
+        "the same answers": _answer_rows(result),
         "what the server spent": server_rows(result.runs),
         "the generator": generator_rows(result.runs),
         "found": _found_rows(result),
@@ -39,6 +40,18 @@ def write_result(out: Path, name: str, result: LoadResult) -> Path:
     report = Result(tables, NOTES, draw(result.runs))
     content = result.model_dump_json(indent=2)
     return write_files(out, name, result.command, result.date, environment, report, content)
+
+
+def _answer_rows(result: LoadResult) -> list[Row]:
+    return [
+        {
+            "target": target,
+            "images": found.images,
+            "same top-1": found.same_top1,
+            "largest difference of a probability": found.largest_difference and round(found.largest_difference, 6),
+        }
+        for target, found in result.answers.items()
+    ]
 
 
 def _found_rows(result: LoadResult) -> list[Row]:

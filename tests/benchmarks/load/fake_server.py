@@ -29,6 +29,7 @@ class FakeServer:
     def __init__(self) -> None:
         self.url = ""
         self.seconds = 0.0  # that an answer takes
+        self.answer = "{}"
         self.received: Counter[bytes] = Counter()
         self.headers: list[dict[str, str]] = []
         self.inside = self.most_inside = 0
@@ -58,7 +59,7 @@ class FakeServer:
             self.received[body] += 1
         finally:
             self.inside -= 1
-        return web.Response(status=429 if body == b"refuse" else 200, text="{}")
+        return web.Response(status=429 if body == b"refuse" else 200, text=self.answer)
 
     async def _metrics(self, _: web.Request) -> web.Response:
         images = sum(self.received.values())

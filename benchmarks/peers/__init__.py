@@ -1,0 +1,1 @@
+"""Other servers doing the same work, each in its own idiom and its own environment (README.md)."""
