@@ -44,7 +44,7 @@ async def server(session: Session, parameters: Parameters, repeat: int) -> None:
         rate = await highest_rate(trial, at_most, parameters.resolution)
         session.findings["server rate"] = rate
     rate = session.findings["server rate"]
-    if isinstance(rate, float):
+    if rate is not None:
         await session.open("server", repeat, rate)
 
 
