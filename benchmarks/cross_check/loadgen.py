@@ -7,7 +7,7 @@ import json
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from queue import SimpleQueue
@@ -80,23 +80,24 @@ def _run(url: str, images: Sequence[bytes], clients: int, settings: Any) -> dict
 def _clients(url: str, images: Sequence[bytes], count: int) -> Iterator[Any]:
     """Yields what LoadGen calls with samples to send. Raises OSError at the end if one went wrong."""
     waiting: SimpleQueue[_Sample | None] = SimpleQueue()
-    clients = [_Client(url, images, waiting) for _ in range(count)]
-    for client in clients:
-        client.ask(images[0])  # its connection is made before the clock runs
-    for client in clients:
-        client.start()
 
     def issue(samples: Sequence[Any]) -> None:
         for sample in samples:
             waiting.put((sample.id, sample.index))
 
-    try:
-        yield issue
-    finally:
-        for _ in clients:
-            waiting.put(None)
+    with ExitStack() as connections:
+        clients = [connections.enter_context(closing(_Client(url, images, waiting))) for _ in range(count)]
         for client in clients:
-            client.join()
+            client.ask(images[0])  # its connection is made before the clock runs
+        for client in clients:
+            client.start()
+        try:
+            yield issue
+        finally:
+            for _ in clients:
+                waiting.put(None)
+            for client in clients:
+                client.join()
     if failures := [failure for client in clients for failure in client.failures]:
         raise OSError(f"{len(failures)} of LoadGen's queries went wrong, the first: {failures[0]}")
 
@@ -119,20 +120,26 @@ class _Client(threading.Thread):
             number, index = sample
             try:
                 self.ask(self._images[index])
-            except (OSError, HTTPException) as error:
-                self.failures.append(repr(error))
-                self._connection.close()
+            except OSError as error:
+                self.failures.append(str(error))
+                self.close()  # the next makes a new one
             # LoadGen waits for all, also for one that went wrong.
             mlperf_loadgen.QuerySamplesComplete([mlperf_loadgen.QuerySampleResponse(number, 0, 0)])
-        self._connection.close()
 
     def ask(self, image: bytes) -> None:
-        """Send one and read the answer. Raises OSError or HTTPException."""
-        self._connection.request("POST", self._path, image, {"content-type": "application/octet-stream"})
-        answer = self._connection.getresponse()
-        answer.read()
+        """Send one and read the answer. Raises OSError."""
+        try:
+            self._connection.request("POST", self._path, image, {"content-type": "application/octet-stream"})
+            answer = self._connection.getresponse()
+            answer.read()
+        except HTTPException as error:
+            raise OSError(f"no HTTP: {error!r}") from None
         if answer.status != 200:
             raise OSError(f"status {answer.status}")
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
 
 
 def _with_latency(results: dict[str, Any], rate: float) -> Figures:

@@ -10,7 +10,15 @@ from pathlib import Path
 import httpx
 import pytest
 
-from benchmarks.cross_check.perf_analyzer import PerfAnalyzer, PerfAnalyzerMissingError, fetch_perf_analyzer
+from benchmarks.cross_check.perf_analyzer import (
+    Load,
+    PerfAnalyzer,
+    PerfAnalyzerMissingError,
+    closed,
+    fetch_perf_analyzer,
+    measure,
+    poisson,
+)
 from tests.e2e.processes import GOLDEN, ROOT, running_service
 
 DIGIT = (GOLDEN / "digit-7.png").read_bytes()
@@ -51,6 +59,26 @@ def test_it_measures_pixels_and_encoded_images_one_by_one_and_in_batches(
             assert int(_figure(r"compute infer (\d+) usec", result.stdout)) > 0
         (model,) = httpx.get(f"{service.url}/v2/models/digits/stats").json()["model_stats"]
         assert model["inference_stats"]["fail"]["count"] == 0
+
+
+@pytest.mark.parametrize(
+    ("load", "at_most"), [(closed(2), float("inf")), (poisson(50), 50 * 1.6)], ids=["closed", "poisson"]
+)
+def test_its_figures_are_read_from_its_table(perf_analyzer: PerfAnalyzer, load: Load, at_most: float) -> None:
+    with running_service("--latency-target-ms", "5000") as service:
+        figures = measure(perf_analyzer, service.url, "digits", [DIGIT, DIGIT], seconds=3, load=load)
+        assert (
+            service.metrics()['mixer_images_total{model="digits",outcome="ok"}'] >= 3 * figures.images_per_second * 0.9
+        )
+    assert 0 < figures.images_per_second <= at_most
+    assert figures.p50_ms is not None
+    assert figures.p99_ms is not None
+    assert 0 < figures.p50_ms <= figures.p99_ms
+
+
+def test_its_report_says_why_it_failed(perf_analyzer: PerfAnalyzer) -> None:
+    with running_service() as service, pytest.raises(RuntimeError, match="perf_analyzer failed"):
+        measure(perf_analyzer, service.url, "missing", [DIGIT], seconds=1, load=closed(1))
 
 
 def _figure(pattern: str, report: str) -> str:
