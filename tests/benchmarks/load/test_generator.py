@@ -123,6 +123,23 @@ async def test_it_ends_when_it_is_enough() -> None:
     assert 5 <= len(generator.samples) <= 100
 
 
+async def test_a_run_that_is_given_up_sends_nothing_more() -> None:
+    wrong: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: wrong.append(context))
+    async with fake_server() as server:
+        generator, connections = _generator(server)
+        query = _query(connections)
+        running = asyncio.ensure_future(generator.open_loop(((i * 0.2, query) for i in range(100)), seconds=60))
+        await asyncio.sleep(0.3)
+        running.cancel()
+        await asyncio.wait([running])
+        sent = sum(server.received.values())
+        await asyncio.sleep(0.4)
+        connections.close()
+    assert sum(server.received.values()) == sent == 2
+    assert wrong == []
+
+
 async def test_what_becomes_of_queries() -> None:
     async with fake_server() as server:
         server.seconds = 0.2

@@ -82,6 +82,19 @@ async def test_a_server_that_never_holds_the_objective_has_no_rate() -> None:
 
 
 @pytest.mark.anyio
+async def test_trials_that_the_generator_spoiled_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.load.figures._BUSY", 0.0)
+    async with fake_server() as fake:
+        fake.one_at_a_time()
+        fake.seconds = 0.01
+        session = Session(Target("fake", fake.url, "raw"), Options([b"x"], 0.2, 0.1, quiet=True))
+        await server(session, Parameters(), 0)
+    trials = [run for run in session.runs if run.scenario == "search"]
+    assert session.findings == {"server rate": None, "invalid trials": len(trials)}
+    assert all(run.invalid for run in trials)
+
+
+@pytest.mark.anyio
 async def test_a_rate_that_is_given_is_not_searched_for() -> None:
     async with fake_server() as fake:
         session = Session(Target("fake", fake.url, "raw"), Options([b"x"], 0.5, 0.1, quiet=True))
