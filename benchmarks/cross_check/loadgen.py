@@ -1,14 +1,15 @@
-"""MLPerf LoadGen, whose queries are sent by HTTP clients of Python's own library, each on a thread of its own.
+"""MLPerf LoadGen, whose queries are sent by clients that share nothing with ours, each on a thread of its own.
 
 LoadGen decides what is sent when, and measures it: https://github.com/mlcommons/inference/tree/master/loadgen
 """
 
 import json
+import re
+import socket
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -20,6 +21,7 @@ from benchmarks.cross_check.comparison import Figures
 
 _TIMEOUT = 10.0  # seconds
 _PREFIX = ":::MLLOG "
+_HEAD = re.compile(rb"HTTP/1.1 (\d{3}).*?\r\ncontent-length: (\d+)(?=\r\n).*?\r\n\r\n", re.DOTALL | re.IGNORECASE)
 
 _Sample = tuple[int, int]  # LoadGen's number for it, and which image it is
 
@@ -88,7 +90,7 @@ def _clients(url: str, images: Sequence[bytes], count: int) -> Iterator[Any]:
     with ExitStack() as connections:
         clients = [connections.enter_context(closing(_Client(url, images, waiting))) for _ in range(count)]
         for client in clients:
-            client.ask(images[0])  # its connection is made before the clock runs
+            client.ask(0)  # its connection is made before the clock runs
         for client in clients:
             client.start()
         try:
@@ -103,43 +105,65 @@ def _clients(url: str, images: Sequence[bytes], count: int) -> Iterator[Any]:
 
 
 class _Client(threading.Thread):
-    """Posts what waits, one after the other, over one connection."""
+    """Posts what waits, one after the other, over one connection.
+
+    On a bare socket: http.client takes 0.12 ms more for each, a twentieth of what a small model's answer takes.
+    """
 
     def __init__(self, url: str, images: Sequence[bytes], waiting: "SimpleQueue[_Sample | None]") -> None:
         super().__init__(daemon=True)
         parts = urlsplit(url)
         assert parts.hostname
         self.failures: list[str] = []
-        self._connection = HTTPConnection(parts.hostname, parts.port, timeout=_TIMEOUT)
-        self._path = parts.path
-        self._images, self._waiting = images, waiting
+        self._address = (parts.hostname, parts.port or 80)
+        head = (
+            f"POST {parts.path or '/'} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: application/octet-stream\r\n"
+        )
+        self._requests = [f"{head}Content-Length: {len(image)}\r\n\r\n".encode() + image for image in images]
+        self._waiting = waiting
+        self._connect()
+
+    def _connect(self) -> None:
+        self._socket = socket.create_connection(self._address, _TIMEOUT)
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def run(self) -> None:
         """Until None waits."""
         while (sample := self._waiting.get()) is not None:
             number, index = sample
             try:
-                self.ask(self._images[index])
+                self.ask(index)
             except OSError as error:
                 self.failures.append(str(error))
-                self.close()  # the next makes a new one
             # LoadGen waits for all, also for one that went wrong.
             mlperf_loadgen.QuerySamplesComplete([mlperf_loadgen.QuerySampleResponse(number, 0, 0)])
 
-    def ask(self, image: bytes) -> None:
-        """Send one and read the answer. Raises OSError."""
-        try:
-            self._connection.request("POST", self._path, image, {"content-type": "application/octet-stream"})
-            answer = self._connection.getresponse()
-            answer.read()
-        except HTTPException as error:
-            raise OSError(f"no HTTP: {error!r}") from None
-        if answer.status != 200:
-            raise OSError(f"status {answer.status}")
+    def ask(self, index: int) -> None:
+        """Send that image and read the answer. Raises OSError, also for an answer that is not 200 with its length."""
+        self._socket.sendall(self._requests[index])
+        answer = b""
+        while not (found := _HEAD.match(answer)):
+            answer += self._more()
+        status, length = int(found[1]), int(found[2])
+        left = found.end() + length - len(answer)
+        while left > 0:
+            left -= len(self._more())
+        if status != 200:
+            raise OSError(f"status {status}")
+
+    def _more(self) -> bytes:
+        if not (data := self._socket.recv(2**16)):
+            raise OSError("the connection was closed before the answer")
+        return data
 
     def close(self) -> None:
         """Close the connection."""
-        self._connection.close()
+        self._socket.close()
+
+
+def _request(host: str, path: str, image: bytes) -> bytes:
+    lines = [f"POST {path} HTTP/1.1", f"Host: {host}", "Content-Type: application/octet-stream"]
+    return "\r\n".join([*lines, f"Content-Length: {len(image)}", "", ""]).encode() + image
 
 
 def _with_latency(results: dict[str, Any], rate: float) -> Figures:

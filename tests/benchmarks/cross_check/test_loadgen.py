@@ -68,6 +68,27 @@ async def test_both_show_a_stall_to_all_who_would_have_come_in_it() -> None:
     assert all(p99 is not None and 900 < p99 < 2000 for p99 in p99s), p99s
 
 
+@pytest.mark.parametrize("head", [b"Content-Length: 2\r\nX: y", b"x: y\r\ncontent-length: 2"])
+async def test_answers_are_read_to_their_end_however_they_come(head: bytes) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                await reader.readuntil(b"\r\n\r\n")
+                await reader.readexactly(5)
+                for part in (b"HTTP/1.1 200 OK\r\n", head, b"\r\n\r\nh", b"i"):
+                    writer.write(part)
+                    await writer.drain()
+                    await asyncio.sleep(0.002)
+        except asyncio.IncompleteReadError:
+            writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        figures = await asyncio.to_thread(loadgen.single_stream, url, [b"image"], 0.3)
+    assert figures.p50_ms is not None
+    assert figures.p50_ms >= 4
+
+
 async def test_queries_that_go_wrong_are_no_measurement() -> None:
     async with fake_server() as server:
         with pytest.raises(OSError, match="status 429"):
