@@ -1,4 +1,5 @@
 import asyncio
+import importlib
 
 import pytest
 
@@ -28,7 +29,8 @@ async def test_twice_the_capacity_is_asked_for_and_recovery_takes_as_long_as_the
 
 @pytest.mark.anyio
 async def test_a_server_that_does_not_recover(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("benchmarks.load.scenarios.overload._LONGEST_RECOVERY", 0.5)
+    module = importlib.import_module("benchmarks.load.scenarios.overload")  # the package has a function of that name
+    monkeypatch.setattr(module, "_LONGEST_RECOVERY", 0.5)
     async with fake_server() as fake:
         session = Session(Target("fake", fake.url, "raw"), Options([b"x"], 1, 0.2, quiet=True))
         running = asyncio.ensure_future(overload(session, Parameters(rate=50), 0))
