@@ -26,7 +26,8 @@ _SHARE = 0.25  # of what many clients get: a rate far from capacity
 NOTES = """\
 MLPerf LoadGen scenarios, not an MLPerf result. Each round measures a load with both generators, one after the other,
 every other round in reverse order. Figures are medians of the rounds, the ratio (ours / other) is the median of the
-rounds' ratios."""
+rounds' ratios. A generator takes from a service that shares its cores what it spends itself. Ours counts latency from
+when a query was due, as LoadGen does, and so its own lateness (see below); perf_analyzer counts from when it sent."""
 
 
 def add_command(commands: Any) -> None:
