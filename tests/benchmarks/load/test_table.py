@@ -1,4 +1,3 @@
-from benchmarks.load.compare import ratio_rows
 from benchmarks.load.table import generator_rows, server_rows, speed_rows
 from tests.benchmarks.load.runs import make_run
 
@@ -40,16 +39,3 @@ def test_columns_that_nobody_has_are_left_out() -> None:
     (first, second) = server_rows([make_run(server={"mean_batch": 2.5}), make_run(target="plain")])
     assert (first["mean batch"], second["mean batch"]) == (2.5, None)
     assert first.keys() == {"target", "scenario", "load", "mean batch"}
-
-
-def test_ratios_are_of_runs_side_by_side() -> None:
-    ours = [make_run(repeat=i, images_per_second=rate) for i, rate in enumerate((100.0, 50.0, 100.0))]
-    rates = (50.0, 25.0, 40.0)
-    theirs = [make_run(target="plain", repeat=i, images_per_second=rate, p99=None) for i, rate in enumerate(rates)]
-    (row,) = ratio_rows([*ours, *theirs])
-    assert (row[""], row["img/s"], row["p50"], row["p99"]) == ("mixer / plain", 2.0, 1.0, None)
-
-
-def test_who_answers_nothing_has_no_ratio() -> None:
-    (row,) = ratio_rows([make_run(), make_run(target="plain", images_per_second=0.0, p50=None)])
-    assert (row["img/s"], row["p50"]) == (None, None)
