@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from benchmarks import gpu, overhead, paper
+from benchmarks.cross_check import command as cross_check
 from benchmarks.decode import measure_decode
 from benchmarks.environment import describe_environment
 from benchmarks.fuzz import measure_fuzz
@@ -74,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
 
     load.add_commands(commands)
     plan.add_command(commands)
+    cross_check.add_command(commands)
     own = commands.add_parser("overhead", help="the service around an engine that does nothing")
     own.set_defaults(measure=_overhead, name="overhead")
     own.add_argument("--connections", type=_integers, default=[1, 8, 32])

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import psutil
 import uvloop
 
 from benchmarks.environment import describe_environment
@@ -61,17 +62,18 @@ def _add_options(command: argparse.ArgumentParser) -> None:
         help="that servers started here serve; default: %(default)s")  # fmt: skip
     add("--model", help="in the path of a v2 target; default: the bundle's name")
     add("--form", help=f"of the request, instead of the target's: {FORMS}")
-    add("--header", action="append", default=[], metavar="NAME:VALUE", help="to send along, such as x-api-key:...")
+    add("--header", type=_header, action="append", default=[], metavar="NAME:VALUE",
+        help="to send along, such as x-api-key:...")  # fmt: skip
     add("--images", default="digits", help="digits, photographs or a folder; default: %(default)s")
     add("--seconds", type=_positive, default=10, help="of one run, after the warm-up; default: %(default)s")
     add("--warmup", type=_not_negative, default=2, help="seconds; default: %(default)s")
-    add("--repeats", type=int, default=3, help="of everything; default: %(default)s")
+    add("--repeats", type=_whole, default=3, help="of everything; default: %(default)s")
     add("--seed", type=int, default=0, help="of the arrivals; default: %(default)s")
     add("--slo-ms", type=_positive, default=500, help="what a good answer takes at most; default: %(default)s")
     add("--deadline-ms", type=_positive, help="that the server is told; default: none")
     add("--timeout", type=_positive, default=10, help="seconds; default: %(default)s")
     add("--clients", type=_integers, default=defaults.clients, help="offline; default: 1,8,32,64")
-    add("--images-per-query", type=int, default=defaults.images_per_query, help="multi-stream; default: %(default)s")
+    add("--images-per-query", type=_whole, default=defaults.images_per_query, help="multi-stream; default: %(default)s")
     add("--rate", type=_positive, help="images/s: server, instead of a search; overload, soak, instead of a share")
     add("--resolution", type=_positive, default=defaults.resolution, help="server: of the search; default: %(default)s")
     add("--factor", type=_positive, default=defaults.factor, help="overload: of the capacity; default: %(default)s")
@@ -93,7 +95,7 @@ def _run(options: argparse.Namespace, arguments: list[str]) -> Path:
     try:
         with ExitStack() as stack:
             result = uvloop.run(_measure(_targets(options, stack), options, arguments))
-    except (ValueError, OSError, RuntimeError) as error:
+    except (ValueError, OSError, RuntimeError, psutil.Error) as error:
         sys.exit(f"benchmarks {options.name}: {error}")
     return write_result(options.out, options.name, result)
 
@@ -106,13 +108,12 @@ def _targets(options: argparse.Namespace, stack: ExitStack) -> list[Target]:
     else:
         given = [parse_target(text) for text in options.target or _COMPARED]
     started = start({preset for preset, address in given if address is None}, bundle, stack)
-    headers = tuple((name.strip(), value.strip()) for name, _, value in (h.partition(":") for h in options.header))
     targets: list[Target] = []
     for preset, address in given:
         url, metrics_url, pid = address or started[preset]
         target = make_target(preset, url, form=options.form, model=options.model or bundle.parent.name)
         name = _own_name(preset, [other.name for other in targets])
-        targets.append(replace(target, name=name, metrics_url=metrics_url, pid=pid, headers=headers))
+        targets.append(replace(target, name=name, metrics_url=metrics_url, pid=pid, headers=tuple(options.header)))
     return targets
 
 
@@ -175,11 +176,24 @@ def _gemm_peak_gflops() -> dict[str, float]:
 
 
 def _integers(text: str) -> list[int]:
-    return sorted({int(part) for part in text.split(",")})
+    return sorted({_whole(part) for part in text.split(",")})
 
 
 def _numbers(text: str) -> list[float]:
-    return sorted({float(part) for part in text.split(",")})
+    return sorted({_positive(part) for part in text.split(",")})
+
+
+def _whole(text: str) -> int:
+    if (value := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not more than 0")
+    return value
+
+
+def _header(text: str) -> tuple[str, str]:
+    name, colon, value = text.partition(":")
+    if not colon:
+        raise argparse.ArgumentTypeError(f"{text} is not NAME:VALUE")
+    return name.strip(), value.strip()
 
 
 def _note(text: str) -> tuple[str, str]:

@@ -7,6 +7,8 @@ from urllib.parse import urlsplit
 
 import httptools
 
+_PATIENCE = 10.0  # seconds that `get` waits
+
 
 class Answer(NamedTuple):
     """What came back."""
@@ -112,6 +114,18 @@ class Connections:
         loop = asyncio.get_running_loop()
         _, connection = await loop.create_connection(Connection, self._host, self._port, ssl=self._tls)
         return await self._ask(connection, request)
+
+    async def get(self) -> bytes:
+        """What is found at the URL. Raises OSError, also for a status that is not 200, and after ten seconds."""
+        url = f"http{'s' if self._tls else ''}://{self._authority}{self._path}"
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                answer = await self.ask(self.request("GET", {}))
+        except TimeoutError:
+            raise OSError(f"{url}: no answer in time") from None
+        if answer.status != 200:
+            raise OSError(f"{url} answered {answer.status}")
+        return answer.body
 
     async def _ask(self, connection: Connection, request: bytes) -> Answer:
         answer = await connection.ask(request)

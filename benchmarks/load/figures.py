@@ -40,7 +40,7 @@ def figures(
     `objective` is in seconds.
     """
     asked, answered = samples.intended_in(window.start, window.end), samples.done_in(window.start, window.end)
-    latencies = asked.latencies()
+    latency = _latency(asked.latencies())
     generator = _generator_side(samples, asked, window)
     return {
         "seconds": round(window.seconds, 3),
@@ -49,21 +49,25 @@ def figures(
         "objective_ms": objective * 1000,
         "queries": len(asked),
         "missed": asked.missed(objective),
-        "latency": _latency(latencies),
+        "latency": latency,
         "refused_p99_ms": quantile_ms(asked.latencies("429"), 99),
         "codes": asked.codes(),
         "generator": generator,
         "server": _server_spent(answered.images(), window, served, gemm_peak_gflops),
-        "invalid": invalid(generator, quantile_ms(latencies, 99)),
+        "invalid": invalid(generator, latency),
     }
 
 
-def invalid(generator: GeneratorSide, p99_ms: float | None) -> list[str]:
+def invalid(generator: GeneratorSide, latency: Latency) -> list[str]:
     """Why the generator, and not the server, made a run's figures; empty if it did not."""
     reasons = []
-    allowed = max(_LATE_MS, _LATE * (p99_ms or 0.0))
-    if generator.lag_p99_ms is not None and generator.lag_p99_ms > allowed:
-        reasons.append(f"1 % of the queries were sent over {generator.lag_p99_ms:.1f} ms late ({allowed:.1f} allowed)")
+    if generator.lag_p99_ms is not None:
+        who, lag = "1 % of the queries were", generator.lag_p99_ms
+    else:  # so few queries that each counts
+        who, lag = "a query was", generator.lag_max_ms or 0.0
+    allowed = max(_LATE_MS, _LATE * (latency.p99 or latency.max or 0.0))
+    if lag > allowed:
+        reasons.append(f"{who} sent over {lag:.1f} ms late ({allowed:.1f} allowed)")
     if generator.sent_share < _SENT:
         reasons.append(f"only {generator.sent_share:.1%} of the queries were sent in their time")
     if generator.cpu_share > _BUSY:

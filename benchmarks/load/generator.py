@@ -73,9 +73,10 @@ class Generator:
 
             def pace() -> None:
                 for at, query in arrivals:
-                    if at >= seconds or stopped.is_set() or enough():
+                    if at >= seconds or enough():
                         return
-                    time.sleep(max(0.0, at - self.clock.now()))
+                    if stopped.wait(max(0.0, at - self.clock.now())):
+                        return
                     loop.call_soon_threadsafe(start, query, at)
 
             try:

@@ -26,12 +26,16 @@ async def progress(generator: Generator, seconds: float, title: str, quiet: bool
 
 
 async def _draw(generator: Generator, seconds: int, title: str) -> None:
+    seen = failed = 0
     with tqdm(total=seconds, desc=title, unit="s", leave=False) as bar:
         while True:
             await asyncio.sleep(_EVERY)
             now = generator.clock.now()
             recent = generator.samples.recent(now - _EVERY)
-            failed = sum(sample.code != OK for sample in generator.samples.all)
+            # Only what is new: a look at all of a long run would hold the generator up.
+            fresh = generator.samples.all[seen:]
+            seen += len(fresh)
+            failed += sum(sample.code != OK for sample in fresh)
             p50 = quantile_ms(recent.latencies(), 50)
             figures = f"{recent.images() / _EVERY:.0f} img/s, p50 {p50:.1f} ms" if p50 else "no answer"
             bar.n = min(round(now), seconds)

@@ -73,6 +73,6 @@ class Samples:
 
 def quantile_ms(seconds: Seconds, percent: float) -> float | None:
     """Milliseconds; None where there are so few that not one lies beyond it."""
-    if len(seconds) * (1 - percent / 100) < 1:
+    if round(len(seconds) * (100 - percent), 6) < 100:
         return None
     return float(np.percentile(seconds, percent)) * 1000

@@ -42,9 +42,6 @@ async def read_served(target: Target) -> ServedModel | None:
 async def _get(url: str) -> bytes:
     connections = Connections(url)
     try:
-        answer = await connections.ask(connections.request("GET", {}))
+        return await connections.get()
     finally:
         connections.close()
-    if answer.status != 200:
-        raise OSError(f"{url} answered {answer.status}")
-    return answer.body

@@ -50,12 +50,7 @@ class ServerSide:
             await asyncio.sleep(1)
 
     async def _scrape(self) -> str:
-        if self._connections is None:
-            return ""
-        answer = await self._connections.ask(self._connections.request("GET", {}))
-        if answer.status != 200:
-            raise OSError(f"{self.target.metrics_url} answered {answer.status}")
-        return answer.body.decode()
+        return (await self._connections.get()).decode() if self._connections else ""
 
     def _tree(self) -> list[psutil.Process]:
         children: list[psutil.Process] = []

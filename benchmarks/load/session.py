@@ -4,7 +4,7 @@ import asyncio
 import gc
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 
 from benchmarks.load.arrivals import poisson
@@ -80,7 +80,7 @@ class Session:
             async with asyncio.timeout(self.options.timeout):
                 answer = await connections.ask(query.requests[0])
         except (OSError, TimeoutError) as error:
-            raise ValueError(f"{self.target.url}: {error or 'no answer in time'}") from None
+            raise ValueError(f"{self.target.url}: {str(error) or 'no answer in time'}") from None
         if answer.status != 200:
             raise ValueError(
                 f"{self.target.url} answered {answer.status}: {answer.body[:200].decode(errors='replace')}"
@@ -148,15 +148,16 @@ class Session:
         with _without_collections():
             generator = Generator(connections, options.timeout)
             title = f"{self.target.name} {head['scenario']} {what}"
+            loading: asyncio.Future[object] = asyncio.ensure_future(load(generator))
             try:
                 async with _watched(server), progress(generator, end, title, options.quiet):
-                    loading: asyncio.Future[object] = asyncio.ensure_future(load(generator))
                     before = await _edge(generator, server, loading, options.warmup)
                     after = await _edge(generator, server, loading, end)
                     if afterwards:
                         await afterwards()
                     await loading
             finally:
+                loading.cancel()
                 connections.close()
                 server.close()
         window = Window(before.at, after.at, before.server, after.server, after.cpu - before.cpu, server.memory)
@@ -192,6 +193,8 @@ async def _watched(server: ServerSide) -> AsyncIterator[None]:
         yield
     finally:
         watching.cancel()
+        with suppress(asyncio.CancelledError, OSError):  # who cannot be watched cannot be read at the edges either
+            await watching
 
 
 @contextmanager

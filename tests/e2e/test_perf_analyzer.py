@@ -2,62 +2,38 @@
 
 import base64
 import json
-import os
-import platform
 import re
 import struct
 import subprocess
-import sys
 from pathlib import Path
 
 import httpx
 import pytest
 
+from benchmarks.cross_check.perf_analyzer import (
+    Load,
+    PerfAnalyzer,
+    PerfAnalyzerMissingError,
+    closed,
+    fetch_perf_analyzer,
+    measure,
+    poisson,
+)
 from tests.e2e.processes import GOLDEN, ROOT, running_service
-
-CACHE = ROOT / ".venv" / "perf_analyzer"
-# The last wheel whose perf_analyzer runs with Debian 12's glibc; later ones need a newer one, or hold none.
-WHEELS = ("tritonclient==2.50.0", "nvidia-cuda-runtime-cu12==12.9.79")
 
 DIGIT = (GOLDEN / "digit-7.png").read_bytes()
 
 
 @pytest.fixture(scope="module")
-def perf_analyzer() -> tuple[str, dict[str, str]]:
-    """The program and its environment, unpacked (not installed) from the packages that hold it and its libraries."""
-    if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
-        pytest.skip("perf_analyzer is built for x86-64 Linux only")
-    CACHE.mkdir(parents=True, exist_ok=True)
-    programs = list(CACHE.glob("tritonclient-*.data/data/bin/perf_analyzer"))
-    if not programs:
-        for wheel in WHEELS:
-            _run("pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest", str(CACHE), wheel)
-        for path in CACHE.glob("*.whl"):
-            _run("zipfile", "-e", str(path), str(CACHE))
-        programs = list(CACHE.glob("tritonclient-*.data/data/bin/perf_analyzer"))
-    if not list(CACHE.rglob("libb64.so.0d")):
-        fetch = "apt-get download libb64-0d || { apt-get update && apt-get download libb64-0d; }"
-        script = f"{{ {fetch}; }} && dpkg -x libb64-0d_*.deb ."
-        result = subprocess.run(["bash", "-c", script], cwd=CACHE, capture_output=True, text=True, check=False)
-        if result.returncode:
-            pytest.skip(f"perf_analyzer needs libb64.so.0d, and Debian's package cannot be had: {result.stderr}")
-    programs[0].chmod(0o755)
-    libraries = {str(path.parent) for name in ("libb64.so.0d", "libcudart.so.12") for path in CACHE.rglob(name)}
-    environment = os.environ | {"LD_LIBRARY_PATH": ":".join(sorted(libraries))}
-    result = subprocess.run([programs[0]], env=environment, capture_output=True, text=True, check=False)
-    if "Usage: " not in result.stdout + result.stderr:
-        pytest.skip(f"perf_analyzer does not start here: {result.stdout}{result.stderr}")
-    return str(programs[0]), environment
-
-
-def _run(module: str, *arguments: str) -> None:
-    result = subprocess.run([sys.executable, "-m", module, *arguments], capture_output=True, text=True, check=False)
-    if result.returncode:
-        pytest.skip(f"perf_analyzer cannot be had: {' '.join((module, *arguments))}: {result.stderr}")
+def perf_analyzer() -> PerfAnalyzer:
+    try:
+        return fetch_perf_analyzer(ROOT / ".venv" / "perf_analyzer")
+    except PerfAnalyzerMissingError as missing:
+        pytest.skip(str(missing))
 
 
 def test_it_measures_pixels_and_encoded_images_one_by_one_and_in_batches(
-    perf_analyzer: tuple[str, dict[str, str]], tmp_path: Path
+    perf_analyzer: PerfAnalyzer, tmp_path: Path
 ) -> None:
     program, environment = perf_analyzer
     element = struct.pack("<I", len(DIGIT)) + DIGIT
@@ -83,6 +59,26 @@ def test_it_measures_pixels_and_encoded_images_one_by_one_and_in_batches(
             assert int(_figure(r"compute infer (\d+) usec", result.stdout)) > 0
         (model,) = httpx.get(f"{service.url}/v2/models/digits/stats").json()["model_stats"]
         assert model["inference_stats"]["fail"]["count"] == 0
+
+
+@pytest.mark.parametrize(
+    ("load", "at_most"), [(closed(2), float("inf")), (poisson(50), 50 * 1.6)], ids=["closed", "poisson"]
+)
+def test_its_figures_are_read_from_its_table(perf_analyzer: PerfAnalyzer, load: Load, at_most: float) -> None:
+    with running_service("--latency-target-ms", "5000") as service:
+        figures = measure(perf_analyzer, service.url, "digits", [DIGIT, DIGIT], seconds=3, load=load)
+        assert (
+            service.metrics()['mixer_images_total{model="digits",outcome="ok"}'] >= 3 * figures.images_per_second * 0.9
+        )
+    assert 0 < figures.images_per_second <= at_most
+    assert figures.p50_ms is not None
+    assert figures.p99_ms is not None
+    assert 0 < figures.p50_ms <= figures.p99_ms
+
+
+def test_its_report_says_why_it_failed(perf_analyzer: PerfAnalyzer) -> None:
+    with running_service() as service, pytest.raises(RuntimeError, match="perf_analyzer failed"):
+        measure(perf_analyzer, service.url, "missing", [DIGIT], seconds=1, load=closed(1))
 
 
 def _figure(pattern: str, report: str) -> str:

@@ -23,9 +23,13 @@ async def offline(session: Session, parameters: Parameters, repeat: int) -> None
 
 
 async def capacity(session: Session, repeat: int) -> float:
-    """Images a second of 32 clients: of this repeat's offline runs if it had such, else of one now."""
-    for run in reversed(session.runs):
-        if (run.scenario, run.repeat, run.clients) == ("offline", repeat, _MANY):
-            return run.images_per_second
-    run = await session.closed("offline", repeat, _MANY)
+    """Images a second of 32 clients: of this repeat's offline runs if it had such, else of one now.
+
+    Raises ValueError if there was not one good answer.
+    """
+    load = ("offline", repeat, _MANY)
+    had = [run for run in session.runs if (run.scenario, run.repeat, run.clients) == load]
+    run = had[-1] if had else await session.closed(*load)
+    if not run.images_per_second:
+        raise ValueError(f"{session.target.url}: {_MANY} clients got no good answer, but {run.codes}")
     return run.images_per_second

@@ -43,8 +43,10 @@ async def server(session: Session, parameters: Parameters, repeat: int) -> None:
 
         rate = await highest_rate(trial, at_most, parameters.resolution)
         session.findings["server rate"] = rate
+        if invalid := sum(run.scenario == "search" and bool(run.invalid) for run in session.runs):
+            session.findings["invalid trials"] = invalid  # the limit may be the generator's
     rate = session.findings["server rate"]
-    if isinstance(rate, float):
+    if rate is not None:
         await session.open("server", repeat, rate)
 
 

@@ -1,0 +1,79 @@
+"""`python -m benchmarks cross-check`: the load benchmark beside MLPerf LoadGen and perf_analyzer, on one service."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import uvloop
+from tqdm import tqdm
+
+from benchmarks.cross_check.comparison import Comparison
+from benchmarks.cross_check.loads import beside_loadgen, beside_perf_analyzer, capacity
+from benchmarks.cross_check.perf_analyzer import PerfAnalyzerMissingError, fetch_perf_analyzer
+from benchmarks.load.images import read_images
+from benchmarks.load.session import Options, Session
+from benchmarks.load.table import generator_rows
+from benchmarks.load.target import make_target
+from benchmarks.own_service import own_service
+from benchmarks.report import Result
+
+ROOT = Path(__file__).parent.parent.parent
+_SHARE = 0.25  # of what many clients get: a rate far from capacity
+
+NOTES = """\
+MLPerf LoadGen scenarios, not an MLPerf result. Each round measures a load with both generators, one after the other,
+every other round in reverse order. Figures are medians of the rounds, the ratio (ours / other) is the median of the
+rounds' ratios. A generator takes from a service that shares its cores what it spends itself. Ours counts latency from
+when a query was due, as LoadGen does, and so its own lateness (see below); perf_analyzer counts from when it sent."""
+
+
+def add_command(commands: Any) -> None:
+    """Add `cross-check` to the commands of `python -m benchmarks`."""
+    command = commands.add_parser("cross-check", help="the load benchmark beside LoadGen and perf_analyzer")
+    command.set_defaults(measure=_measure, name="cross-check")
+    add = command.add_argument
+    add("--url", help="scheme, host and port of a Mixer service (default: start it on the embedded bundle)")
+    add("--model", default="digits", help="that it serves; default: %(default)s")
+    add("--images", default="digits", help="digits, photographs or a folder; default: %(default)s")
+    add("--rate", type=float, help="images/s of the open loops; default: a quarter of what 32 clients get")
+    add("--seconds", type=float, default=10, help="of one run; default: %(default)s")
+    add("--rounds", type=int, default=5, help="default: %(default)s")
+    add("--out", type=Path, default=ROOT / "benchmarks" / "results", help="default: %(default)s")
+
+
+def _measure(options: argparse.Namespace) -> Result:
+    try:
+        with ExitStack() as stack:
+            url = options.url or stack.enter_context(own_service()).url.removesuffix("/v1/classify")
+            return _cross_check(url, options)
+    except (ValueError, OSError, RuntimeError) as error:
+        sys.exit(f"benchmarks cross-check: {error}")
+
+
+def _cross_check(url: str, options: argparse.Namespace) -> Result:
+    shared = Options(read_images(options.images), options.seconds, quiet=True)
+    raw, v2 = (Session(make_target(preset, url, model=options.model), shared) for preset in ("mixer", "mixer-v2"))
+    for session in (raw, v2):
+        uvloop.run(session.check())
+    at_most = capacity(raw)
+    rate = options.rate or max(1, round(_SHARE * at_most))
+    comparisons, notes = beside_loadgen(raw, rate, at_most), NOTES
+    try:
+        program = fetch_perf_analyzer(ROOT / ".venv" / "perf_analyzer")
+        comparisons += beside_perf_analyzer(v2, options.model, rate, program)
+    except PerfAnalyzerMissingError as error:
+        notes += f"\nWithout perf_analyzer: {error}"
+    _measure_rounds(comparisons, options.rounds)
+    rows = [row for comparison in comparisons for row in comparison.rows()]
+    return Result({"rows": rows, "our generator": generator_rows([*raw.runs, *v2.runs])}, notes)
+
+
+def _measure_rounds(comparisons: Sequence[Comparison], rounds: int) -> None:
+    with tqdm(total=rounds * len(comparisons), desc="cross-check", unit="load") as progress:
+        for number in range(rounds):
+            for comparison in comparisons:
+                comparison.measure(number)
+                progress.update()

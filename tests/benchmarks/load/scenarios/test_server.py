@@ -1,0 +1,102 @@
+import math
+
+import pytest
+
+from benchmarks.load.scenarios.parameters import Parameters
+from benchmarks.load.scenarios.server import Verdict, highest_rate, server, verdict
+from benchmarks.load.session import Options, Session
+from benchmarks.load.target import Target
+from tests.benchmarks.load.fake_server import fake_server
+
+
+@pytest.mark.parametrize(
+    ("missed", "queries", "said"),
+    [
+        (0, 0, "open"),
+        (0, 298, "open"),  # 0.99 ** 298 > 0.05
+        (0, 299, "holds"),
+        (1, 1, "fails"),
+        (1, 299, "open"),
+        (10, 1000, "open"),  # just as many as may
+        (2, 1000, "holds"),
+        (30, 1000, "fails"),
+        (300, 300, "fails"),
+    ],
+)
+def test_a_verdict_needs_confidence(missed: int, queries: int, said: str) -> None:
+    assert verdict(missed, queries) == said
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("limit", [3, 41.5, 100, 140, 149])
+@pytest.mark.parametrize("beyond", ["fails", "open"])
+@pytest.mark.parametrize("resolution", [0.05, 0.01])
+async def test_the_limit_is_found_to_the_resolution(limit: float, beyond: Verdict, resolution: float) -> None:
+    tried: list[float] = []
+
+    async def trial(rate: float) -> Verdict:
+        tried.append(rate)
+        return "holds" if rate <= limit else beyond
+
+    found = await highest_rate(trial, 150, resolution)
+    assert found is not None
+    assert limit / (1 + resolution) <= found <= limit
+    assert len(tried) <= math.log2(150 / 3) + math.log2(math.log(2) / math.log(1 + resolution)) + 3
+
+
+@pytest.mark.anyio
+async def test_nothing_holds() -> None:
+    async def trial(_: float) -> Verdict:
+        return "fails"
+
+    assert await highest_rate(trial, 150, 0.05) is None
+
+
+@pytest.mark.anyio
+async def test_a_server_that_works_on_one_at_a_time_has_a_limit_below_its_capacity(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("benchmarks.load.figures._LATE_MS", 100)  # a test's machine may be busy
+    async with fake_server() as fake:
+        fake.one_at_a_time()
+        fake.seconds = 0.01  # a hundred a second at most
+        session = Session(Target("fake", fake.url, "raw"), Options([b"x"], 2, 0.2, objective_ms=300, quiet=True))
+        await server(session, Parameters(resolution=0.5), 0)
+        rate = session.findings["server rate"]
+        await server(session, Parameters(resolution=0.5), 1)
+    assert rate is not None
+    assert 10 < rate < 100
+    assert session.findings["server rate"] == rate  # searched for once
+    at_the_rate = [run for run in session.runs if run.scenario == "server"]
+    assert [(run.repeat, run.offered_images_per_second) for run in at_the_rate] == [(0, rate), (1, rate)]
+
+
+@pytest.mark.anyio
+async def test_a_server_that_never_holds_the_objective_has_no_rate() -> None:
+    async with fake_server() as fake:
+        fake.seconds = 0.1
+        session = Session(Target("fake", fake.url, "raw"), Options([b"x"], 0.5, 0.1, objective_ms=50, quiet=True))
+        await server(session, Parameters(), 0)
+    assert session.findings == {"server rate": None}
+    assert not [run for run in session.runs if run.scenario == "server"]
+
+
+@pytest.mark.anyio
+async def test_trials_that_the_generator_spoiled_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.load.figures._BUSY", 0.0)
+    async with fake_server() as fake:
+        fake.one_at_a_time()
+        fake.seconds = 0.01
+        session = Session(Target("fake", fake.url, "raw"), Options([b"x"], 0.2, 0.1, quiet=True))
+        await server(session, Parameters(), 0)
+    trials = [run for run in session.runs if run.scenario == "search"]
+    assert session.findings == {"server rate": None, "invalid trials": len(trials)}
+    assert all(run.invalid for run in trials)
+
+
+@pytest.mark.anyio
+async def test_a_rate_that_is_given_is_not_searched_for() -> None:
+    async with fake_server() as fake:
+        session = Session(Target("fake", fake.url, "raw"), Options([b"x"], 0.5, 0.1, quiet=True))
+        await server(session, Parameters(rate=50), 0)
+    assert [(run.scenario, run.offered_images_per_second) for run in session.runs] == [("server", 50)]
