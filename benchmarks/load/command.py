@@ -1,32 +1,26 @@
 """`python -m benchmarks load` and `compare`: the same scenarios on one target, or on several in turn."""
 
 import argparse
-import importlib.util
 import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import psutil
 import uvloop
 
-from benchmarks.environment import describe_environment
-from benchmarks.load.answers import check_answers
 from benchmarks.load.forms import FORMS
 from benchmarks.load.images import read_images
-from benchmarks.load.result import LoadResult
+from benchmarks.load.measure import measure
 from benchmarks.load.scenarios import SCENARIOS
 from benchmarks.load.scenarios.parameters import Parameters
-from benchmarks.load.served import read_served
-from benchmarks.load.session import Options, Session
+from benchmarks.load.session import Options
 from benchmarks.load.started import start
 from benchmarks.load.target import PRESETS, Address, Target, make_target, parse_target
 from benchmarks.load.write import write_result
-from service.cores import allowed_cores
 
 ROOT = Path(__file__).parent.parent.parent
 _DEFAULT = ["single-stream", "offline"]
@@ -49,7 +43,7 @@ def add_commands(commands: Any) -> None:
         f" default: {' '.join(_COMPARED)}; PRESET: {', '.join(PRESETS)}",
     )
     for command, name in ((load, "load"), (compare, "compare")):
-        command.set_defaults(run=_run, name=name)
+        command.set_defaults(run=_run, command=name)
         _add_options(command)
 
 
@@ -88,21 +82,28 @@ def _add_options(command: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace, arguments: list[str]) -> Path:
-    """Measure, print, and write the files; the Markdown's path. Exits with one line for what cannot be."""
-    for name in options.scenarios:
-        if name not in SCENARIOS:
-            sys.exit(f"benchmarks {options.name}: scenario {name!r} is not one of {', '.join(SCENARIOS)}")
+    """Measure and write the files; the Markdown's path. Exits with one line for what cannot be."""
+    command = shlex.join(["python", "-m", "benchmarks", *arguments])
     try:
         with ExitStack() as stack:
-            result = uvloop.run(_measure(_targets(options, stack), options, arguments))
+            targets = _targets(options, stack)
+            shared, parameters = _shared_options(options), _parameters(options)
+            result = uvloop.run(
+                measure(targets, options.scenarios, options.repeats, shared, parameters, command, dict(options.note))
+            )
     except (ValueError, OSError, RuntimeError, psutil.Error) as error:
-        sys.exit(f"benchmarks {options.name}: {error}")
-    return write_result(options.out, options.name, result)
+        sys.exit(f"benchmarks {options.command}: {error}")
+    return write_result(options.out, options.name or options.command, result)
 
 
 def _targets(options: argparse.Namespace, stack: ExitStack) -> list[Target]:
     bundle = options.bundle.resolve()
+    for name in options.scenarios:
+        if name not in SCENARIOS:
+            raise ValueError(f"scenario {name!r} is not one of {', '.join(SCENARIOS)}")
     if isinstance(options.target, str):
+        if (options.metrics_url or options.pid) and not options.url:
+            raise ValueError("--metrics-url and --pid are of the server at --url, which is missing")
         address = Address(options.url, options.metrics_url, options.pid) if options.url else None
         given = [(options.target, address)]
     else:
@@ -123,8 +124,8 @@ def _own_name(preset: str, taken: Sequence[str]) -> str:
     return f"{preset} {same + 1}" if same else preset
 
 
-async def _measure(targets: list[Target], options: argparse.Namespace, arguments: list[str]) -> LoadResult:
-    shared = Options(
+def _shared_options(options: argparse.Namespace) -> Options:
+    return Options(
         images=read_images(options.images),
         seconds=options.seconds,
         warmup=options.warmup,
@@ -134,7 +135,10 @@ async def _measure(targets: list[Target], options: argparse.Namespace, arguments
         seed=options.seed,
         quiet=options.quiet,
     )
-    parameters = Parameters(
+
+
+def _parameters(options: argparse.Namespace) -> Parameters:
+    return Parameters(
         clients=tuple(options.clients),
         images_per_query=options.images_per_query,
         resolution=options.resolution,
@@ -144,35 +148,6 @@ async def _measure(targets: list[Target], options: argparse.Namespace, arguments
         soak_seconds=options.soak_seconds,
         sweep=tuple(options.sweep),
     )
-    sessions = [Session(target, shared, await read_served(target)) for target in targets]
-    peak = _gemm_peak_gflops() if any(session.served for session in sessions) else {}
-    for session in sessions:
-        session.gemm_peak_gflops = peak
-    answers = await check_answers(sessions)
-    for repeat in range(options.repeats):
-        for name in options.scenarios:
-            # Every other round goes backwards, so that none always follows the same one.
-            for session in sessions if repeat % 2 == 0 else reversed(sessions):
-                await SCENARIOS[name](session, parameters, repeat)
-    return LoadResult(
-        command=shlex.join(["python", "-m", "benchmarks", *arguments]),
-        date=datetime.now(UTC).date().isoformat(),
-        environment=describe_environment() | ({"notes": dict(options.note)} if options.note else {}),
-        served={session.target.name: session.served for session in sessions if session.served},
-        gemm_peak_gflops=peak,
-        runs=[run for session in sessions for run in session.runs],
-        answers=answers,
-        findings={session.target.name: session.findings for session in sessions if session.findings},
-    )
-
-
-def _gemm_peak_gflops() -> dict[str, float]:
-    """What the machine's matrix products reach, where torch is installed to measure them."""
-    if importlib.util.find_spec("torch") is None:
-        return {}
-    from benchmarks.gemm import measure_peaks  # noqa: PLC0415 - loads torch
-
-    return {str(precision): gflops for precision, gflops in measure_peaks(max(1, int(allowed_cores()))).items()}
 
 
 def _integers(text: str) -> list[int]:

@@ -13,7 +13,7 @@ SETS = ("digits", "photographs")
 
 
 def read_images(source: str) -> list[bytes]:
-    """Encoded images: `digits` (32x32 PNG), `photographs` (500x375 JPEG, synthetic), or a folder's, by name.
+    """Encoded images: `digits` (the embedded model's golden images), `photographs` (synthetic 500x375 JPEGs), a folder's.
 
     Raises ValueError for a folder that has no files, or is none.
     """

@@ -81,7 +81,7 @@ def totals(metrics: str) -> Totals:
 
 def _resident(process: psutil.Process) -> float:
     with suppress(psutil.Error):
-        return float(process.memory_info().rss)
+        return float(process.memory_full_info().pss)  # what processes share counts once
     return 0.0
 
 

@@ -112,7 +112,7 @@ class Session:
         """Load it by `rate` queries a second that arrive by chance; `afterwards` is awaited after the last arrival."""
         queries = queries or self.queries()
         # Each repeat has arrivals of its own; targets that are compared have the same.
-        arrivals = poisson(queries, rate, self.options.seed + repeat)
+        arrivals = poisson(queries, rate, 1000 * self.options.seed + repeat)
         end = self.options.warmup + (seconds or self.options.seconds)
         shape = {"loop": "open", "images_per_query": queries[0].images}
         offered = {"offered_images_per_second": rate * queries[0].images}

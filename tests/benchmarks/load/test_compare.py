@@ -4,35 +4,26 @@ from pathlib import Path
 import pytest
 
 from benchmarks.__main__ import main
-from benchmarks.load import command
+from benchmarks.load import measure
 from benchmarks.load.answers import check_answers, compare_answers, read_classes
 from benchmarks.load.compare import ratio_rows
-from benchmarks.load.result import GeneratorSide, Latency, Run, ServerSpent, read_result
+from benchmarks.load.result import Run, read_result
 from benchmarks.load.session import Options, Session
 from benchmarks.load.target import Address, Target, parse_target
 from tests.benchmarks.load.fake_server import fake_server
+from tests.benchmarks.load.runs import make_run
 from tests.e2e.processes import add_digits
 
 
 def a_run(target: str, rate: float, *, p50: float = 10, clients: int = 8, invalid: bool = False) -> Run:
-    return Run(
-        scenario="offline",
+    return make_run(
         target=target,
-        repeat=0,
-        loop="closed",
         clients=clients,
-        images_per_query=1,
-        seconds=1,
         images_per_second=rate,
         good_images_per_second=rate / 2,
-        objective_ms=500,
-        queries=100,
-        missed=0,
-        latency=Latency(p50=p50, p90=None, p95=None, p99=None, p99_9=None, max=None),
-        refused_p99_ms=None,
-        codes={"200": 100},
-        generator=GeneratorSide(lag_p50_ms=0, lag_p99_ms=0, lag_max_ms=0, cpu_share=0, sent_share=1),
-        server=ServerSpent(images_per_cpu_second=rate),
+        p50=p50,
+        p99=None,
+        server={"images_per_cpu_second": rate},
         invalid=["the generator was late"] if invalid else [],
     )
 
@@ -159,7 +150,7 @@ def test_what_cannot_be_compared_is_said_before_anything_starts(
 def test_our_service_and_the_plain_server_are_started_and_see_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(command, "_gemm_peak_gflops", dict)
+    monkeypatch.setattr(measure, "_gemm_peak_gflops", dict)
     bundle = add_digits(tmp_path / "repository", version="3", name="figures")
     line = "compare offline --clients 2 --seconds 0.3 --warmup 0 --repeats 2 --quiet --note litserve=0.2.19"
     targets = [part for name in ("mixer", "plain", "mixer-v2", "mixer") for part in ("--target", name)]

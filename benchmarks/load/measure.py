@@ -1,0 +1,56 @@
+"""The repeats of the scenarios over the targets, in turn, and what is said beside them."""
+
+import importlib.util
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from benchmarks.environment import describe_environment
+from benchmarks.load.answers import check_answers
+from benchmarks.load.result import LoadResult
+from benchmarks.load.scenarios import SCENARIOS
+from benchmarks.load.scenarios.parameters import Parameters
+from benchmarks.load.served import read_served
+from benchmarks.load.session import Options, Session
+from benchmarks.load.target import Target
+from service.cores import allowed_cores
+
+
+async def measure(
+    targets: Sequence[Target],
+    scenarios: Sequence[str],
+    repeats: int,
+    options: Options,
+    parameters: Parameters,
+    command: str,
+    notes: dict[str, str],
+) -> LoadResult:
+    """Everything that `command` asks for. Raises ValueError or OSError for a target that gives no good answer."""
+    sessions = [Session(target, options, await read_served(target)) for target in targets]
+    answers = await check_answers(sessions)
+    peak = _gemm_peak_gflops() if any(session.served for session in sessions) else {}
+    for session in sessions:
+        session.gemm_peak_gflops = peak
+    for repeat in range(repeats):
+        for name in scenarios:
+            # Every other round goes backwards, so that none always follows the same one.
+            for session in sessions if repeat % 2 == 0 else reversed(sessions):
+                await SCENARIOS[name](session, parameters, repeat)
+    return LoadResult(
+        command=command,
+        date=datetime.now(UTC).date().isoformat(),
+        environment=describe_environment() | ({"notes": notes} if notes else {}),
+        served={session.target.name: session.served for session in sessions if session.served},
+        gemm_peak_gflops=peak,
+        runs=[run for session in sessions for run in session.runs],
+        answers=answers,
+        findings={session.target.name: session.findings for session in sessions if session.findings},
+    )
+
+
+def _gemm_peak_gflops() -> dict[str, float]:
+    """What the machine's matrix products reach, where torch is installed to measure them."""
+    if importlib.util.find_spec("torch") is None:
+        return {}
+    from benchmarks.gemm import measure_peaks  # noqa: PLC0415 - loads torch
+
+    return {str(precision): gflops for precision, gflops in measure_peaks(max(1, int(allowed_cores()))).items()}
