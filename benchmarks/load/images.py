@@ -13,7 +13,7 @@ SETS = ("digits", "photographs")
 
 
 def read_images(source: str) -> list[bytes]:
-    """Encoded images: `digits` (the embedded model's golden images), `photographs` (synthetic 500x375 JPEGs), a folder's.
+    """Encoded images: `digits` (the embedded model's), `photographs` (synthetic 500x375 JPEGs), or a folder's by name.
 
     Raises ValueError for a folder that has no files, or is none.
     """
