@@ -1,6 +1,7 @@
 """`python -m benchmarks load` and `compare`: the same scenarios on one target, or on several in turn."""
 
 import argparse
+import resource
 import shlex
 import sys
 from collections.abc import Sequence
@@ -84,6 +85,8 @@ def _add_options(command: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace, arguments: list[str]) -> Path:
     """Measure and write the files; the Markdown's path. Exits with one line for what cannot be."""
     command = shlex.join(["python", "-m", "benchmarks", *arguments])
+    _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))  # a connection is one
     try:
         with ExitStack() as stack:
             targets = _targets(options, stack)

@@ -1,7 +1,10 @@
 """From samples and accounts to the figures of a run, and whether they say anything of the server."""
 
+import errno
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from benchmarks.load.generator import OUT_OF_ROOM
 from benchmarks.load.result import GeneratorSide, Latency, ServedModel, ServerSpent
 from benchmarks.load.samples import Samples, Seconds, quantile_ms
 from benchmarks.load.server_side import Snapshot, Totals, totals
@@ -43,7 +46,7 @@ def figures(
     latency = _latency(asked.latencies())
     generator = _generator_side(samples, asked, window)
     return {
-        "seconds": round(window.seconds, 3),
+        "seconds": window.seconds,
         "images_per_second": answered.images() / window.seconds,
         "good_images_per_second": answered.images(objective) / window.seconds,
         "objective_ms": objective * 1000,
@@ -54,11 +57,11 @@ def figures(
         "codes": asked.codes(),
         "generator": generator,
         "server": _server_spent(answered.images(), window, served, gemm_peak_gflops),
-        "invalid": invalid(generator, latency),
+        "invalid": invalid(generator, latency, asked.codes()),
     }
 
 
-def invalid(generator: GeneratorSide, latency: Latency) -> list[str]:
+def invalid(generator: GeneratorSide, latency: Latency, codes: Mapping[str, int]) -> list[str]:
     """Why the generator, and not the server, made a run's figures; empty if it did not."""
     reasons = []
     if generator.lag_p99_ms is not None:
@@ -72,6 +75,9 @@ def invalid(generator: GeneratorSide, latency: Latency) -> list[str]:
         reasons.append(f"only {generator.sent_share:.1%} of the queries were sent in their time")
     if generator.cpu_share > _BUSY:
         reasons.append(f"the generator took {generator.cpu_share:.0%} of its core")
+    for code in (errno.errorcode[number] for number in OUT_OF_ROOM):
+        if code in codes:
+            reasons.append(f"the generator could not open {codes[code]} of its connections ({code})")
     return reasons
 
 

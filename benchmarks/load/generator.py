@@ -1,6 +1,7 @@
 """The two ways to load a server: by clients who wait for their answers, and by arrivals that wait for nobody."""
 
 import asyncio
+import errno
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -9,6 +10,8 @@ from dataclasses import dataclass
 from benchmarks.load.connection import Connections
 from benchmarks.load.samples import OK, Sample, Samples
 
+# The generator can open no more connections: of files, or of ports.
+OUT_OF_ROOM = (errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL)
 _AFTER_A_FAILURE = 0.01  # seconds that a client of a closed loop rests: who is refused does not come back at once
 
 
@@ -105,5 +108,5 @@ class Generator:
         except TimeoutError:
             return "timeout" if patience is None else "left"
         except OSError as error:
-            return type(error).__name__
+            return errno.errorcode[error.errno] if error.errno in OUT_OF_ROOM else type(error).__name__
         return str(answer.status)

@@ -84,10 +84,15 @@ def _latency(p99: float | None, longest: float = 20.0) -> Latency:
 def test_a_generator_that_is_the_bottleneck_says_so(
     changes: dict[str, float | None], p99_ms: float | None, reason: str
 ) -> None:
-    assert invalid(_generator(), _latency(p99_ms)) == []
-    assert invalid(_generator(**changes), _latency(p99_ms)) == [reason]
+    assert invalid(_generator(), _latency(p99_ms), {}) == []
+    assert invalid(_generator(**changes), _latency(p99_ms), {}) == [reason]
 
 
 def test_lateness_that_does_not_matter_is_forgiven() -> None:
-    assert invalid(_generator(lag_p99_ms=3.0, lag_max_ms=9.0), _latency(500.0)) == []
-    assert invalid(_generator(lag_p99_ms=None, lag_max_ms=9.0), _latency(None, 500.0)) == []
+    assert invalid(_generator(lag_p99_ms=3.0, lag_max_ms=9.0), _latency(500.0), {}) == []
+    assert invalid(_generator(lag_p99_ms=None, lag_max_ms=9.0), _latency(None, 500.0), {}) == []
+
+
+def test_who_can_open_no_more_connections_measures_itself() -> None:
+    (reason,) = invalid(_generator(), _latency(10.0), {"200": 90, "ConnectionRefusedError": 3, "EMFILE": 7})
+    assert reason == "the generator could not open 7 of its connections (EMFILE)"

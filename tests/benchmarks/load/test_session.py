@@ -108,13 +108,6 @@ async def test_a_generator_whose_loop_is_busy_with_something_else_is_invalid() -
     assert any("ms late" in reason for reason in run.invalid)
 
 
-async def test_a_rate_that_no_process_reaches_is_invalid_and_ends() -> None:
-    async with fake_server() as server:
-        run = await _session(server, seconds=0.3, timeout=0.5).open("server", 0, 50_000)
-    assert run.invalid
-    assert run.images_per_second < 50_000 * 0.99
-
-
 async def test_repeats_have_arrivals_of_their_own_and_seeds_repeat_them() -> None:
     received = []
     for seed, repeat in ((0, 0), (0, 1), (5, 0), (0, 0)):
@@ -138,7 +131,7 @@ async def test_a_query_of_several_images_is_one_request_where_the_form_can() -> 
         assert [(len(query.requests), query.images) for query in multipart.queries(3)] == [(1, 3), (1, 3)]
         run = await multipart.closed("multi-stream", 0, clients=1, images_per_query=3)
     assert all(body.count(b"Content-Disposition") == 3 for body in server.received)
-    assert run.images_per_second * run.seconds == pytest.approx(3 * run.queries, abs=3)
+    assert run.images_per_second * run.seconds == pytest.approx(3 * run.queries, abs=6)  # one query at each edge
 
 
 async def test_a_check_says_what_is_wrong() -> None:

@@ -75,7 +75,7 @@ async def test_a_server_that_works_on_one_at_a_time_has_a_limit_below_its_capaci
 async def test_a_server_that_never_holds_the_objective_has_no_rate() -> None:
     async with fake_server() as fake:
         fake.seconds = 0.1
-        session = Session(Target("fake", fake.url, "raw"), Options([b"x"], 0.5, 0.1, objective_ms=50, quiet=True))
+        session = Session(Target("fake", fake.url, "raw"), Options([b"x"], 0.2, 0.05, objective_ms=50, quiet=True))
         await server(session, Parameters(), 0)
     assert session.findings == {"server rate": None}
     assert not [run for run in session.runs if run.scenario == "server"]
@@ -87,7 +87,7 @@ async def test_trials_that_the_generator_spoiled_are_told(monkeypatch: pytest.Mo
     async with fake_server() as fake:
         fake.one_at_a_time()
         fake.seconds = 0.01
-        session = Session(Target("fake", fake.url, "raw"), Options([b"x"], 0.2, 0.1, quiet=True))
+        session = Session(Target("fake", fake.url, "raw"), Options([b"x"], 0.1, 0.05, quiet=True))
         await server(session, Parameters(), 0)
     trials = [run for run in session.runs if run.scenario == "search"]
     assert session.findings == {"server rate": None, "invalid trials": len(trials)}
