@@ -161,11 +161,6 @@ class _Client(threading.Thread):
         self._socket.close()
 
 
-def _request(host: str, path: str, image: bytes) -> bytes:
-    lines = [f"POST {path} HTTP/1.1", f"Host: {host}", "Content-Type: application/octet-stream"]
-    return "\r\n".join([*lines, f"Content-Length: {len(image)}", "", ""]).encode() + image
-
-
 def _with_latency(results: dict[str, Any], rate: float) -> Figures:
     quantiles = (results[f"result_{percent}.00_percentile_latency_ns"] / 1e6 for percent in (50, 90, 99))
     return Figures(rate, *quantiles)

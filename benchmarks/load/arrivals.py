@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from benchmarks.load.generator import Query
 
 
-def poisson(queries: Sequence[Query], rate: float, seed: int) -> Iterator[tuple[float, Query]]:
+def poisson(queries: Sequence[Query], rate: float, seed: str) -> Iterator[tuple[float, Query]]:
     """Seconds and query without end: `rate` a second on average, independent of each other, drawn by chance."""
     chance = random.Random(seed)
     at = 0.0

@@ -1,6 +1,7 @@
 """`python -m benchmarks load` and `compare`: the same scenarios on one target, or on several in turn."""
 
 import argparse
+import re
 import resource
 import shlex
 import sys
@@ -16,6 +17,7 @@ import uvloop
 from benchmarks.load.forms import FORMS
 from benchmarks.load.images import read_images
 from benchmarks.load.measure import measure
+from benchmarks.load.result import LoadResult
 from benchmarks.load.scenarios import SCENARIOS
 from benchmarks.load.scenarios.parameters import Parameters
 from benchmarks.load.session import Options
@@ -84,19 +86,36 @@ def _add_options(command: argparse.ArgumentParser) -> None:
 
 def _run(options: argparse.Namespace, arguments: list[str]) -> Path:
     """Measure and write the files; the Markdown's path. Exits with one line for what cannot be."""
-    command = shlex.join(["python", "-m", "benchmarks", *arguments])
+    command = shlex.join(["python", "-m", "benchmarks", *_without_secrets(arguments)])
     _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))  # a connection is one
+    name = options.name or options.command
+    kept: list[Path] = []
+
+    def keep(result: LoadResult) -> None:
+        kept[:] = [write_result(options.out, name, result)]
+
     try:
         with ExitStack() as stack:
             targets = _targets(options, stack)
             shared, parameters = _shared_options(options), _parameters(options)
-            result = uvloop.run(
-                measure(targets, options.scenarios, options.repeats, shared, parameters, command, dict(options.note))
-            )
-    except (ValueError, OSError, RuntimeError, psutil.Error) as error:
-        sys.exit(f"benchmarks {options.command}: {error}")
-    return write_result(options.out, options.name or options.command, result)
+            notes = dict(options.note)
+            uvloop.run(measure(targets, options.scenarios, options.repeats, shared, parameters, command, notes, keep))
+    except (ValueError, OSError, RuntimeError, psutil.Error, KeyboardInterrupt) as error:
+        why = "interrupted" if isinstance(error, KeyboardInterrupt) else error
+        until = f"; what was measured until then is in {kept[0]}" if kept else ""
+        sys.exit(f"benchmarks {options.command}: {why}{until}")
+    return kept[0]
+
+
+def _without_secrets(arguments: list[str]) -> list[str]:
+    """A header may hold a key, and results are shown around."""
+    return [
+        re.sub(r"^(--header=)?([^:]*):.*", r"\1\2:...", argument, flags=re.DOTALL)
+        if argument.startswith("--header=") or before == "--header"
+        else argument
+        for before, argument in zip(["", *arguments], arguments, strict=False)
+    ]
 
 
 def _targets(options: argparse.Namespace, stack: ExitStack) -> list[Target]:
@@ -171,7 +190,7 @@ def _header(text: str) -> tuple[str, str]:
     name, colon, value = text.partition(":")
     if not colon:
         raise argparse.ArgumentTypeError(f"{text} is not NAME:VALUE")
-    return name.strip(), value.strip()
+    return name.strip().lower(), value.strip()
 
 
 def _note(text: str) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+import time
 from typing import NamedTuple, cast
 from urllib.parse import urlsplit
 
@@ -10,11 +11,18 @@ import httptools
 _PATIENCE = 10.0  # seconds that `get` waits
 
 
+_CROSSED = 0.05  # seconds: what closes later than that had the request, and lost it
+
+
 class Answer(NamedTuple):
     """What came back."""
 
     status: int
     body: bytes
+
+
+class ClosedUnused(ConnectionResetError):
+    """The connection was closed and no byte of an answer had come."""
 
 
 class Connection(asyncio.Protocol):
@@ -32,6 +40,8 @@ class Connection(asyncio.Protocol):
     def _expect(self) -> None:
         self._parser = httptools.HttpResponseParser(self)
         self._body = b""
+        self._begun = False
+        self._sized = self._until_closed = False
 
     async def ask(self, request: bytes) -> Answer:
         """Send a whole request; the answer. Raises ConnectionError if the connection ends first."""
@@ -51,11 +61,18 @@ class Connection(asyncio.Protocol):
         self._transport.close()
 
     def data_received(self, data: bytes) -> None:  # noqa: D102 - asyncio's
+        self._begun = True
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
             self._fail(ConnectionError(f"not HTTP: {error}"))
             self._transport.abort()
+
+    def on_header(self, name: bytes, value: bytes) -> None:  # noqa: D102 - httptools'
+        self._sized = self._sized or name.lower() in (b"content-length", b"transfer-encoding")
+
+    def on_headers_complete(self) -> None:  # noqa: D102 - httptools'
+        self._until_closed = not self._sized  # its end is the connection's (RFC 9112, 6.3)
 
     def on_body(self, body: bytes) -> None:  # noqa: D102 - httptools'
         self._body += body
@@ -73,7 +90,14 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:  # noqa: D102 - asyncio's
         self.open = False
-        self._fail(ConnectionResetError("closed before the answer"))
+        if self._until_closed and error is None:
+            self.on_message_complete()
+        else:
+            self._fail(
+                ConnectionAbortedError("closed in the answer")
+                if self._begun
+                else ClosedUnused("closed before the answer")
+            )
 
     def _fail(self, error: ConnectionError) -> None:
         if self._answer and not self._answer.done():
@@ -92,6 +116,7 @@ class Connections:
         self._authority = parts.netloc.rpartition("@")[2]
         self._path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         self._idle: list[Connection] = []
+        self.sent_again = 0
 
     def request(self, method: str, headers: dict[str, str], body: bytes = b"") -> bytes:
         """A request to the URL as it goes over the wire."""
@@ -102,15 +127,18 @@ class Connections:
     async def ask(self, request: bytes) -> Answer:
         """Send it over an idle connection or a new one; the answer.
 
-        A server may close an idle connection just when it is used again: then, once, a new one is taken.
-        Raises OSError.
+        A server may close an idle connection just when it is used again: then, once, a new one is taken, and it counts
+        as sent again. Raises OSError.
         """
         connection = self._take()
         if connection:
+            sent = time.perf_counter()
             try:
                 return await self._ask(connection, request)
-            except ConnectionResetError:
-                pass
+            except ClosedUnused:
+                if time.perf_counter() - sent > _CROSSED:
+                    raise
+                self.sent_again += 1
         loop = asyncio.get_running_loop()
         _, connection = await loop.create_connection(Connection, self._host, self._port, ssl=self._tls)
         return await self._ask(connection, request)

@@ -4,7 +4,7 @@ import errno
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from benchmarks.load.generator import OUT_OF_ROOM
+from benchmarks.load.generator import OUT_OF_ROOM, Generator
 from benchmarks.load.result import GeneratorSide, Latency, ServedModel, ServerSpent
 from benchmarks.load.samples import Samples, Seconds, quantile_ms
 from benchmarks.load.server_side import Snapshot, Totals, totals
@@ -34,7 +34,12 @@ class Window:
 
 
 def figures(
-    samples: Samples, window: Window, objective: float, served: ServedModel | None, gemm_peak_gflops: dict[str, float]
+    generator: Generator,
+    sent_again: int,
+    window: Window,
+    objective: float,
+    served: ServedModel | None,
+    gemm_peak_gflops: dict[str, float],
 ) -> dict[str, object]:
     """The parts of a Run that are measured.
 
@@ -42,9 +47,12 @@ def figures(
     the answers that came in it, so that a backlog that is worked off later, or stems from before, does not count.
     `objective` is in seconds.
     """
+    samples = generator.samples
     asked, answered = samples.intended_in(window.start, window.end), samples.done_in(window.start, window.end)
     latency = _latency(asked.latencies())
-    generator = _generator_side(samples, asked, window)
+    late = asked if generator.queries_are_due else generator.held.intended_in(window.start, window.end)
+    side = _generator_side(samples, asked, late, sent_again, window)
+    spent = _server_spent(answered.images(), window, served, gemm_peak_gflops)
     return {
         "seconds": window.seconds,
         "images_per_second": answered.images() / window.seconds,
@@ -55,9 +63,9 @@ def figures(
         "latency": latency,
         "refused_p99_ms": quantile_ms(asked.latencies("429"), 99),
         "codes": asked.codes(),
-        "generator": generator,
-        "server": _server_spent(answered.images(), window, served, gemm_peak_gflops),
-        "invalid": invalid(generator, latency, asked.codes()),
+        "generator": side,
+        "server": spent,
+        "invalid": invalid(side, latency, asked.codes()) + went_back(spent),
     }
 
 
@@ -65,12 +73,12 @@ def invalid(generator: GeneratorSide, latency: Latency, codes: Mapping[str, int]
     """Why the generator, and not the server, made a run's figures; empty if it did not."""
     reasons = []
     if generator.lag_p99_ms is not None:
-        who, lag = "1 % of the queries were", generator.lag_p99_ms
+        who, lag = "1 % of its work was", generator.lag_p99_ms
     else:  # so few queries that each counts
-        who, lag = "a query was", generator.lag_max_ms or 0.0
+        who, lag = "some of its work was", generator.lag_max_ms or 0.0
     allowed = max(_LATE_MS, _LATE * (latency.p99 or latency.max or 0.0))
     if lag > allowed:
-        reasons.append(f"{who} sent over {lag:.1f} ms late ({allowed:.1f} allowed)")
+        reasons.append(f"the generator: {who} over {lag:.1f} ms late ({allowed:.1f} allowed)")
     if generator.sent_share < _SENT:
         reasons.append(f"only {generator.sent_share:.1%} of the queries were sent in their time")
     if generator.cpu_share > _BUSY:
@@ -81,14 +89,22 @@ def invalid(generator: GeneratorSide, latency: Latency, codes: Mapping[str, int]
     return reasons
 
 
-def _generator_side(samples: Samples, asked: Samples, window: Window) -> GeneratorSide:
-    lags = asked.lags()
+def went_back(spent: ServerSpent) -> list[str]:
+    """Why the server was not one and the same all the time; empty if it was."""
+    if spent.cpu_seconds is None or spent.cpu_seconds >= 0:
+        return []
+    return ["the server's CPU time went back: it ended or was started again"]
+
+
+def _generator_side(samples: Samples, asked: Samples, late: Samples, sent_again: int, window: Window) -> GeneratorSide:
+    lags = late.lags()
     sent = sum(window.start <= sample.sent < window.end for sample in samples.all)
     return GeneratorSide(
         lag_p50_ms=quantile_ms(lags, 50),
         lag_p99_ms=quantile_ms(lags, 99),
         lag_max_ms=float(lags.max()) * 1000 if len(lags) else None,
         cpu_share=window.generator_cpu_seconds / window.seconds,
+        sent_again=sent_again,
         sent_share=min(1.0, sent / len(asked)) if len(asked) else 1.0,
     )
 
@@ -115,7 +131,7 @@ def _server_spent(
     peak = gemm_peak_gflops.get(served.model["precision"]) if served else None
     return ServerSpent(
         cpu_seconds=cpu,
-        images_per_cpu_second=_over(images, cpu),
+        images_per_cpu_second=_over(images, cpu) if cpu and cpu > 0 else None,
         peak_memory_bytes=max(window.memory, default=None),
         memory_growth=memory_growth(window.memory),
         mean_batch=_over(spent.get("mixer_batch_size_sum"), spent.get("mixer_batch_size_count")),

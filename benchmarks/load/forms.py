@@ -27,11 +27,6 @@ def encode(form: str, images: Sequence[bytes], deadline_ms: float | None = None)
     return headers, body
 
 
-def images_per_request(form: str, wanted: int) -> int:
-    """How many of a query's images one request of the form can carry."""
-    return 1 if form == "raw" else wanted
-
-
 def _raw(_: str, images: Sequence[bytes], __: float | None) -> Encoded:
     (image,) = images
     return {"content-type": "application/octet-stream"}, image

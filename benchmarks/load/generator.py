@@ -4,7 +4,8 @@ import asyncio
 import errno
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from benchmarks.load.connection import Connections
@@ -12,6 +13,7 @@ from benchmarks.load.samples import OK, Sample, Samples
 
 # The generator can open no more connections: of files, or of ports.
 OUT_OF_ROOM = (errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL)
+_PROBE = 0.01  # seconds between looks
 _AFTER_A_FAILURE = 0.01  # seconds that a client of a closed loop rests: who is refused does not come back at once
 
 
@@ -41,6 +43,8 @@ class Generator:
     def __init__(self, connections: Connections, timeout: float) -> None:
         self.samples = Samples()
         self.unanswered: set[float] = set()  # when each query on its way should have been sent
+        self.queries_are_due = False  # in an open loop; in a closed one they go out when clients come to it
+        self.held = Samples()  # when a timer should have gone off, and when it did
         self.over = asyncio.Event()  # nothing more is sent
         self.clock = Clock()
         self._connections = connections
@@ -60,13 +64,31 @@ class Generator:
             for _ in range(clients):
                 group.create_task(client())
 
+    @asynccontextmanager
+    async def probed(self) -> AsyncIterator[None]:
+        """Look ever again by how much the generator itself is late: a closed loop's queries cannot show it."""
+        probing = asyncio.ensure_future(self._probe())
+        try:
+            yield
+        finally:
+            probing.cancel()
+
+    async def _probe(self) -> None:
+        while True:
+            intended = self.clock.now() + _PROBE
+            await asyncio.sleep(_PROBE)
+            now = self.clock.now()
+            self.held.all.append(Sample(intended, now, now, OK, 0))
+
     async def open_loop(
         self, arrivals: Iterator[tuple[float, Query]], seconds: float, enough: Callable[[], bool] = lambda: False
     ) -> None:
         """Queries go out when their time comes, whatever became of others, until `seconds` are over or it is `enough`.
 
-        One whose time has passed is sent at once, never left out. Returns when all are answered or timed out.
+        One whose time has passed is sent at once, never left out; but nothing more is sent once the generator is late
+        by a timeout. Returns when all are answered or timed out.
         """
+        self.queries_are_due = True
         loop = asyncio.get_running_loop()
         stopped = threading.Event()
         async with asyncio.TaskGroup() as group:
@@ -76,7 +98,7 @@ class Generator:
 
             def pace() -> None:
                 for at, query in arrivals:
-                    if at >= seconds or enough():
+                    if at >= seconds or enough() or self.clock.now() - at > self._timeout:
                         return
                     if stopped.wait(max(0.0, at - self.clock.now())):
                         return

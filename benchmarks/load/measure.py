@@ -1,8 +1,9 @@
 """The repeats of the scenarios over the targets, in turn, and what is said beside them."""
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from urllib.parse import urlsplit
 
 from benchmarks.environment import describe_environment
 from benchmarks.load.answers import check_answers
@@ -23,28 +24,54 @@ async def measure(
     parameters: Parameters,
     command: str,
     notes: dict[str, str],
-) -> LoadResult:
-    """Everything that `command` asks for. Raises ValueError or OSError for a target that gives no good answer."""
+    keep: Callable[[LoadResult], None],
+) -> None:
+    """Everything that `command` asks for; `keep` gets the result after each repeat, and at an end before its time.
+
+    Raises ValueError or OSError for a target that gives no good answer.
+    """
+    environment = describe_environment() | ({"notes": notes} if notes else {})
+    environment["load"] = {
+        **{target.name: f"{target.url} ({target.form})" for target in targets},
+        **{name: value for name, value in vars(options).items() if name not in ("images", "quiet")},
+        "images": len(options.images),
+    }
     sessions = [Session(target, options, await read_served(target)) for target in targets]
     answers = await check_answers(sessions)
-    peak = _gemm_peak_gflops() if any(session.served for session in sessions) else {}
-    for session in sessions:
+    here = [session for session in sessions if session.served and _is_here(session.target)]
+    peak = _gemm_peak_gflops() if here else {}
+    for session in here:
         session.gemm_peak_gflops = peak
-    for repeat in range(repeats):
-        for name in scenarios:
-            # Every other round goes backwards, so that none always follows the same one.
-            for session in sessions if repeat % 2 == 0 else reversed(sessions):
-                await SCENARIOS[name](session, parameters, repeat)
-    return LoadResult(
-        command=command,
-        date=datetime.now(UTC).date().isoformat(),
-        environment=describe_environment() | ({"notes": notes} if notes else {}),
-        served={session.target.name: session.served for session in sessions if session.served},
-        gemm_peak_gflops=peak,
-        runs=[run for session in sessions for run in session.runs],
-        answers=answers,
-        findings={session.target.name: session.findings for session in sessions if session.findings},
-    )
+    date = datetime.now(UTC).date().isoformat()
+
+    def so_far() -> LoadResult:
+        return LoadResult(
+            command=command,
+            date=date,
+            environment=environment,
+            served={session.target.name: session.served for session in sessions if session.served},
+            gemm_peak_gflops=peak,
+            runs=[run for session in sessions for run in session.runs],
+            answers=answers,
+            findings={session.target.name: session.findings for session in sessions if session.findings},
+        )
+
+    try:
+        for repeat in range(repeats):
+            for name in scenarios:
+                # Every other round goes backwards, so that none always follows the same one.
+                for session in sessions if repeat % 2 == 0 else reversed(sessions):
+                    await SCENARIOS[name](session, parameters, repeat)
+            keep(so_far())
+    except BaseException:
+        if any(session.runs for session in sessions):
+            keep(so_far())
+        raise
+
+
+def _is_here(target: Target) -> bool:
+    """On this machine, whose matrix products can be measured."""
+    return urlsplit(target.url).hostname in ("127.0.0.1", "::1", "localhost")
 
 
 def _gemm_peak_gflops() -> dict[str, float]:

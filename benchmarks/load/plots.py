@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.load.result import Run
-from benchmarks.load.table import Key, grouped
+from benchmarks.load.table import Key, grouped, usable
 
 mpl.use("agg")
 
@@ -30,7 +30,7 @@ def draw(runs: list[Run]) -> bytes:
 
 
 def _throughput(axes: Axes, groups: dict[Key, list[Run]]) -> None:
-    rates = [sorted(run.images_per_second for run in group) for group in groups.values()]
+    rates = [sorted(run.images_per_second for run in usable(group)) for group in groups.values()]
     middles = [group[len(group) // 2] for group in rates]
     errors = [[m - group[0] for m, group in zip(middles, rates, strict=True)],
               [group[-1] - m for m, group in zip(middles, rates, strict=True)]]  # fmt: skip
@@ -55,8 +55,10 @@ def _quantiles(axes: Axes, groups: dict[Key, list[Run]]) -> None:
 
 def _curve(axes: Axes, runs: list[Run]) -> None:
     for target in dict.fromkeys(run.target for run in runs):
+        first = min(run.repeat for run in runs if run.target == target)
         of_target = sorted(
-            (run for run in runs if run.target == target), key=lambda run: run.offered_images_per_second or 0.0
+            (run for run in runs if (run.target, run.repeat) == (target, first)),
+            key=lambda run: run.offered_images_per_second or 0.0,
         )
         for name in ("p50", "p99"):
             points = [(run.offered_images_per_second, latency) for run in of_target
@@ -65,5 +67,5 @@ def _curve(axes: Axes, runs: list[Run]) -> None:
     axes.set_yscale("log")
     axes.set_xlabel("offered images a second")
     axes.set_ylabel("ms")
-    axes.set_title("Latency over rate", fontsize=9)
+    axes.set_title("Latency over rate (first repeat)", fontsize=9)
     axes.legend(fontsize=6)

@@ -37,6 +37,6 @@ async def _draw(generator: Generator, seconds: int, title: str) -> None:
             seen += len(fresh)
             failed += sum(sample.code != OK for sample in fresh)
             p50 = quantile_ms(recent.latencies(), 50)
-            figures = f"{recent.images() / _EVERY:.0f} img/s, p50 {p50:.1f} ms" if p50 else "no answer"
+            figures = f"{recent.images() / _EVERY:.0f} img/s, p50 {p50:.1f} ms" if p50 else f"{seen - failed} answered"
             bar.n = min(round(now), seconds)
             bar.set_postfix_str(f"{figures}, {failed} failed, {len(generator.unanswered)} unanswered")

@@ -26,9 +26,10 @@ class Latency(_Part):
 class GeneratorSide(_Part):
     """Whether the generator kept up."""
 
-    lag_p50_ms: float | None  # how late queries were sent
+    lag_p50_ms: float | None  # how late queries were sent, in a closed loop how late timers went off
     lag_p99_ms: float | None
     lag_max_ms: float | None
+    sent_again: int = 0  # queries whose idle connection the server closed just then
     cpu_share: float  # of one core
     sent_share: float  # of the queries that should have been sent in the window
 

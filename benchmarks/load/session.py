@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from benchmarks.load.arrivals import poisson
 from benchmarks.load.connection import Connections
 from benchmarks.load.figures import Window, figures
-from benchmarks.load.forms import encode, images_per_request
+from benchmarks.load.forms import encode
 from benchmarks.load.generator import Generator, Query
 from benchmarks.load.progress import progress
 from benchmarks.load.result import Run, ServedModel
@@ -55,8 +55,8 @@ class Session:
         ]
 
     def query(self, images: Sequence[bytes], patience: float | None = None) -> Query:
-        """As few requests as the target's form allows."""
-        at_once = images_per_request(self.target.form, len(images))
+        """In one request, or side by side where the target takes one image at a time."""
+        at_once = len(images) if self.target.several and self.target.form != "raw" else 1
         connections = Connections(self.target.url)
         requests = []
         for start in range(0, len(images), at_once):
@@ -112,7 +112,8 @@ class Session:
         """Load it by `rate` queries a second that arrive by chance; `afterwards` is awaited after the last arrival."""
         queries = queries or self.queries()
         # Each repeat has arrivals of its own; targets that are compared have the same.
-        arrivals = poisson(queries, rate, 1000 * self.options.seed + repeat)
+        trial = f" {rate}" if scenario == "search" else ""
+        arrivals = poisson(queries, rate, f"{self.options.seed} {scenario} {repeat}{trial}")
         end = self.options.warmup + (seconds or self.options.seconds)
         shape = {"loop": "open", "images_per_query": queries[0].images}
         offered = {"offered_images_per_second": rate * queries[0].images}
@@ -150,7 +151,7 @@ class Session:
             title = f"{self.target.name} {head['scenario']} {what}"
             loading: asyncio.Future[object] = asyncio.ensure_future(load(generator))
             try:
-                async with _watched(server), progress(generator, end, title, options.quiet):
+                async with _watched(server), generator.probed(), progress(generator, end, title, options.quiet):
                     before = await _edge(generator, server, loading, options.warmup)
                     after = await _edge(generator, server, loading, end)
                     if afterwards:
@@ -161,7 +162,9 @@ class Session:
                 connections.close()
                 server.close()
         window = Window(before.at, after.at, before.server, after.server, after.cpu - before.cpu, server.memory)
-        parts = figures(generator.samples, window, options.objective_ms / 1000, self.served, self.gemm_peak_gflops)
+        parts = figures(
+            generator, connections.sent_again, window, options.objective_ms / 1000, self.served, self.gemm_peak_gflops
+        )
         run = Run.model_validate({"target": self.target.name, **head, **parts})
         self.runs.append(run)
         return run

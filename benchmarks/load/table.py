@@ -87,6 +87,7 @@ def generator_rows(runs: Iterable[Run]) -> list[Row]:
             "late by p50 ms": _median(group, lambda run: run.generator.lag_p50_ms, 2),
             "late by p99 ms": _median(group, lambda run: run.generator.lag_p99_ms, 2),
             "late by max ms": _median(group, lambda run: run.generator.lag_max_ms, 2),
+            "sent again": sum(run.generator.sent_again for run in group),
             "its CPU %": _median(group, lambda run: _percent(run.generator.cpu_share)),
             "why invalid": "; ".join(dict.fromkeys(reason for run in group for reason in run.invalid)) or None,
         }
@@ -104,13 +105,18 @@ def _head(group: list[Run]) -> Row:
     }
 
 
+def usable(group: list[Run]) -> list[Run]:
+    """The valid repeats; all, if none is, for what they are worth."""
+    return [run for run in group if not run.invalid] or group
+
+
 def _median(group: list[Run], figure: Callable[[Run], float | None], digits: int = 1) -> float | None:
-    values = [value for run in group if (value := figure(run)) is not None]
+    values = [value for run in usable(group) if (value := figure(run)) is not None]
     return round(statistics.median(values), digits) if values else None
 
 
 def _spread(group: list[Run]) -> float | None:
-    rates = [run.images_per_second for run in group]
+    rates = [run.images_per_second for run in usable(group)]
     middle = statistics.median(rates)
     return round(100 * (max(rates) - min(rates)) / middle, 1) if middle and len(rates) > 1 else None
 

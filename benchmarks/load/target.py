@@ -12,12 +12,13 @@ class Preset:
     path: str
     form: str
     port: int
+    several: bool = False  # images in one request
 
 
 PRESETS = {
     "mixer": Preset("/v1/classify", "raw", 8000),
-    "mixer-multipart": Preset("/v1/classify", "multipart:image", 8000),
-    "mixer-v2": Preset("/v2/models/{model}/infer", "v2-binary:image_bytes", 8000),
+    "mixer-multipart": Preset("/v1/classify", "multipart:image", 8000, several=True),
+    "mixer-v2": Preset("/v2/models/{model}/infer", "v2-binary:image_bytes", 8000, several=True),
     # The rest as their recipes in benchmarks/peers have them.
     "plain": Preset("/predict", "multipart:file", 8000),
     "litserve": Preset("/predict", "multipart:request", 8000),
@@ -25,7 +26,7 @@ PRESETS = {
     "ray-serve": Preset("/predict", "raw", 8000),
     "bentoml": Preset("/classify", "multipart:images", 3000),
     "mlserver": Preset("/v2/models/{model}/infer", "v2-json:image", 8080),
-    "triton": Preset("/v2/models/{model}/infer", "v2-binary:image", 8000),
+    "triton": Preset("/v2/models/{model}/infer", "v2-binary:image", 8000, several=True),
 }
 
 
@@ -47,6 +48,7 @@ class Target:
     metrics_url: str | None = None  # Prometheus', with Mixer's names
     pid: int | None = None  # of the server, where it runs on this machine: it and its children are watched
     headers: tuple[tuple[str, str], ...] = ()  # sent with every request
+    several: bool = False  # images in one request
 
 
 def make_target(preset: str, url: str | None = None, *, form: str | None = None, model: str = "digits") -> Target:
@@ -59,7 +61,7 @@ def make_target(preset: str, url: str | None = None, *, form: str | None = None,
     kind = PRESETS[preset]
     base = url or f"http://127.0.0.1:{kind.port}"
     path = "" if urlsplit(base).path.strip("/") else kind.path.format(model=model)
-    return Target(preset, base.rstrip("/") + path if path else base, form or kind.form)
+    return Target(preset, base.rstrip("/") + path if path else base, form or kind.form, several=kind.several)
 
 
 def parse_target(text: str) -> tuple[str, Address | None]:

@@ -16,11 +16,11 @@ _LONGEST_RECOVERY = 10.0  # seconds
 async def overload(session: Session, parameters: Parameters, repeat: int) -> None:
     """A multiple of the capacity, or the rate that is given."""
     rate = parameters.rate or parameters.factor * await capacity(session, repeat)
-    normal = max([await _latency(session) or float("inf") for _ in range(_CALM)])
+    calm = [latency for _ in range(_CALM) if (latency := await _latency(session)) is not None]
     recovered: list[float | None] = []
 
     async def recover() -> None:
-        recovered.append(await _seconds_until(session, normal))
+        recovered.append(await _seconds_until(session, max(calm)) if calm else None)
 
     run = await session.open("overload", repeat, rate, afterwards=recover)
     run.recovery_seconds = recovered[0]

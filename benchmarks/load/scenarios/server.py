@@ -13,7 +13,11 @@ from benchmarks.load.session import Session
 
 _TAIL = 0.01  # the share of the queries that may miss the objective
 _CONFIDENCE = 0.95
+_AT_A_GLANCE = 0.999  # the confidence that ends a run early: who looks often is fooled more often
+_ENOUGH_QUERIES = 400  # that a run may wait for: 299 without a miss are the fewest that hold
+_HIGHEST = 64  # times the capacity of a closed loop
 _LONGEST = 6  # windows, for a rate whose verdict stays open
+_LONGEST_OF_FEW = 30  # the same, where queries are so rare that they take longer to be enough
 _LOOK_EVERY = 0.25  # seconds
 _FIRST_LOOK = 1.0  # seconds: a queue needs some time to build up
 _LOWEST = 0.02  # of the capacity: what doesn't hold there is taken not to hold at all
@@ -21,11 +25,11 @@ _LOWEST = 0.02  # of the capacity: what doesn't hold there is taken not to hold 
 Verdict = Literal["holds", "fails", "open"]
 
 
-def verdict(missed: int, queries: int) -> Verdict:
-    """Whether 99 % hold the objective, with a confidence of 95 % (the bound of Clopper and Pearson, 1934)."""
+def verdict(missed: int, queries: int, confidence: float = _CONFIDENCE) -> Verdict:
+    """Whether 99 % hold the objective, with this confidence (the bound of Clopper and Pearson, 1934)."""
     if not queries:
         return "open"
-    bounds = binomtest(missed, queries).proportion_ci(1 - 2 * (1 - _CONFIDENCE))  # each side by itself
+    bounds = binomtest(missed, queries).proportion_ci(1 - 2 * (1 - confidence))  # each side by itself
     if bounds.high <= _TAIL:
         return "holds"
     return "fails" if bounds.low > _TAIL else "open"
@@ -36,12 +40,12 @@ async def server(session: Session, parameters: Parameters, repeat: int) -> None:
     if parameters.rate:
         session.findings["server rate"] = parameters.rate
     elif repeat == 0:
-        at_most = 1.5 * await capacity(session, repeat)
+        start = await capacity(session, repeat)
 
         async def trial(rate: float) -> Verdict:
             return await _trial(session, rate)
 
-        rate = await highest_rate(trial, at_most, parameters.resolution)
+        rate = await highest_rate(trial, start, parameters.resolution)
         session.findings["server rate"] = rate
         if invalid := sum(run.scenario == "search" and bool(run.invalid) for run in session.runs):
             session.findings["invalid trials"] = invalid  # the limit may be the generator's
@@ -50,25 +54,37 @@ async def server(session: Session, parameters: Parameters, repeat: int) -> None:
         await session.open("server", repeat, rate)
 
 
-async def highest_rate(trial: Callable[[float], Awaitable[Verdict]], at_most: float, resolution: float) -> float | None:
-    """The highest rate that `trial` says holds, to `resolution` (a share of it); None if even 2 % of `at_most` fails.
+async def highest_rate(trial: Callable[[float], Awaitable[Verdict]], start: float, resolution: float) -> float | None:
+    """The highest rate that `trial` says holds, to `resolution` (a share of it); None if even 2 % of `start` fails.
 
-    A rate whose verdict stays open does not hold.
+    A rate whose verdict stays open does not hold. It ends at 64 times `start`, whatever holds.
     """
-    held, failed = None, at_most
-    while held is None or failed / held > 1 + resolution:
-        rate = failed / 2 if held is None else (held * failed) ** 0.5
+    held: float | None = None
+    failed: float | None = None
+    rate = start
+    while held is None or failed is None or failed / held > 1 + resolution:
         if await trial(rate) == "holds":
             held = rate
-        elif (failed := rate) < _LOWEST * at_most:
-            return None
+        else:
+            failed = rate
+        if failed is None:
+            if rate >= _HIGHEST * start:
+                break
+            rate = 2 * rate
+        elif held is None:
+            if rate < _LOWEST * start:
+                return None
+            rate = rate / 2
+        else:
+            rate = (held * failed) ** 0.5
     return held
 
 
 async def _trial(session: Session, rate: float) -> Verdict:
     options = session.options
     watch = _Watch(options.objective_ms / 1000, options.warmup, options.seconds)
-    run = await session.open("search", 0, rate, seconds=_LONGEST * options.seconds, enough=watch.enough)
+    windows = min(_LONGEST_OF_FEW, max(_LONGEST, _ENOUGH_QUERIES / rate / options.seconds))
+    run = await session.open("search", 0, rate, seconds=windows * options.seconds, enough=watch.enough)
     return "open" if run.invalid else verdict(run.missed, run.queries)
 
 
@@ -96,4 +112,4 @@ class _Watch:
         self._seen = len(generator.samples)
         self._queries += len(fresh)
         self._missed += fresh.missed(self._limit)
-        return verdict(self._missed + late, self._queries + late)
+        return verdict(self._missed + late, self._queries + late, _AT_A_GLANCE)

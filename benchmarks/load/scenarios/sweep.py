@@ -1,5 +1,7 @@
 """The rate-latency curve and its knee."""
 
+import statistics
+
 from benchmarks.load.result import Run
 from benchmarks.load.scenarios.closed_loop import capacity
 from benchmarks.load.scenarios.parameters import Parameters
@@ -18,13 +20,14 @@ async def sweep(session: Session, parameters: Parameters, repeat: int) -> None:
 
 
 def knee(runs: list[Run]) -> float | None:
-    """The offered rate with the greatest power: good images a second over the latency that half of them take.
+    """The offered rate with the greatest power: good images a second over the latency that half of them take;
+    medians of the valid repeats.
 
     Kleinrock, "Power and deterministic rules of thumb for probabilistic problems in computer communications" (1979).
     """
-    powers = {
-        run.offered_images_per_second: run.good_images_per_second / run.latency.p50
-        for run in runs
-        if run.latency.p50 and run.offered_images_per_second
-    }
-    return max(powers, key=powers.__getitem__, default=None)
+    powers: dict[float, list[float]] = {}
+    for run in runs:
+        if run.latency.p50 and run.offered_images_per_second and not run.invalid:
+            power = run.good_images_per_second / run.latency.p50
+            powers.setdefault(run.offered_images_per_second, []).append(power)
+    return max(powers, key=lambda rate: statistics.median(powers[rate]), default=None)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.__main__ import main
+from benchmarks.load import command
 from benchmarks.load.result import read_result
 from tests.benchmarks.load.fake_server import FakeServer, fake_server
 from tests.e2e.processes import ROOT
@@ -122,3 +123,10 @@ def test_what_cannot_be_is_one_line(
     assert "\n" not in line
     assert printed.out == ""
     assert not (tmp_path / "out").exists()
+
+
+def test_results_hold_no_secrets() -> None:
+    line = ["load", "--header", "x-api-key:hidden", "--header=authorization:Bearer hidden", "offline"]
+    assert command._without_secrets(line) == [
+        "load", "--header", "x-api-key:...", "--header=authorization:...", "offline"
+    ]  # fmt: skip

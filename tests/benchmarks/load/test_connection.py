@@ -117,6 +117,18 @@ async def test_an_idle_connection_that_closes_under_a_request_is_replaced_once()
     assert [len(requests) for requests in script.connections] == [2, 1]
 
 
+async def test_an_answer_that_breaks_off_is_not_asked_for_again() -> None:
+    async with _server(OK, b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 20\r\n\r\nhal", OK) as script:
+        with pytest.raises(ConnectionAbortedError):
+            await _ask(script.url, 2)
+    assert [len(requests) for requests in script.connections] == [2]
+
+
+async def test_an_answer_may_end_with_its_connection() -> None:
+    async with _server(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nhi", OK) as script:
+        assert await _ask(script.url, 2) == [Answer(200, b"hi")] * 2
+
+
 async def test_a_new_connection_that_closes_is_not_tried_again() -> None:
     async with _server(b"", OK) as script:
         with pytest.raises(ConnectionResetError, match="closed before the answer"):

@@ -1,6 +1,8 @@
 import pytest
 
+from benchmarks.load.connection import Connections
 from benchmarks.load.figures import Window, figures, invalid
+from benchmarks.load.generator import Generator
 from benchmarks.load.result import GeneratorSide, Latency, ServedModel, ServerSpent
 from benchmarks.load.samples import Sample, Samples
 from benchmarks.load.server_side import Snapshot
@@ -14,6 +16,12 @@ def _window(**changes: object) -> Window:
     )  # type: ignore[arg-type] # fmt: skip
 
 
+def _ran(*samples: Sample, open_loop: bool = True) -> Generator:
+    generator = Generator(Connections("http://127.0.0.1"), timeout=1)
+    generator.samples, generator.queries_are_due = Samples(list(samples)), open_loop
+    return generator
+
+
 def _served() -> ServedModel:
     return ServedModel(
         model={"model": "digits", "precision": "int8"}, build={}, pass_seconds={}, gmacs=0.5, cores=2,
@@ -22,15 +30,15 @@ def _served() -> ServedModel:
 
 
 def test_rates_count_answers_when_they_came_and_latencies_queries_when_they_were_due() -> None:
-    samples = Samples(
-        [
+    generator = _ran(
+        *[
             Sample(0.5, 0.5, 1.5, "200", 1),  # from the warm-up, answered in the window
             Sample(1.0, 1.0, 1.25, "200", 1),
             Sample(2.0, 2.0, 2.5, "429", 1),
             Sample(2.5, 2.5, 3.5, "200", 1),  # a backlog that is worked off after the window
         ]
     )
-    parts = figures(samples, _window(), 0.5, None, {})
+    parts = figures(generator, 0, _window(), 0.5, None, {})
     assert parts["images_per_second"] == 1.0
     assert parts["good_images_per_second"] == 0.5
     assert parts["queries"] == 3
@@ -43,9 +51,9 @@ def test_rates_count_answers_when_they_came_and_latencies_queries_when_they_were
 
 def test_what_the_server_spent_is_the_difference_of_its_accounts() -> None:
     before, after = (METRICS.format(cpu=n / 100, engine=n / 200, passes=n / 2, images=n) for n in (100, 300))
-    samples = Samples([Sample(2, 2, 2 + i / 1000, "200", 1) for i in range(200)])
+    generator = _ran(*[Sample(2, 2, 2 + i / 1000, "200", 1) for i in range(200)])
     window = _window(before=Snapshot(before), after=Snapshot(after), memory=[2.0**20, 2.0**21])
-    server = figures(samples, window, 0.5, _served(), {"int8": 1000.0})["server"]
+    server = figures(generator, 0, window, 0.5, _served(), {"int8": 1000.0})["server"]
     assert isinstance(server, ServerSpent)
     assert server.cpu_seconds == pytest.approx(2)
     assert server.images_per_cpu_second == pytest.approx(100)
@@ -57,8 +65,26 @@ def test_what_the_server_spent_is_the_difference_of_its_accounts() -> None:
 
 
 def test_a_server_that_says_nothing_has_no_figures() -> None:
-    server = figures(Samples([Sample(2, 2, 2.1, "200", 1)]), _window(), 0.5, None, {})["server"]
+    server = figures(_ran(Sample(2, 2, 2.1, "200", 1)), 0, _window(), 0.5, None, {})["server"]
     assert server == ServerSpent()
+
+
+def test_in_a_closed_loop_late_timers_tell_of_the_generator() -> None:
+    generator = _ran(*[Sample(2, 2, 2.004, "200", 1)] * 200, open_loop=False)
+    generator.held = Samples([Sample(2, 2.003, 2.003, "200", 0)] * 200)
+    side, reasons = (figures(generator, 0, _window(), 0.5, None, {})[name] for name in ("generator", "invalid"))
+    assert isinstance(side, GeneratorSide)
+    assert side.lag_p99_ms == pytest.approx(3)
+    assert reasons == ["the generator: 1 % of its work was over 3.0 ms late (2.0 allowed)"]
+
+
+def test_a_server_that_was_started_again_makes_a_run_invalid() -> None:
+    before, after = (METRICS.format(cpu=n / 100, engine=n / 200, passes=n / 2, images=n) for n in (300, 10))
+    window = _window(before=Snapshot(before), after=Snapshot(after))
+    parts = figures(_ran(Sample(2, 2, 2.1, "200", 1)), 0, window, 0.5, None, {})
+    assert parts["invalid"] == ["the server's CPU time went back: it ended or was started again"]
+    assert isinstance(parts["server"], ServerSpent)
+    assert parts["server"].images_per_cpu_second is None
 
 
 def _generator(**changes: float | None) -> GeneratorSide:
@@ -75,8 +101,16 @@ def _latency(p99: float | None, longest: float = 20.0) -> Latency:
 @pytest.mark.parametrize(
     ("changes", "p99_ms", "reason"),
     [
-        ({"lag_p99_ms": 3.0, "lag_max_ms": 3.0}, 20.0, "1 % of the queries were sent over 3.0 ms late (2.0 allowed)"),
-        ({"lag_p99_ms": None, "lag_max_ms": 300.0}, None, "a query was sent over 300.0 ms late (2.0 allowed)"),
+        (
+            {"lag_p99_ms": 3.0, "lag_max_ms": 3.0},
+            20.0,
+            "the generator: 1 % of its work was over 3.0 ms late (2.0 allowed)",
+        ),
+        (
+            {"lag_p99_ms": None, "lag_max_ms": 300.0},
+            None,
+            "the generator: some of its work was over 300.0 ms late (2.0 allowed)",
+        ),
         ({"sent_share": 0.5}, 20.0, "only 50.0% of the queries were sent in their time"),
         ({"cpu_share": 0.9}, 20.0, "the generator took 90% of its core"),
     ],

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from benchmarks.load.connection import Answer, Connections
-from benchmarks.load.forms import encode, images_per_request
+from benchmarks.load.forms import encode
 from benchmarks.load.target import make_target
 from tests.e2e.processes import GOLDEN, ServiceProcess, running_service
 
@@ -62,15 +62,6 @@ async def test_v2(service: ServiceProcess, form: str | None, images: list[bytes]
 )
 async def test_a_deadline_that_cannot_be_kept_is_heard(service: ServiceProcess, preset: str, form: str | None) -> None:
     assert (await _post(service, preset, form, [SEVEN], 0.001)).status in (429, 504)
-
-
-def test_only_raw_carries_one_image() -> None:
-    assert [images_per_request(form, 8) for form in ("raw", "multipart:image", "v2-binary:x", "v2-json:x")] == [
-        1,
-        8,
-        8,
-        8,
-    ]
 
 
 @pytest.mark.parametrize("form", ["", "xml", "multipart", "v2-binary:", "RAW"])

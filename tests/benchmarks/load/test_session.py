@@ -124,9 +124,11 @@ async def test_a_query_of_several_images_is_one_request_where_the_form_can() -> 
     images = [b"a", b"b"]
     async with fake_server() as server:
         raw, multipart = (
-            Session(Target("fake", server.url, form), replace(OPTIONS, images=images))
+            Session(Target("fake", server.url, form, several=True), replace(OPTIONS, images=images))
             for form in ("raw", "multipart:image")
         )
+        alone = Session(Target("fake", server.url, "multipart:image"), replace(OPTIONS, images=images))
+        assert [len(query.requests) for query in alone.queries(3)] == [3, 3]  # it takes one image a request
         assert [len(query.requests) for query in raw.queries(3)] == [3, 3]
         assert [(len(query.requests), query.images) for query in multipart.queries(3)] == [(1, 3), (1, 3)]
         run = await multipart.closed("multi-stream", 0, clients=1, images_per_query=3)
