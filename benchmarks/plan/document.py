@@ -185,7 +185,8 @@ def _assumptions(plan: Plan) -> list[str]:
     ]
     if plan.autoscaler != "none":
         lines.append(
-            "The autoscaler's aim is the load of a pod when all planned pods, the spare ones too, share the peak. "
+            "The autoscaler's aim is the load of a pod when all planned pods, the spare ones too, share the peak, "
+            "but at least half of what a pod is given. "
             "It follows the demand; what comes faster than a pod starts has to fit into the headroom."
         )
     return lines

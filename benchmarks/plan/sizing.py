@@ -12,6 +12,7 @@ MEMORY_MARGIN = 0.25  # of the peak that was seen
 PIXEL_BYTES = 16  # of the worst format, RGBA (docs/kubernetes.md, "Size")
 HIGHEST_UTILISATION = 0.9  # beyond it an autoscaler sees a pod's overload no sooner than its clients do
 MOST = 1.5  # times the pods of the peak is what an autoscaler may start
+_LEAST_AIM = 0.5  # of what a pod is given: a lower aim would follow every breath of the load
 _FEWEST = 2  # pods: one has to serve while the other is evicted (base/poddisruptionbudget.yaml)
 _CLUSTER = 150_000  # pods (kubernetes.io/docs/setup/best-practices/cluster-large)
 _GRAIN = 128 * 2**20  # bytes: memory is rounded up to it
@@ -42,7 +43,7 @@ def size(measured: Measured, capacity: Capacity, demand: Demand) -> Sizing:
     if replicas > _CLUSTER:
         raise PlanError(f"--rate {demand.rate:g}: takes {replicas:,} pods, and a cluster holds {_CLUSTER:,}")
     # With this aim an autoscaler runs the spare pods, too, when the peak is reached.
-    scaling_load = per_pod * needed / (needed + demand.spare)
+    scaling_load = max(demand.rate / (needed + demand.spare), _LEAST_AIM * per_pod)
     cores = int(measured.served.cores)
     used = measured.at(scaling_load, lambda step: step.cores_used, at_rest=0.0)
     return Sizing(

@@ -82,24 +82,24 @@ def test_a_fixed_number_of_pods(plan: Planner, tmp_path: Path) -> None:
 
 
 def test_the_hpa_aims_at_the_cpu_time_of_the_planned_load(plan: Planner, tmp_path: Path) -> None:
-    """Six pods that share five pods' 210 img/s have 175 each: 0.7 cores of 2 at 4 ms an image."""
+    """Six pods that share 1,000 img/s have 167 each: two thirds of a core, of 2, at 4 ms an image."""
     plan("--autoscaler", "hpa")
     everything = rendered(tmp_path, "cpu", "hpa")
     scaler = everything.one("HorizontalPodAutoscaler")["spec"]
     (metric,) = scaler["metrics"]
-    assert metric["resource"]["target"] == {"type": "Utilization", "averageUtilization": 35}
+    assert metric["resource"]["target"] == {"type": "Utilization", "averageUtilization": 33}
     assert (scaler["minReplicas"], scaler["maxReplicas"]) == (2, 9)
     assert scaler["behavior"]
     assert "replicas" not in everything.one("Deployment")["spec"]
 
 
 def test_keda_aims_at_the_share_of_what_a_replica_predicts(plan: Planner, tmp_path: Path) -> None:
-    """175 img/s of the 400 that passes of 4 images in 10 ms promise; its query is in replicas' worth of that."""
+    """167 img/s of the 400 that passes of 4 images in 10 ms promise; its query is in replicas' worth of that."""
     plan("--autoscaler", "keda", "--prometheus-operator", "--spare", "1")
     scaler = rendered(tmp_path, *OVERLAYS["keda"]).one("ScaledObject")["spec"]
     (trigger,) = scaler["triggers"]
     assert "mixer_predicted_capacity_images_per_second" in trigger["metadata"]["query"]
-    assert float(trigger["metadata"]["threshold"]) == pytest.approx(175 / 400, abs=0.001)
+    assert float(trigger["metadata"]["threshold"]) == pytest.approx(1000 / 6 / 400, abs=0.001)
     assert (scaler["minReplicaCount"], scaler["maxReplicaCount"], scaler["fallback"]["replicas"]) == (2, 9, 6)
     assert scaler["fallback"]["failureThreshold"] == 3
 
