@@ -65,20 +65,33 @@ def figures(
         "codes": asked.codes(),
         "generator": side,
         "server": spent,
-        "invalid": invalid(side, latency, asked.codes()) + went_back(spent),
+        "invalid": [
+            *(late_queries(side, latency) if generator.queries_are_due else late_timers(side, latency)),
+            *invalid(side, asked.codes()),
+            *went_back(spent),
+        ],
     }
 
 
-def invalid(generator: GeneratorSide, latency: Latency, codes: Mapping[str, int]) -> list[str]:
-    """Why the generator, and not the server, made a run's figures; empty if it did not."""
-    reasons = []
+def late_queries(generator: GeneratorSide, latency: Latency) -> list[str]:
+    """Why an open loop's lateness made its figures; empty if it did not."""
     if generator.lag_p99_ms is not None:
-        who, lag = "1 % of its work was", generator.lag_p99_ms
+        who, lag = "1 % of the queries were", generator.lag_p99_ms
     else:  # so few queries that each counts
-        who, lag = "some of its work was", generator.lag_max_ms or 0.0
+        who, lag = "a query was", generator.lag_max_ms or 0.0
     allowed = max(_LATE_MS, _LATE * (latency.p99 or latency.max or 0.0))
-    if lag > allowed:
-        reasons.append(f"the generator: {who} over {lag:.1f} ms late ({allowed:.1f} allowed)")
+    return [f"{who} sent over {lag:.1f} ms late ({allowed:.1f} allowed)"] if lag > allowed else []
+
+
+def late_timers(generator: GeneratorSide, latency: Latency) -> list[str]:
+    """The same of a closed loop, by its timers' median: while the server is at work the generator may wait as well."""
+    lag, allowed = generator.lag_p50_ms or 0.0, _LATE * (latency.p50 or 0.0)
+    return [f"half of the timers were over {lag:.2f} ms late ({allowed:.2f} allowed)"] if lag > allowed else []
+
+
+def invalid(generator: GeneratorSide, codes: Mapping[str, int]) -> list[str]:
+    """Why the generator was the bottleneck; empty if it was not."""
+    reasons = []
     if generator.sent_share < _SENT:
         reasons.append(f"only {generator.sent_share:.1%} of the queries were sent in their time")
     if generator.cpu_share > _BUSY:

@@ -8,13 +8,14 @@ from benchmarks.load.table import generator_rows, server_rows, speed_rows
 from benchmarks.report import Result, Row, write_files
 
 NOTES = """\
-Figures are medians of the repeats, the spread is (max - min) / median. "img/s" counts good answers by when they came,
-"good img/s" those within the objective. Latencies are of good answers, from when a query should have been sent: in an
-open loop ("/s") that is when it arrived by chance (Poisson), whatever became of others. "not 200" counts queries by
-what they got instead. A run is invalid if the generator, and not the server, made its figures: if its lateness at p99
-is over 2 ms and over a tenth of the p99 latency, if it sent less than 99 % in time, or took more than 85 % of its
-core. "img per CPU-second" is of the server's processes, without the generator's. The engine alone and the GEMM peak are
-of the calibration at the service's start, and of matrix products just before the load."""
+Figures are medians of the valid repeats, the spread is (max - min) / median. "img/s" counts good answers by when they
+came, "good img/s" those within the objective. Latencies are of good answers, from when a query should have been sent:
+in an open loop ("/s") that is when it arrived by chance (Poisson), whatever became of others. "not 200" counts queries
+by what they got instead. A run is invalid if the generator, and not the server, made its figures: if its lateness at
+p99 is over 2 ms and over a tenth of the p99 latency (in a closed loop, if half of its timers are late by over a tenth
+of the median latency), if it sent less than 99 % in time, took more than 85 % of its core or could open no more
+connections. "img per CPU-second" is of the server's processes, without the generator's. The engine alone and the GEMM
+peak are of the calibration at the service's start, and of matrix products just before the load."""
 
 
 def write_result(out: Path, name: str, result: LoadResult) -> Path:
