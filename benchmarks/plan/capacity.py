@@ -42,7 +42,8 @@ def find_capacity(measured: Measured, p99_ms: float) -> Capacity:
             if held is None:
                 raise PlanError(
                     f"--p99-ms {p99_ms:g}: no measured rate holds it, the lowest, {step.rate:.1f} img/s, "
-                    f"took {step.p99_ms:.3g} ms at p99 and answered {step.answered:.1%}"
+                    f"took {step.p99_ms:.3g} ms at p99 and answered {step.answered:.1%}; lower ones: "
+                    f"load server --slo-ms {p99_ms:g}, or load sweep"
                 )
             return Capacity(held, step, predicted)
         held = step
