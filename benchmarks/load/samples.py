@@ -10,7 +10,6 @@ import numpy.typing as npt
 Seconds = npt.NDArray[np.float64]
 
 OK = "200"
-QUANTILES = (50, 90, 95, 99, 99.9)
 
 
 @dataclass(frozen=True)
