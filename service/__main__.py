@@ -18,6 +18,7 @@ if __name__ == "__main__":
         sys.exit(f"mixer-serve: {limit}")
 
 import errno
+import gc
 import logging
 import socket
 import threading
@@ -73,6 +74,8 @@ def main() -> None:
         app = create_app(replica)
     except (BundleError, EngineError, GoldenMismatch, MemoryError, OSError, RuntimeError, ValueError) as error:
         sys.exit(f"mixer-serve: {' '.join(str(error).split()) or type(error).__name__}")
+    gc.collect()
+    gc.freeze()  # a collection that looks through all of this as well stops every thread for tens of milliseconds
     config = uvicorn.Config(
         app,
         http=HttpProtocol,

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from benchmarks.load.undisturbed import undisturbed
 from benchmarks.report import Row
 
 _AGREES = 0.1  # the share by which figures may differ
@@ -35,12 +36,13 @@ class Comparison:
     rounds: list[tuple[Figures, Figures]] = field(default_factory=list)  # ours and the other's
 
     def measure(self, number: int) -> None:
-        """One round; in every other one the other generator goes first."""
-        if number % 2:
-            other = self.measure_other(number)
-            self.rounds.append((self.measure_ours(number), other))
-        else:
-            self.rounds.append((self.measure_ours(number), self.measure_other(number)))
+        """One round; in every other one the other generator goes first. Both have the same priority."""
+        with undisturbed():
+            if number % 2:
+                other = self.measure_other(number)
+                self.rounds.append((self.measure_ours(number), other))
+            else:
+                self.rounds.append((self.measure_ours(number), self.measure_other(number)))
 
     def rows(self) -> list[Row]:
         """A row for each figure that both have: medians of the rounds, and how the rounds' ratios are spread."""

@@ -1,10 +1,9 @@
 """One target, loaded again and again: prepared queries in, a `Run` out."""
 
 import asyncio
-import gc
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 from benchmarks.load.arrivals import poisson
@@ -16,6 +15,7 @@ from benchmarks.load.progress import progress
 from benchmarks.load.result import Run, ServedModel
 from benchmarks.load.server_side import ServerSide, Snapshot, totals
 from benchmarks.load.target import Target
+from benchmarks.load.undisturbed import undisturbed
 
 _OUTCOMES_OF_ADMITTED = ("ok", "invalid", "expired", "cancelled", "error")
 _CHECKED = 16  # images at most, before the load
@@ -146,7 +146,7 @@ class Session:
     ) -> Run:
         options = self.options
         connections, server = Connections(self.target.url), ServerSide(self.target)
-        with _without_collections():
+        with undisturbed():
             generator = Generator(connections, options.timeout)
             title = f"{self.target.name} {head['scenario']} {what}"
             loading: asyncio.Future[object] = asyncio.ensure_future(load(generator))
@@ -198,14 +198,3 @@ async def _watched(server: ServerSide) -> AsyncIterator[None]:
         watching.cancel()
         with suppress(asyncio.CancelledError, OSError):  # who cannot be watched cannot be read at the edges either
             await watching
-
-
-@contextmanager
-def _without_collections() -> Iterator[None]:
-    """A collection of garbage stops the generator for milliseconds."""
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()

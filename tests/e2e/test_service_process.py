@@ -264,3 +264,16 @@ def test_sigterm_while_the_libraries_are_loaded_ends_at_once_with_0() -> None:
     code = f"try:\n {begun}\nexcept ImportError:\n {handler}"
     ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert ended.stdout == "True\n", ended.stderr
+
+
+def test_what_start_up_made_is_left_out_of_later_collections_of_garbage() -> None:
+    script = """
+import gc
+from service import __main__
+__main__.DrainingServer.run = lambda self, sockets: print(gc.get_freeze_count(), len(gc.get_objects()))
+__main__.main()
+"""
+    command = [sys.executable, "-c", script, "--host", "127.0.0.1", "--port", "0", "--metrics-port", "0"]
+    output = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=120).stdout
+    left_out, looked_through = map(int, output.split())
+    assert left_out > 20 * looked_through
