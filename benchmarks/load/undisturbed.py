@@ -1,4 +1,4 @@
-"""What keeps a generator in time while it loads: no collections of garbage, and, where permitted, real-time priority."""
+"""What keeps a generator in time while it loads: no collections of garbage, and real-time priority if permitted."""
 
 import gc
 import os
