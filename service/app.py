@@ -84,7 +84,7 @@ def build_replica(settings: Settings, metrics: Metrics, find_engines: FindEngine
     models.change(add=[loader.build(model) for model in verified])
     metrics.engine_threads.set(budget.engine_threads)  # once loading is over: alerts on replicas look here
     metrics.decode_threads.set(budget.decode_threads)
-    loop_lag = LoopLag()
+    loop_lag = LoopLag(metrics.event_loop_cpu_seconds.inc)
     admission = Admission(
         settings.max_inflight_images, settings.max_inflight_bytes, Prediction(decode_pool, loop_lag), metrics
     )

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 
 _PERIOD = 0.02  # seconds between looks
 _RELEASE = 0.2  # of a smaller lag taken at a time: it rises at once and falls slowly
@@ -10,10 +11,11 @@ _STEPS = 5
 
 
 class LoopLag:
-    """Looks at the loop it is started on."""
+    """Looks at the loop it is started on; `count_cpu` gets the CPU seconds of its thread, as they are spent."""
 
-    def __init__(self) -> None:
+    def __init__(self, count_cpu: Callable[[float], None] = lambda _: None) -> None:
         self.seconds = 0.0
+        self._count_cpu = count_cpu
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -31,10 +33,13 @@ class LoopLag:
             self._task.cancel()
 
     async def _look(self) -> None:
+        spent = time.thread_time()
         while True:
             started = time.perf_counter()
             await asyncio.sleep(_PERIOD)
             self.take(time.perf_counter() - started - _PERIOD)
+            before, spent = spent, time.thread_time()
+            self._count_cpu(spent - before)
 
     def take(self, lag: float) -> None:
         """Take in by how much a look came late."""

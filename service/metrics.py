@@ -95,6 +95,9 @@ class Metrics:
         self.cores = gauge("cores", "Cores allowed by affinity and CPU quota.")
         self.engine_threads = gauge("engine_threads", "Threads of an engine pass.")
         self.decode_threads = gauge("decode_threads", "Threads of the decode pool.")
+        self.event_loop_cpu_seconds = counter(
+            "event_loop_cpu_seconds_total", "CPU time of the event loop, which is one thread: at 1 a second it is full."
+        )
         self.engine_core_seconds = counter("engine_core_seconds_total", "Pass wall time times engine threads.", "model")
         self.images_per_second = gauge("images_per_second", "Images answered, mean of the last 10 s.", "model")
         self.images_per_second_per_core = gauge(

@@ -62,6 +62,7 @@ def server_rows(runs: Iterable[Run]) -> list[Row]:
             "img per CPU-second": _median(group, lambda run: run.server.images_per_cpu_second),
             "img/s/core allowed": _median(group, lambda run: run.server.images_per_second_per_core_allowed),
             "img per engine core-second": _median(group, lambda run: run.server.images_per_engine_core_second),
+            "event loop %": _median(group, lambda run: _percent(run.server.event_loop_share)),
             "% of engine alone": _median(group, lambda run: run.server.percent_of_engine_alone),
             "% of GEMM peak": _median(group, lambda run: run.server.percent_of_gemm_peak),
             "peak MiB": _median(group, lambda run: _mebibytes(run.server.peak_memory_bytes)),

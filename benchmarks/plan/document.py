@@ -179,8 +179,8 @@ def _assumptions(plan: Plan) -> list[str]:
         "bodies and pixels that the default settings let in. A model of hundreds of megabytes takes several times its "
         "weights while it starts, which a load does not see.",
         "In the simulation passes take what they took at the service's start, stretched as the load was seen to "
-        "stretch them, and decoding and HTTP what the processes spent beside the engine, on the decode threads. None "
-        "of that is fitted to a latency. Other work on the node and pauses of the event loop are not in it.",
+        "stretch them; HTTP takes what the event loop spent, decoding what else the processes spent beside the engine. "
+        "None of that is fitted to a latency. Other work on the node is not in it.",
         "Behind a Service each connection goes to a pod by chance and stays; all are equally busy.",
     ]
     if plan.autoscaler != "none":

@@ -46,9 +46,17 @@ class Simulation:
         served = self._measured.served
         outside = self._measured.at(rate, lambda step: step.seconds_outside_engine)
         stretch = self._measured.at(rate, lambda step: step.pass_stretch)
-        if outside is None or stretch is None:
+        loop = self._measured.at(rate, lambda step: step.loop_seconds)
+        if outside is None or stretch is None or loop is None:
             raise PlanError("the result does not say what the server spent: load a Mixer service with --metrics-url")
-        return Pod(served.pass_seconds, outside, served.decode_threads, served.engine_threads, stretch)
+        return Pod(
+            served.pass_seconds,
+            max(0.0, outside - loop),
+            served.decode_threads,
+            served.engine_threads,
+            pass_stretch=stretch,
+            loop_seconds=loop,
+        )
 
     def _at(self, rate: float) -> Simulated:
         return simulate(self.pod_at(rate), rate, seed=self._seed)

@@ -23,6 +23,7 @@ class Step:
     answered: float  # the share of the images that got an answer
     cores_used: float | None
     seconds_outside_engine: float | None  # of CPU, for HTTP and decoding, an image
+    loop_seconds: float | None  # of these, the event loop's
     pass_stretch: float | None  # times as long as at the service's start is a pass in this load
 
 
@@ -110,6 +111,7 @@ def _step(repeats: list[Run], served: ServedModel) -> Step:
         answered=statistics.median(answered),
         cores_used=median(run.server.cpu_seconds and run.server.cpu_seconds / run.seconds for run in repeats),
         seconds_outside_engine=median(_seconds_outside_engine(run.server) for run in repeats),
+        loop_seconds=median(_loop_seconds(run) for run in repeats),
         pass_stretch=median(_pass_stretch(run.server, served) for run in repeats),
     )
 
@@ -118,6 +120,12 @@ def _seconds_outside_engine(server: ServerSpent) -> float | None:
     if not server.images_per_cpu_second or not server.images_per_engine_core_second:
         return None
     return max(0.0, 1 / server.images_per_cpu_second - 1 / server.images_per_engine_core_second)
+
+
+def _loop_seconds(run: Run) -> float | None:
+    if run.server.event_loop_share is None or not run.images_per_second:
+        return None
+    return run.server.event_loop_share / run.images_per_second
 
 
 def _pass_stretch(server: ServerSpent, served: ServedModel) -> float | None:

@@ -1,9 +1,9 @@
-"""One pod as a queue: images arrive by chance, are decoded, wait, and leave in passes of the measured length.
+"""One pod as queues: images come by chance through the event loop, are decoded, and leave in passes as measured.
 
 As in docs/scheduling.md: the engine, once free, takes what waits, up to the best batch size; at the door an image is
 refused that is predicted to take longer than the latency target. Passes take what they took at the service's start, or
-as much longer as the load was seen to make them; HTTP and decoding together what they cost of CPU, on the decode
-threads. What varies on a real machine besides the arrivals is not in it.
+as much longer as the load was seen to make them; HTTP what it costs of CPU on the event loop, one image after the
+other, decoding the same on the decode threads. What varies on a real machine besides the arrivals is not in it.
 """
 
 from collections import deque
@@ -31,6 +31,7 @@ class Pod:
     decode_threads: int  # 0: decoding takes turns with the engine, on the engine's threads
     engine_threads: int
     pass_stretch: float = 1.0  # times `pass_seconds` is what passes take
+    loop_seconds: float = 0.0  # of the event loop, of which there is one; all of it before the decoding
     latency_target: float | None = None  # seconds; infinite: it refuses nobody; None: as the service chooses
 
     @cached_property
@@ -74,7 +75,7 @@ def play(pod: Pod, arrivals: Sequence[float], uncounted: int = 0) -> Simulated:
     decode_seconds = pod.decode_seconds if pod.decode_threads else 0.0
     decoders = [0.0] * max(1, pod.decode_threads)  # when each is free
     waiting: deque[tuple[float, float]] = deque()  # came, is decoded
-    engine_free = 0.0
+    loop_free = engine_free = 0.0
     latencies: list[float] = []
     warming = refused = 0  # of the uncounted, those let in; of the others, those that were not
 
@@ -90,12 +91,14 @@ def play(pod: Pod, arrivals: Sequence[float], uncounted: int = 0) -> Simulated:
     for number, now in enumerate(arrivals):
         while waiting and max(engine_free, waiting[0][1]) < now:
             engine_free = run_pass()
-        decoded = max(now, decoders[0]) + decode_seconds
+        received = max(now, loop_free) + pod.loop_seconds
+        decoded = max(received, decoders[0]) + decode_seconds
         full, rest = divmod(len(waiting), largest)
         in_line = max(now, engine_free) + full * seconds[-1] + seconds[rest + 1]
         if max(in_line, decoded + seconds[1]) > now + target:
             refused += number >= uncounted
             continue
+        loop_free = received
         heapreplace(decoders, decoded)
         waiting.append((now, decoded))
         warming += number < uncounted

@@ -93,6 +93,7 @@ def test_health_docs_and_metrics(service: ServiceProcess) -> None:
         assert httpx.get(service.url + path).status_code == 200
     metrics = service.metrics()
     assert metrics["mixer_ready"] == 1
+    assert 0 < metrics["mixer_event_loop_cpu_seconds_total"] < metrics["process_cpu_seconds_total"]
     assert metrics["mixer_engine_threads"] + metrics["mixer_decode_threads"] <= max(2, metrics["mixer_cores"])
     assert metrics['mixer_predicted_capacity_images_per_second{model="digits"}'] > 0
     assert metrics["process_cpu_seconds_total"] > 0

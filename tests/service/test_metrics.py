@@ -23,6 +23,7 @@ CONTRACT = {
     "mixer_cores": set(),
     "mixer_engine_threads": set(),
     "mixer_decode_threads": set(),
+    "mixer_event_loop_cpu_seconds": set(),
     "mixer_engine_core_seconds": {"model"},
     "mixer_images_per_second": {"model"},
     "mixer_images_per_second_per_core": {"model"},

@@ -42,8 +42,8 @@ def test_a_result_without_runs_can_be_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"schema_version": 1}, "schema_version: Input should be 2"),
-        ({"schema_version": 3}, "schema_version: Input should be 2"),
+        ({"schema_version": 1}, "schema_version: Input should be 2 or 3"),
+        ({"schema_version": 4}, "schema_version: Input should be 2 or 3"),
         ({"runs": None}, "runs: Input should be a valid"),
         ({"colour": "red"}, "colour: Extra inputs are not permitted"),
     ],

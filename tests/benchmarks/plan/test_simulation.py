@@ -40,6 +40,12 @@ def test_decoding_before_the_engine_is_a_second_queue() -> None:
     assert simulated.latencies.mean() - 0.015 == pytest.approx(0.6 * 0.01 / (2 * 0.4), rel=0.05)
 
 
+def test_the_event_loop_is_a_queue_of_its_own() -> None:
+    """In front of decoders of which there are enough, and slower than the engine (Friedman, 1965)."""
+    simulated = simulate(pod({1: 0.001}, decode_threads=8, decode_seconds=0.004, loop_seconds=0.01), 60, images=200_000)
+    assert simulated.latencies.mean() - 0.015 == pytest.approx(0.6 * 0.01 / (2 * 0.4), rel=0.05)
+
+
 def test_without_load_latency_is_decoding_and_a_pass_over_one() -> None:
     simulated = simulate(pod(decode_seconds=0.003), 0.01, images=1000)
     assert simulated.latencies == pytest.approx(0.013)
@@ -53,8 +59,9 @@ def test_without_load_latency_is_decoding_and_a_pass_over_one() -> None:
         (pod(decode_seconds=0.02, latency_target=0.35), 50),
         (pod(decode_seconds=0.02, decode_threads=4, latency_target=0.35), 4 / 0.025),
         (pod(decode_seconds=0.005, decode_threads=0, latency_target=0.35), 4 / 0.045),
+        (pod(loop_seconds=0.02, latency_target=0.35), 50),
     ],
-    ids=["engine", "stretched engine", "decoding", "four decode threads", "turns"],
+    ids=["engine", "stretched engine", "decoding", "four decode threads", "turns", "event loop"],
 )
 def test_overload_is_answered_at_capacity_and_the_rest_refused(overloaded: Pod, capacity: float) -> None:
     rate = 4 * capacity
