@@ -12,6 +12,7 @@ from prometheus_client import generate_latest
 
 from benchmarks.__main__ import main
 from benchmarks.load.result import LoadResult
+from benchmarks.plan.command import ROOT
 from benchmarks.plan.forecast import Simulation, compare
 from benchmarks.plan.measured import read_measured
 from service.metrics import Metrics
@@ -49,18 +50,18 @@ def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Planner:
     return Planner(tmp_path, monkeypatch)
 
 
-def with_plan(tmp_path: Path, *parts: str) -> Path:
+def with_plan(tmp_path: Path, *parts: str, component: Path | None = None) -> Path:
     """An overlay of these parts, then the plan."""
     overlay = compose(tmp_path / "overlay", *parts)
     file = overlay / "kustomization.yaml"
     content = yaml.safe_load(file.read_text())
-    content["components"].append(os.path.relpath((tmp_path / "plan").resolve(), overlay.resolve()))
+    content["components"].append(os.path.relpath((component or tmp_path / "plan").resolve(), overlay.resolve()))
     file.write_text(yaml.safe_dump(content))
     return overlay
 
 
-def rendered(tmp_path: Path, *parts: str) -> Rendered:
-    everything = render(with_plan(tmp_path, *parts))
+def rendered(tmp_path: Path, *parts: str, component: Path | None = None) -> Rendered:
+    everything = render(with_plan(tmp_path, *parts, component=component))
     for manifest in everything.manifests:
         if manifest["kind"] not in ("ScaledObject", "ServiceMonitor", "PrometheusRule"):
             for version in ("1.31", "1.37"):
@@ -114,6 +115,15 @@ def test_some_pod_serves_through_an_eviction_however_small_the_demand(
     fewest = [scaler["spec"].get("minReplicas", scaler["spec"].get("minReplicaCount")) for scaler in scalers]
     (replicas,) = fewest or [everything.one("Deployment")["spec"]["replicas"]]
     assert replicas > everything.one("PodDisruptionBudget")["spec"]["maxUnavailable"]
+
+
+def test_the_published_plan_is_one_that_kustomize_takes(tmp_path: Path) -> None:
+    published = ROOT / "benchmarks" / "results" / "plan"
+    everything = rendered(tmp_path, "cpu", "hpa", component=published)
+    pods = re.search(r"\| pods \| ([\d,]+):", (published / "README.md").read_text())
+    assert pods
+    autoscaler = everything.one("HorizontalPodAutoscaler")["spec"]
+    assert autoscaler["minReplicas"] <= int(pods[1].replace(",", "")) <= autoscaler["maxReplicas"]
 
 
 @pytest.mark.parametrize(("autoscaler", "overlay"), [("hpa", ("cpu",)), ("keda", ("cpu",)), ("none", ("cpu", "hpa"))])
