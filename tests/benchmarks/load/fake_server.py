@@ -1,13 +1,20 @@
-"""A server whose latency is known: it waits as long as it was told, and can stall altogether."""
+"""A server whose latency is known: it waits as long as it was told, and can stall altogether.
+
+`python -m tests.benchmarks.load.fake_server FD` is one as a process, on a listening socket that it inherits.
+"""
 
 import asyncio
+import socket
+import sys
+import threading
+import time
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 from aiohttp import web
 
-METRICS = """
+_METRICS = """
 # TYPE mixer_cores gauge
 mixer_cores 2
 # TYPE process_cpu_seconds counter
@@ -20,14 +27,22 @@ mixer_engine_core_seconds_total {engine}
 mixer_batch_size_bucket{{le="+Inf"}} {passes}
 mixer_batch_size_count {passes}
 mixer_batch_size_sum {images}
+# TYPE process_start_time_seconds gauge
+process_start_time_seconds {started}
 """
 
 
+def metrics(images: float, started: float = 0.0) -> str:
+    """After so many images: each costs 10 ms of CPU, 5 ms of the engine's, and passes hold two."""
+    return _METRICS.format(cpu=images / 100, engine=images / 200, passes=images / 2, images=images, started=started)
+
+
 class FakeServer:
-    """Each image costs 10 ms of CPU by its metrics, 5 ms of the engine's, and passes hold two; `refuse` is refused."""
+    """Its metrics are `metrics`; `refuse` is refused."""
 
     def __init__(self) -> None:
         self.url = ""
+        self.started = time.time()
         self.seconds = 0.0  # that an answer takes
         self.answer = "{}"
         self.received: Counter[bytes] = Counter()
@@ -62,23 +77,54 @@ class FakeServer:
         return web.Response(status=429 if body == b"refuse" else 200, text=self.answer)
 
     async def _metrics(self, _: web.Request) -> web.Response:
-        images = sum(self.received.values())
-        return web.Response(
-            text=METRICS.format(cpu=images / 100, engine=images / 200, passes=images / 2, images=images)
-        )
+        return web.Response(text=metrics(sum(self.received.values()), self.started))
 
 
 @asynccontextmanager
-async def fake_server() -> AsyncIterator[FakeServer]:
-    """Serving on a port the kernel chose: POST anything, GET /metrics."""
+async def fake_server(listening: socket.socket | None = None) -> AsyncIterator[FakeServer]:
+    """Serving there or on a port the kernel chose: POST anything, GET /metrics."""
     server = FakeServer()
     app = web.Application(client_max_size=2**24)
     app.add_routes([web.get("/metrics", server._metrics), web.post("/{path:.*}", server._classify)])
     runner = web.AppRunner(app)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    await web.SockSite(runner, listening or socket.create_server(("127.0.0.1", 0))).start()
     server.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
     try:
         yield server
     finally:
         await runner.cleanup()
+
+
+@contextmanager
+def fake_server_thread() -> Iterator[FakeServer]:
+    """On a thread of its own, for the generator is a process."""
+    ready, over = threading.Event(), asyncio.Event()
+    found: list[FakeServer] = []
+    loop = asyncio.new_event_loop()
+
+    async def serve() -> None:
+        async with fake_server() as server:
+            found.append(server)
+            ready.set()
+            await over.wait()
+
+    thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
+    thread.start()
+    assert ready.wait(10)
+    try:
+        yield found[0]
+    finally:
+        loop.call_soon_threadsafe(over.set)
+        thread.join()
+        loop.close()
+
+
+async def _serve_inherited() -> None:
+    async with fake_server(socket.socket(fileno=int(sys.argv[1]))) as server:
+        server.seconds = 0.01
+        await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(_serve_inherited())

@@ -1,10 +1,8 @@
 """`python -m benchmarks load` and `compare` as they are typed."""
 
-import asyncio
 import re
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,30 +11,14 @@ import pytest
 from benchmarks.__main__ import main
 from benchmarks.load import command
 from benchmarks.load.result import read_result
-from tests.benchmarks.load.fake_server import FakeServer, fake_server
+from tests.benchmarks.load.fake_server import FakeServer, fake_server_thread
 from tests.e2e.processes import ROOT
 
 
 @pytest.fixture
 def server() -> Iterator[FakeServer]:
-    """On a thread of its own, for the command is a process."""
-    ready, over = threading.Event(), asyncio.Event()
-    found: list[FakeServer] = []
-    loop = asyncio.new_event_loop()
-
-    async def serve() -> None:
-        async with fake_server() as server:
-            found.append(server)
-            ready.set()
-            await over.wait()
-
-    thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
-    thread.start()
-    assert ready.wait(10)
-    yield found[0]
-    loop.call_soon_threadsafe(over.set)
-    thread.join()
-    loop.close()
+    with fake_server_thread() as server:
+        yield server
 
 
 def _run(*arguments: object) -> subprocess.CompletedProcess[str]:

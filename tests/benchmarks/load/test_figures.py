@@ -6,7 +6,7 @@ from benchmarks.load.generator import Generator
 from benchmarks.load.result import GeneratorSide, Latency, ServedModel, ServerSpent
 from benchmarks.load.samples import Sample, Samples
 from benchmarks.load.server_side import Snapshot
-from tests.benchmarks.load.fake_server import METRICS
+from tests.benchmarks.load.fake_server import metrics
 
 
 def _window(**changes: object) -> Window:
@@ -50,7 +50,7 @@ def test_rates_count_answers_when_they_came_and_latencies_queries_when_they_were
 
 
 def test_what_the_server_spent_is_the_difference_of_its_accounts() -> None:
-    before, after = (METRICS.format(cpu=n / 100, engine=n / 200, passes=n / 2, images=n) for n in (100, 300))
+    before, after = (metrics(n) for n in (100, 300))
     generator = _ran(*[Sample(2, 2, 2 + i / 1000, "200", 1) for i in range(200)])
     window = _window(before=Snapshot(before), after=Snapshot(after), memory=[2.0**20, 2.0**21])
     server = figures(generator, 0, window, 0.5, _served(), {"int8": 1000.0})["server"]
@@ -79,7 +79,7 @@ def test_in_a_closed_loop_late_timers_tell_of_the_generator() -> None:
 
 
 def test_a_server_that_was_started_again_makes_a_run_invalid() -> None:
-    before, after = (METRICS.format(cpu=n / 100, engine=n / 200, passes=n / 2, images=n) for n in (300, 10))
+    before, after = (metrics(n) for n in (300, 10))
     window = _window(before=Snapshot(before), after=Snapshot(after))
     parts = figures(_ran(Sample(2, 2, 2.1, "200", 1)), 0, window, 0.5, None, {})
     assert parts["invalid"] == ["the server's CPU time went back: it ended or was started again"]
