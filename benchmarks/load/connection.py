@@ -19,6 +19,13 @@ class Answer(NamedTuple):
 
     status: int
     body: bytes
+    location: str = ""  # where else it is, of a redirect
+
+    @property
+    def outcome(self) -> str:
+        """For who expected 200."""
+        elsewhere = f", Location: {self.location}; give that URL" if self.location else ""
+        return f"answered {self.status}{elsewhere}"
 
 
 class ClosedUnused(ConnectionResetError):
@@ -39,7 +46,7 @@ class Connection(asyncio.Protocol):
 
     def _expect(self) -> None:
         self._parser = httptools.HttpResponseParser(self)
-        self._body = b""
+        self._body, self._location = b"", ""
         self._begun = False
         self._sized = self._until_closed = False
 
@@ -69,7 +76,10 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
 
     def on_header(self, name: bytes, value: bytes) -> None:  # noqa: D102 - httptools'
-        self._sized = self._sized or name.lower() in (b"content-length", b"transfer-encoding")
+        field = name.lower()
+        self._sized = self._sized or field in (b"content-length", b"transfer-encoding")
+        if field == b"location":
+            self._location = value.decode("latin-1")
 
     def on_headers_complete(self) -> None:  # noqa: D102 - httptools'
         self._until_closed = not self._sized  # its end is the connection's (RFC 9112, 6.3)
@@ -78,7 +88,7 @@ class Connection(asyncio.Protocol):
         self._body += body
 
     def on_message_complete(self) -> None:  # noqa: D102 - httptools'
-        status, body = self._parser.get_status_code(), self._body
+        status, body, location = self._parser.get_status_code(), self._body, self._location
         if status < 200:  # an interim answer, such as 100
             return
         if not self._parser.should_keep_alive():
@@ -86,7 +96,7 @@ class Connection(asyncio.Protocol):
             self._transport.close()
         self._expect()
         if self._answer and not self._answer.done():
-            self._answer.set_result(Answer(status, body))
+            self._answer.set_result(Answer(status, body, location))
 
     def connection_lost(self, error: Exception | None) -> None:  # noqa: D102 - asyncio's
         self.open = False
@@ -143,16 +153,16 @@ class Connections:
         _, connection = await loop.create_connection(Connection, self._host, self._port, ssl=self._tls)
         return await self._ask(connection, request)
 
-    async def get(self) -> bytes:
+    async def get(self, headers: dict[str, str] | None = None) -> bytes:
         """What is found at the URL. Raises OSError, also for a status that is not 200, and after ten seconds."""
         url = f"http{'s' if self._tls else ''}://{self._authority}{self._path}"
         try:
             async with asyncio.timeout(_PATIENCE):
-                answer = await self.ask(self.request("GET", {}))
-        except TimeoutError:
-            raise OSError(f"{url}: no answer in time") from None
+                answer = await self.ask(self.request("GET", headers or {}))
+        except OSError as error:  # a TimeoutError is one, and says nothing
+            raise OSError(f"{url}: {str(error) or 'no answer in time'}") from None
         if answer.status != 200:
-            raise OSError(f"{url} answered {answer.status}")
+            raise OSError(f"{url} {answer.outcome}")
         return answer.body
 
     async def _ask(self, connection: Connection, request: bytes) -> Answer:

@@ -32,6 +32,14 @@ class Window:
         """How long it is."""
         return self.end - self.start
 
+@dataclass(frozen=True)
+class _Accounts:
+    """The server's at both edges, parsed."""
+
+    before: Totals
+    after: Totals
+    cpu_seconds: float | None
+
 
 def figures(
     generator: Generator,
@@ -52,7 +60,9 @@ def figures(
     latency = _latency(asked.latencies())
     late = asked if generator.queries_are_due else generator.held.intended_in(window.start, window.end)
     side = _generator_side(samples, asked, late, sent_again, window)
-    spent = _server_spent(answered.images(), window, served, gemm_peak_gflops)
+    accounts = _accounts(window, served)
+    changed = _not_the_same(window, accounts)
+    spent = _server_spent(answered.images(), window, accounts, served, gemm_peak_gflops)
     return {
         "seconds": window.seconds,
         "images_per_second": answered.images() / window.seconds,
@@ -64,11 +74,11 @@ def figures(
         "refused_p99_ms": quantile_ms(asked.latencies("429"), 99),
         "codes": asked.codes(),
         "generator": side,
-        "server": spent,
+        "server": ServerSpent() if changed else spent,
         "invalid": [
             *(late_queries(side, latency) if generator.queries_are_due else late_timers(side, latency)),
             *invalid(side, asked.codes()),
-            *went_back(spent),
+            *changed,
         ],
     }
 
@@ -102,11 +112,16 @@ def invalid(generator: GeneratorSide, codes: Mapping[str, int]) -> list[str]:
     return reasons
 
 
-def went_back(spent: ServerSpent) -> list[str]:
+def _not_the_same(window: Window, accounts: _Accounts) -> list[str]:
     """Why the server was not one and the same all the time; empty if it was."""
-    if spent.cpu_seconds is None or spent.cpu_seconds >= 0:
-        return []
-    return ["the server's CPU time went back: it ended or was started again"]
+    if failure := window.before.failure or window.after.failure:
+        return [f"what the server spent is not known: {failure}"]
+    began, begins = (edge.get("process_start_time_seconds") for edge in (accounts.before, accounts.after))
+    if began != begins:
+        return ["the server was started again"]
+    if accounts.cpu_seconds is not None and accounts.cpu_seconds < 0:
+        return ["the server's CPU time went back: a part of it ended or was started again"]
+    return []
 
 
 def _generator_side(samples: Samples, asked: Samples, late: Samples, sent_again: int, window: Window) -> GeneratorSide:
@@ -128,15 +143,24 @@ def _latency(seconds: Seconds) -> Latency:
     return Latency(p50=p50, p90=p90, p95=p95, p99=p99, p99_9=p99_9, max=longest)
 
 
+def _accounts(window: Window, served: ServedModel | None) -> _Accounts:
+    model = served.model["model"] if served else None
+    before, after = (totals(edge.metrics, model) for edge in (window.before, window.after))
+    by_process = [edge.cpu_seconds for edge in (window.before, window.after)]
+    by_metrics = [edge.get("process_cpu_seconds_total") for edge in (before, after)]
+    began, ended = by_process if None not in by_process else by_metrics
+    return _Accounts(before, after, None if began is None or ended is None else ended - began)
+
+
 def _server_spent(
-    images: int, window: Window, served: ServedModel | None, gemm_peak_gflops: dict[str, float]
+    images: int,
+    window: Window,
+    accounts: _Accounts,
+    served: ServedModel | None,
+    gemm_peak_gflops: dict[str, float],
 ) -> ServerSpent:
-    before, after = totals(window.before.metrics), totals(window.after.metrics)
-    spent: Totals = {name: value - before.get(name, 0.0) for name, value in after.items()}
-    if window.before.cpu_seconds is not None and window.after.cpu_seconds is not None:
-        cpu: float | None = window.after.cpu_seconds - window.before.cpu_seconds
-    else:
-        cpu = spent.get("process_cpu_seconds_total")
+    after, cpu = accounts.after, accounts.cpu_seconds
+    spent = {name: value - accounts.before.get(name, 0.0) for name, value in after.items()}
     rate = images / window.seconds
     cores = after.get("mixer_cores")
     alone = after.get("mixer_predicted_capacity_images_per_second")
@@ -144,7 +168,7 @@ def _server_spent(
     peak = gemm_peak_gflops.get(served.model["precision"]) if served else None
     return ServerSpent(
         cpu_seconds=cpu,
-        images_per_cpu_second=_over(images, cpu) if cpu and cpu > 0 else None,
+        images_per_cpu_second=_over(images, cpu),
         peak_memory_bytes=max(window.memory, default=None),
         memory_growth=memory_growth(window.memory),
         mean_batch=_over(spent.get("mixer_batch_size_sum"), spent.get("mixer_batch_size_count")),

@@ -23,6 +23,7 @@ class Snapshot:
 
     metrics: str = ""  # as text: parsing waits until the run is over, it would hold the generator up
     cpu_seconds: float | None = None
+    failure: str | None = None  # why there are none
 
 
 @dataclass
@@ -37,7 +38,7 @@ class ServerSide:
         self._connections = Connections(self.target.metrics_url) if self.target.metrics_url else None
 
     async def snapshot(self) -> Snapshot:
-        """Read the accounts now. Raises OSError if the metrics cannot be had."""
+        """Read the accounts now. Raises OSError if the metrics cannot be had or the process has ended."""
         return Snapshot(await self._scrape(), self._cpu_seconds() if self._processes else None)
 
     async def watch_memory(self) -> None:
@@ -59,6 +60,8 @@ class ServerSide:
         return [*self._processes, *children]
 
     def _cpu_seconds(self) -> float:
+        if not _runs(self._processes[0]):
+            raise OSError(f"process {self.target.pid} has ended")
         return sum(_cpu_seconds(process) for process in self._tree())
 
     def close(self) -> None:
@@ -67,16 +70,28 @@ class ServerSide:
             self._connections.close()
 
 
-def totals(metrics: str) -> Totals:
-    """Samples summed over their labels, by name; images also by outcome and stages' seconds by stage."""
+def totals(metrics: str, model: str | None = None) -> Totals:
+    """Samples summed over their labels, by name; images also by outcome and stages' seconds by stage.
+
+    Of samples that are of one model, only those of `model`, if it is given.
+    """
     sums: Counter[str] = Counter()
     for family in text_string_to_metric_families(metrics):
         for sample in family.samples:
+            if model and sample.labels.get("model", model) != model:
+                continue
             sums[sample.name] += sample.value  # type: ignore[assignment]
             for name, label in (("mixer_images_total", "outcome"), ("mixer_stage_duration_seconds_sum", "stage")):
                 if sample.name == name:
                     sums[sample.labels[label]] += sample.value  # type: ignore[assignment]
     return dict(sums)
+
+
+def _runs(process: psutil.Process) -> bool:
+    """Whether it has not ended, also where nobody has waited for it."""
+    with suppress(psutil.Error):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def _resident(process: psutil.Process) -> float:

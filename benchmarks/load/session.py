@@ -82,9 +82,8 @@ class Session:
         except (OSError, TimeoutError) as error:
             raise ValueError(f"{self.target.url}: {str(error) or 'no answer in time'}") from None
         if answer.status != 200:
-            raise ValueError(
-                f"{self.target.url} answered {answer.status}: {answer.body[:200].decode(errors='replace')}"
-            )
+            body = answer.body[:200].decode(errors="replace")
+            raise ValueError(f"{self.target.url} {answer.outcome}: {body}")
         return answer.body
 
     async def closed(self, scenario: str, repeat: int, clients: int, images_per_query: int = 1) -> Run:
@@ -129,7 +128,7 @@ class Session:
         await asyncio.sleep(_SETTLED)
         server = ServerSide(self.target)
         try:
-            now = totals((await server.snapshot()).metrics)
+            now = totals((await server.snapshot()).metrics, self.served.model["model"] if self.served else None)
         finally:
             server.close()
         if (admitted := now.get("mixer_admitted_images_total")) is None:
@@ -146,6 +145,8 @@ class Session:
     ) -> Run:
         options = self.options
         connections, server = Connections(self.target.url), ServerSide(self.target)
+        # Before the load: who cannot be had then is an error, and clients may leave no connection for it.
+        await server.snapshot()
         with undisturbed():
             generator = Generator(connections, options.timeout)
             title = f"{self.target.name} {head['scenario']} {what}"
@@ -161,6 +162,7 @@ class Session:
                 loading.cancel()
                 connections.close()
                 server.close()
+                await asyncio.sleep(0)  # the loop comes to close them: the result's files may need the room
         window = Window(before.at, after.at, before.server, after.server, after.cpu - before.cpu, server.memory)
         parts = figures(
             generator, connections.sent_again, window, options.objective_ms / 1000, self.served, self.gemm_peak_gflops
@@ -186,7 +188,10 @@ async def _edge(generator: Generator, server: ServerSide, loading: "asyncio.Futu
     if loading.done():
         loading.result()  # raises what ended it
     now, cpu = generator.clock.now(), time.process_time()
-    return _Edge(now, cpu, await server.snapshot())
+    try:
+        return _Edge(now, cpu, await server.snapshot())
+    except OSError as error:
+        return _Edge(now, cpu, Snapshot(failure=str(error)))
 
 
 @asynccontextmanager
