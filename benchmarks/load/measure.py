@@ -40,8 +40,11 @@ async def measure(
         "images": len(options.images),
         "generator's priority": priority,
     }
-    sessions = [Session(target, options, await read_served(target)) for target in targets]
-    answers = await check_answers(sessions)
+    sessions = [Session(target, options) for target in targets]
+    said = {session.target.name: await session.check() for session in sessions}
+    answers = check_answers(said)
+    for session in sessions:
+        session.served = await read_served(session.target, said[session.target.name][0])
     here = [session for session in sessions if session.served and _is_here(session.target)]
     peak = _gemm_peak_gflops() if here else {}
     for session in here:
