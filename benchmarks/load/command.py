@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 import uvloop
 
+from benchmarks.arguments import not_negative, positive, whole
 from benchmarks.load.forms import FORMS
 from benchmarks.load.images import read_images
 from benchmarks.load.measure import measure
@@ -62,20 +63,20 @@ def _add_options(command: argparse.ArgumentParser) -> None:
     add("--header", type=_header, action="append", default=[], metavar="NAME:VALUE",
         help="to send along, such as x-api-key:...")  # fmt: skip
     add("--images", default="digits", help="digits, photographs or a folder; default: %(default)s")
-    add("--seconds", type=_positive, default=10, help="of one run, after the warm-up; default: %(default)s")
-    add("--warmup", type=_not_negative, default=2, help="seconds; default: %(default)s")
-    add("--repeats", type=_whole, default=3, help="of everything; default: %(default)s")
+    add("--seconds", type=positive, default=10, help="of one run, after the warm-up; default: %(default)s")
+    add("--warmup", type=not_negative, default=2, help="seconds; default: %(default)s")
+    add("--repeats", type=whole, default=3, help="of everything; default: %(default)s")
     add("--seed", type=int, default=0, help="of the arrivals; default: %(default)s")
-    add("--slo-ms", type=_positive, default=500, help="what a good answer takes at most; default: %(default)s")
-    add("--deadline-ms", type=_positive, help="that the server is told; default: none")
-    add("--timeout", type=_positive, default=10, help="seconds; default: %(default)s")
+    add("--slo-ms", type=positive, default=500, help="what a good answer takes at most; default: %(default)s")
+    add("--deadline-ms", type=positive, help="that the server is told; default: none")
+    add("--timeout", type=positive, default=10, help="seconds; default: %(default)s")
     add("--clients", type=_integers, default=defaults.clients, help="offline; default: 1,8,32,64")
-    add("--images-per-query", type=_whole, default=defaults.images_per_query, help="multi-stream; default: %(default)s")
-    add("--rate", type=_positive, help="images/s: server, instead of a search; overload, soak, instead of a share")
-    add("--resolution", type=_positive, default=defaults.resolution, help="server: of the search; default: %(default)s")
-    add("--factor", type=_positive, default=defaults.factor, help="overload: of the capacity; default: %(default)s")
-    add("--share", type=_positive, default=defaults.share, help="soak: of the capacity; default: %(default)s")
-    add("--soak-seconds", type=_positive, default=defaults.soak_seconds, help="default: %(default)s")
+    add("--images-per-query", type=whole, default=defaults.images_per_query, help="multi-stream; default: %(default)s")
+    add("--rate", type=positive, help="images/s: server, instead of a search; overload, soak, instead of a share")
+    add("--resolution", type=positive, default=defaults.resolution, help="server: of the search; default: %(default)s")
+    add("--factor", type=positive, default=defaults.factor, help="overload: of the capacity; default: %(default)s")
+    add("--share", type=positive, default=defaults.share, help="soak: of the capacity; default: %(default)s")
+    add("--soak-seconds", type=positive, default=defaults.soak_seconds, help="default: %(default)s")
     add("--sweep", type=_numbers, default=defaults.sweep, help="shares of the capacity; default: 0.1 ... 1.2")
     add("--note", type=_note, action="append", default=[], metavar="NAME=TEXT",
         help="for the result, such as litserve=0.2.19")  # fmt: skip
@@ -173,17 +174,11 @@ def _parameters(options: argparse.Namespace) -> Parameters:
 
 
 def _integers(text: str) -> list[int]:
-    return sorted({_whole(part) for part in text.split(",")})
+    return sorted({whole(part) for part in text.split(",")})
 
 
 def _numbers(text: str) -> list[float]:
-    return sorted({_positive(part) for part in text.split(",")})
-
-
-def _whole(text: str) -> int:
-    if (value := int(text)) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not more than 0")
-    return value
+    return sorted({positive(part) for part in text.split(",")})
 
 
 def _header(text: str) -> tuple[str, str]:
@@ -198,15 +193,3 @@ def _note(text: str) -> tuple[str, str]:
     if not separator:
         raise argparse.ArgumentTypeError(f"{text} is not NAME=TEXT")
     return name, note
-
-
-def _positive(text: str) -> float:
-    if not 0 < (value := float(text)) < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not more than 0")
-    return value
-
-
-def _not_negative(text: str) -> float:
-    if not 0 <= (value := float(text)) < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is less than 0")
-    return value

@@ -32,6 +32,7 @@ class Window:
         """How long it is."""
         return self.end - self.start
 
+
 @dataclass(frozen=True)
 class _Accounts:
     """The server's at both edges, parsed."""

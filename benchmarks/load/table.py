@@ -8,6 +8,8 @@ from benchmarks.report import Row
 
 Key = tuple[str, str, str]  # target, scenario, load
 
+_MEANS = ("search", "capacity")  # to find the load of another scenario
+
 
 def load_of(run: Run) -> str:
     """In words: how many clients, or how many images a second."""
@@ -18,10 +20,10 @@ def load_of(run: Run) -> str:
 
 
 def grouped(runs: Iterable[Run]) -> dict[Key, list[Run]]:
-    """The repeats of each load, in order of appearance; trials of a search are none."""
+    """The repeats of each load, in order of appearance; what was run to find one is left out."""
     groups: dict[Key, list[Run]] = {}
     for run in runs:
-        if run.scenario != "search":
+        if run.scenario not in _MEANS:
             groups.setdefault((run.target, run.scenario, _shared_load(run)), []).append(run)
     return groups
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
@@ -45,9 +45,14 @@ def _runs(out: Path) -> list[Run]:
     return read_result(out / "load.json").runs
 
 
-def _server(listening: socket.socket) -> "subprocess.Popen[bytes]":
+@contextmanager
+def _server(listening: socket.socket) -> Iterator["subprocess.Popen[bytes]"]:
     command = [sys.executable, "-m", "tests.benchmarks.load.fake_server", str(listening.fileno())]
-    return subprocess.Popen(command, cwd=ROOT, pass_fds=[listening.fileno()])
+    with subprocess.Popen(command, cwd=ROOT, pass_fds=[listening.fileno()]) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def _wait_until(true: Callable[[], bool]) -> None:
@@ -81,17 +86,15 @@ def test_a_generator_that_may_open_too_few_connections_says_so(tmp_path: Path) -
 def test_a_server_that_is_started_again_at_the_same_port_under_load(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-        with _server(listening) as first:
-            with _loading(
-                "offline", "--clients", 1, "--url", url, "--metrics-url", f"{url}/metrics",
-                "--repeats", 1, "--out", tmp_path,
-            ) as process:  # fmt: skip
-                _wait_until(lambda: _images(url) >= LOADED)
-                first.kill()
-                first.wait()
-                with _server(listening) as second:  # what comes meanwhile waits for it
-                    errors = _end(process)
-                    second.kill()
+        with _server(listening) as first, _loading(
+            "offline", "--clients", 1, "--url", url, "--metrics-url", f"{url}/metrics",
+            "--repeats", 1, "--out", tmp_path,
+        ) as process:  # fmt: skip
+            _wait_until(lambda: _images(url) >= LOADED)
+            first.kill()
+            first.wait()
+            with _server(listening):  # what comes meanwhile waits for it
+                errors = _end(process)
     assert process.returncode == 0, errors
     (run,) = _runs(tmp_path)
     assert run.invalid == ["the server was started again"]
@@ -100,17 +103,17 @@ def test_a_server_that_is_started_again_at_the_same_port_under_load(tmp_path: Pa
 
 @pytest.mark.parametrize("watched_by", ["--pid", "--metrics-url"])
 def test_a_server_that_ends_under_load(tmp_path: Path, watched_by: str) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-        server = _server(listening)
-    with server:
+    with ExitStack() as stack:
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+            server = stack.enter_context(_server(listening))
         watch = {"--pid": server.pid, "--metrics-url": f"{url}/metrics"}[watched_by]
-        with _loading(
-            "offline", "--clients", 1, "--url", url, watched_by, watch, "--repeats", 3, "--out", tmp_path
-        ) as process:
-            _wait_until(lambda: _images(url) >= LOADED)
-            server.kill()  # as nobody waits for it, it stays as a zombie
-            errors = _end(process)
+        process = stack.enter_context(
+            _loading("offline", "--clients", 1, "--url", url, watched_by, watch, "--repeats", 3, "--out", tmp_path)
+        )
+        _wait_until(lambda: _images(url) >= LOADED)
+        server.kill()  # as nobody waits for it, it stays as a zombie
+        errors = _end(process)
     said = {"--pid": f"process {server.pid} has ended", "--metrics-url": f"{url}/metrics: "}[watched_by]
     assert process.returncode == 1
     assert errors.startswith(f"benchmarks load: {said}")

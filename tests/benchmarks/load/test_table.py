@@ -9,10 +9,11 @@ def test_repeats_become_a_median_and_a_spread() -> None:
     assert (row["p99.9 ms"], row["not 200"], row["valid"]) == (None, "none", "yes")
 
 
-def test_loads_have_rows_of_their_own_and_trials_have_none() -> None:
+def test_loads_have_rows_of_their_own_and_what_only_found_them_has_none() -> None:
     runs = [
         make_run(clients=1), make_run(clients=8), make_run(target="plain"), make_run(images_per_query=8, clients=1),
         make_run(scenario="search", loop="open", offered_images_per_second=10.0),
+        make_run(scenario="capacity", clients=64),
     ]  # fmt: skip
     rows = [(row["target"], row["load"]) for row in speed_rows(runs)]
     assert rows == [("mixer", "1 client"), ("mixer", "8 clients"), ("plain", "8 clients"), ("mixer", "1 client of 8")]

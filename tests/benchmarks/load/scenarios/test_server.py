@@ -77,7 +77,7 @@ async def test_a_server_that_never_holds_the_objective_has_no_rate() -> None:
         fake.seconds = 0.1
         session = Session(Target("fake", fake.url, "raw"), Options([b"x"], 0.2, 0.05, objective_ms=50, quiet=True))
         await server(session, Parameters(), 0)
-    assert session.findings == {"server rate": None}
+    assert session.findings["server rate"] is None
     assert not [run for run in session.runs if run.scenario == "server"]
 
 
@@ -90,7 +90,8 @@ async def test_trials_that_the_generator_spoiled_are_told(monkeypatch: pytest.Mo
         session = Session(Target("fake", fake.url, "raw"), Options([b"x"], 0.1, 0.05, quiet=True))
         await server(session, Parameters(), 0)
     trials = [run for run in session.runs if run.scenario == "search"]
-    assert session.findings == {"server rate": None, "invalid trials": len(trials)}
+    assert session.findings["server rate"] is None
+    assert session.findings["invalid trials"] == len(trials) > 0
     assert all(run.invalid for run in trials)
 
 
