@@ -1,14 +1,17 @@
 """Our figures beside another generator's, for the same load on the same service."""
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
+
+from scipy.stats import binom
 
 from benchmarks.load.undisturbed import undisturbed
 from benchmarks.report import Row
 
 _AGREES = 0.1  # the share by which figures may differ
+_CONFIDENCE = 0.95
 
 
 class Figures(NamedTuple):
@@ -22,7 +25,16 @@ class Figures(NamedTuple):
 
 _TITLES = {"images_per_second": "img/s", "p50_ms": "p50 ms", "p90_ms": "p90 ms", "p99_ms": "p99 ms"}
 
-Measure = Callable[[int], Figures]  # of a round
+Measure = Callable[[int], Figures]  # of a turn; no two of a generator have the same number
+
+
+def median_interval(values: Sequence[float]) -> tuple[float, float] | None:
+    """Where the median of what these are drawn from is, with 95 % confidence; None of less than six.
+
+    Between two order statistics, whatever the distribution (David and Nagaraja, "Order Statistics", section 7.1).
+    """
+    outside = int(binom.ppf((1 - _CONFIDENCE) / 2, len(values), 0.5))
+    return (sorted(values)[outside - 1], sorted(values)[-outside]) if outside else None
 
 
 @dataclass
@@ -34,18 +46,31 @@ class Comparison:
     measure_ours: Measure
     measure_other: Measure
     rounds: list[tuple[Figures, Figures]] = field(default_factory=list)  # ours and the other's
+    failure: str | None = None  # what ended it
 
     def measure(self, number: int) -> None:
-        """One round; in every other one the other generator goes first. Both have the same priority."""
+        """One round, unless an earlier one failed; in every other one the other generator goes first.
+
+        Each measures twice, the first one first and last: a machine that becomes steadily slower or faster does so to
+        both alike. Both have the same priority.
+        """
+        if self.failure is not None:
+            return
+        first, second = self.measure_ours, self.measure_other
+        if number % 2:
+            first, second = second, first
         with undisturbed():
-            if number % 2:
-                other = self.measure_other(number)
-                self.rounds.append((self.measure_ours(number), other))
-            else:
-                self.rounds.append((self.measure_ours(number), self.measure_other(number)))
+            try:
+                start = first(2 * number)
+                between = _mean(second(2 * number), second(2 * number + 1))
+                around = _mean(start, first(2 * number + 1))
+            except (OSError, RuntimeError) as error:
+                self.failure = str(error)
+                return
+        self.rounds.append((between, around) if number % 2 else (around, between))
 
     def rows(self) -> list[Row]:
-        """A row for each figure that both have: medians of the rounds, and how the rounds' ratios are spread."""
+        """A row for each figure that both have: medians of the rounds, and what the rounds' ratios say of theirs."""
         return [self._row(title, pairs) for name, title in _TITLES.items() if (pairs := self._pairs(name))]
 
     def _pairs(self, figure: str) -> list[tuple[float, float]]:
@@ -64,5 +89,11 @@ class Comparison:
             "other": round(statistics.median(others), 2),
             "ratio": round(ratio, 2),
             "of rounds": f"{min(ratios):.2f} to {max(ratios):.2f}",
+            "95 % interval": f"{within[0]:.2f} to {within[1]:.2f}" if (within := median_interval(ratios)) else None,
             "agrees within 10 %": abs(ratio - 1) <= _AGREES,
         }
+
+
+def _mean(first: Figures, second: Figures) -> Figures:
+    pairs = zip(first, second, strict=True)
+    return Figures(*(None if a is None or b is None else (a + b) / 2 for a, b in pairs))  # type: ignore[arg-type]

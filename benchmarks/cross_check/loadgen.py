@@ -90,7 +90,10 @@ def _clients(url: str, images: Sequence[bytes], count: int) -> Iterator[Any]:
     with ExitStack() as connections:
         clients = [connections.enter_context(closing(_Client(url, images, waiting))) for _ in range(count)]
         for client in clients:
-            client.ask(0)  # its connection is made before the clock runs
+            try:
+                client.ask(0)  # its connection is made before the clock runs
+            except OSError as error:
+                raise _failed(str(error)) from None
         for client in clients:
             client.start()
         try:
@@ -100,8 +103,13 @@ def _clients(url: str, images: Sequence[bytes], count: int) -> Iterator[Any]:
                 waiting.put(None)
             for client in clients:
                 client.join()
-    if failures := [failure for client in clients for failure in client.failures]:
-        raise OSError(f"{len(failures)} of LoadGen's queries went wrong, the first: {failures[0]}")
+    if failures := [client.failure for client in clients if client.failure]:
+        raise _failed(failures[0])
+
+
+def _failed(failure: str) -> OSError:
+    cure = "the service has no room for more: give a lower --rate" if failure == "status 429" else "see its log"
+    return OSError(f"LoadGen's query to the service went wrong: {failure} ({cure})")
 
 
 class _Client(threading.Thread):
@@ -114,7 +122,7 @@ class _Client(threading.Thread):
         super().__init__(daemon=True)
         parts = urlsplit(url)
         assert parts.hostname
-        self.failures: list[str] = []
+        self.failure: str | None = None
         self._address = (parts.hostname, parts.port or 80)
         head = (
             f"POST {parts.path or '/'} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: application/octet-stream\r\n"
@@ -128,13 +136,14 @@ class _Client(threading.Thread):
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def run(self) -> None:
-        """Until None waits."""
+        """Until None waits; nothing more is sent after a failure."""
         while (sample := self._waiting.get()) is not None:
             number, index = sample
             try:
-                self.ask(index)
+                if self.failure is None:
+                    self.ask(index)
             except OSError as error:
-                self.failures.append(str(error))
+                self.failure = str(error)
             # LoadGen waits for all, also for one that went wrong.
             mlperf_loadgen.QuerySamplesComplete([mlperf_loadgen.QuerySampleResponse(number, 0, 0)])
 

@@ -14,13 +14,19 @@ from benchmarks.load.session import Session
 _MANY = 32  # clients
 
 
-def capacity(session: Session) -> float:
-    """Images a second of many clients."""
-    return uvloop.run(session.closed("capacity", 0, _MANY)).images_per_second
+def rate_of_many(session: Session) -> float:
+    """Images a second of 32 clients: as many as the other generators have. Raises ValueError if there is none."""
+    run = uvloop.run(session.closed("capacity", 0, _MANY))
+    if not run.images_per_second:
+        raise ValueError(f"{session.target.url}: {_MANY} clients got no good answer, but {run.codes}")
+    return run.images_per_second
 
 
 def beside_loadgen(session: Session, rate: float, expected_rate: float) -> list[Comparison]:
-    """SingleStream, Offline and Server; `expected_rate` is what many clients get."""
+    """SingleStream, Offline and Server; `expected_rate` is what many clients get.
+
+    Raises ImportError where LoadGen is not installed.
+    """
     from benchmarks.cross_check import loadgen  # noqa: PLC0415 - not built for every platform
 
     url, images, seconds = session.target.url, session.options.images, session.options.seconds

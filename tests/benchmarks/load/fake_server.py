@@ -45,6 +45,7 @@ class FakeServer:
         self.started = time.time()
         self.seconds = 0.0  # that an answer takes
         self.answer = "{}"
+        self.moved_to = ""
         self.received: Counter[bytes] = Counter()
         self.headers: list[dict[str, str]] = []
         self.inside = self.most_inside = 0
@@ -74,6 +75,8 @@ class FakeServer:
             self.received[body] += 1
         finally:
             self.inside -= 1
+        if self.moved_to:
+            return web.Response(status=307, headers={"Location": self.moved_to})
         return web.Response(status=429 if body == b"refuse" else 200, text=self.answer)
 
     async def _metrics(self, _: web.Request) -> web.Response:

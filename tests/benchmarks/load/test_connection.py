@@ -1,4 +1,5 @@
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -140,6 +141,18 @@ async def test_what_is_not_http_is_said_to_be_so() -> None:
     async with _server(b"SSH-2.0-OpenSSH_9.2p1\r\n") as script:
         with pytest.raises(ConnectionError, match="not HTTP"):
             await _ask(script.url)
+
+
+async def test_a_redirect_says_where_to() -> None:
+    redirect = b"HTTP/1.1 307 Temporary Redirect\r\nLocation: https://h/path/\r\nContent-Length: 0\r\n\r\n"
+    async with _server(redirect, OK, redirect) as script:
+        assert await _ask(script.url, 2) == [Answer(307, b"", "https://h/path/"), Answer(200, b"hi")]
+        connections = Connections(script.url)
+        with pytest.raises(
+            OSError, match=f"{re.escape(script.url)} answered 307, Location: https://h/path/; give that"
+        ):
+            await connections.get()
+        connections.close()
 
 
 async def test_nobody_there() -> None:

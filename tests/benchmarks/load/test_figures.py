@@ -78,11 +78,18 @@ def test_in_a_closed_loop_late_timers_tell_of_the_generator() -> None:
     assert reasons == ["half of the timers were over 0.50 ms late (0.40 allowed)"]
 
 
-def test_a_server_that_was_started_again_makes_a_run_invalid() -> None:
+def test_a_server_whose_cpu_time_goes_back_makes_a_run_invalid() -> None:
     before, after = (metrics(n) for n in (300, 10))
     window = _window(before=Snapshot(before), after=Snapshot(after))
     parts = figures(_ran(Sample(2, 2, 2.1, "200", 1)), 0, window, 0.5, None, {})
     assert parts["invalid"] == ["the server's CPU time went back: a part of it ended or was started again"]
+    assert parts["server"] == ServerSpent()
+
+
+def test_a_server_that_was_started_again_and_spent_more_than_before_makes_a_run_invalid_too() -> None:
+    window = _window(before=Snapshot(metrics(10, started=1)), after=Snapshot(metrics(300, started=2)))
+    parts = figures(_ran(Sample(2, 2, 2.1, "200", 1)), 0, window, 0.5, None, {})
+    assert parts["invalid"] == ["the server was started again"]
     assert parts["server"] == ServerSpent()
 
 

@@ -145,6 +145,13 @@ async def test_a_check_says_what_is_wrong() -> None:
             await _session(server, timeout=0.1).check()
 
 
+async def test_a_check_of_a_url_that_redirects_says_where_to() -> None:
+    async with fake_server() as server:
+        server.moved_to = "https://h/v1/classify"
+        with pytest.raises(ValueError, match="answered 307, Location: https://h/v1/classify; give that URL"):
+            await _session(server).check()
+
+
 async def test_metrics_that_never_come_end_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarks.load.connection._PATIENCE", 0.1)
 
