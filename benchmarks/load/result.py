@@ -107,7 +107,7 @@ class LoadResult(_Part):
     gemm_peak_gflops: dict[str, float] = {}  # measured before the load, by precision
     runs: list[Run]
     answers: dict[str, Answers] = {}  # by target, of those after the first
-    findings: dict[str, dict[str, float | None]] = {}  # by target: what a search or sweep found
+    findings: dict[str, dict[str, float | None]] = {}  # by target: what the scenarios found
 
 
 class ResultError(ValueError):

@@ -38,7 +38,7 @@ class Options:
 
 @dataclass
 class Session:
-    """The target's runs so far, and what a search or sweep found."""
+    """The target's runs so far, and what the scenarios found."""
 
     target: Target
     options: Options

@@ -1,5 +1,6 @@
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -8,11 +9,13 @@ from benchmarks.__main__ import main
 from benchmarks.cross_check import command, loads
 from benchmarks.cross_check.comparison import Comparison, Figures
 from benchmarks.cross_check.perf_analyzer import PerfAnalyzer, PerfAnalyzerMissingError, closed, measure
+from benchmarks.load.session import Options
 from tests.benchmarks.load.fake_server import FakeServer, fake_server_thread
 
 
 @pytest.fixture
-def server() -> Iterator[FakeServer]:
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeServer]:
+    monkeypatch.setattr(command, "Options", partial(Options, warmup=0))
     with fake_server_thread() as server:
         yield server
 

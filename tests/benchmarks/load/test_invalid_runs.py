@@ -97,7 +97,7 @@ def test_a_server_that_is_started_again_at_the_same_port_under_load(tmp_path: Pa
                 errors = _end(process)
     assert process.returncode == 0, errors
     (run,) = _runs(tmp_path)
-    assert run.invalid == ["the server was started again"]
+    assert "the server was started again" in run.invalid
     assert run.server.mean_batch is None
 
 
