@@ -60,7 +60,7 @@ def figures(
     asked, answered = samples.intended_in(window.start, window.end), samples.done_in(window.start, window.end)
     latency = _latency(asked.latencies())
     late = asked if generator.queries_are_due else generator.held.intended_in(window.start, window.end)
-    side = _generator_side(samples, asked, late, sent_again, window)
+    side = _generator_side(asked, late, sent_again, window)
     accounts = _accounts(window, served)
     changed = _not_the_same(window, accounts)
     spent = _server_spent(answered.images(), window, accounts, served, gemm_peak_gflops)
@@ -125,16 +125,16 @@ def _not_the_same(window: Window, accounts: _Accounts) -> list[str]:
     return []
 
 
-def _generator_side(samples: Samples, asked: Samples, late: Samples, sent_again: int, window: Window) -> GeneratorSide:
+def _generator_side(asked: Samples, late: Samples, sent_again: int, window: Window) -> GeneratorSide:
     lags = late.lags()
-    sent = sum(window.start <= sample.sent < window.end for sample in samples.all)
+    sent = sum(sample.sent < window.end + _LATE_MS / 1000 for sample in asked.all)  # who is due at the edge may be late
     return GeneratorSide(
         lag_p50_ms=quantile_ms(lags, 50),
         lag_p99_ms=quantile_ms(lags, 99),
         lag_max_ms=float(lags.max()) * 1000 if len(lags) else None,
         cpu_share=window.generator_cpu_seconds / window.seconds,
         sent_again=sent_again,
-        sent_share=min(1.0, sent / len(asked)) if len(asked) else 1.0,
+        sent_share=sent / len(asked) if len(asked) else 1.0,
     )
 
 

@@ -10,7 +10,7 @@ from benchmarks.load.result import LoadResult, Run, ServedModel, ServerSpent
 from benchmarks.plan.demand import PlanError
 
 _OPEN = ("server", "sweep")  # images that arrive by chance, and nothing else
-_CLOSED = ("offline",)
+_CLOSED = ("offline", "capacity")
 
 
 @dataclass(frozen=True)
