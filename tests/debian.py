@@ -5,8 +5,15 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 CACHE = Path(__file__).parent.parent / ".venv"
+
+
+def package_lock() -> FileLock:
+    """Held by who installs or unpacks packages: tests that run beside each other want the same, and apt takes turns."""
+    CACHE.mkdir(exist_ok=True)
+    return FileLock(CACHE / "packages.lock")
 
 
 def debian_program(name: str, package: str) -> str:
@@ -15,7 +22,9 @@ def debian_program(name: str, package: str) -> str:
         return found
     folder = CACHE / package
     unpacked = folder / "usr" / "bin" / name
-    if not unpacked.exists():
+    with package_lock():
+        if unpacked.exists():
+            return str(unpacked)
         if not shutil.which("apt-get"):
             pytest.skip(f"{name} is missing, and there is no apt-get to fetch Debian's {package} package with")
         folder.mkdir(parents=True, exist_ok=True)

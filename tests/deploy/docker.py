@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.debian import package_lock
+
 ROOT = Path(__file__).parent.parent.parent
 CACHE = ROOT / ".venv" / "docker"  # images and layers outlast a run
 STAND_IN = Path(__file__).parent / "stand_in"
@@ -65,9 +67,8 @@ class Docker:
             with tempfile.TemporaryDirectory() as folder:
                 archive = f"{folder}/debian.tar"
                 packages = "--include=ca-certificates,python3,python3-venv,python3-pip"
-                subprocess.run(
-                    ["mmdebstrap", "--quiet", "--variant=minbase", packages, "bookworm", archive], check=True
-                )
+                options = ("--variant=minbase", "--dpkgopt=force-unsafe-io")  # what a crash leaves is made anew
+                subprocess.run(["mmdebstrap", "--quiet", *options, packages, "bookworm", archive], check=True)
                 self("import", archive, "stand-in/debian")
         with tempfile.TemporaryDirectory() as folder:
             shutil.copy(STAND_IN / "Dockerfile", folder)
@@ -152,8 +153,9 @@ def _install(*packages: str) -> None:
         pytest.skip(f"{' and '.join(packages)} are missing, and only root on a Debian could install them here")
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     command = ["apt-get", "install", "--yes", "--no-install-recommends", *packages]
-    for attempt in (["apt-get", "update"], command):
-        result = subprocess.run(attempt, env=environment, capture_output=True, text=True, check=False)
+    with package_lock():
+        for attempt in (["apt-get", "update"], command):
+            result = subprocess.run(attempt, env=environment, capture_output=True, text=True, check=False)
     if result.returncode:
         pytest.skip(f"{' and '.join(packages)} could not be installed: {result.stderr[-600:]}")
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.debian import package_lock
 from tests.deploy.kustomization import Manifest
 
 ROOT = Path(__file__).parent.parent.parent
@@ -94,7 +95,8 @@ def _install() -> None:
     if not shutil.which("apt-get"):
         pytest.skip("podman and runc are missing, and there is no apt-get to install Debian's with")
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-    for command in (["update"], ["install", "--yes", "--no-install-recommends", *PACKAGES]):
-        result = subprocess.run(["apt-get", *command], env=environment, capture_output=True, text=True, check=False)
+    with package_lock():
+        for command in (["update"], ["install", "--yes", "--no-install-recommends", *PACKAGES]):
+            result = subprocess.run(["apt-get", *command], env=environment, capture_output=True, text=True, check=False)
     if result.returncode:
         pytest.skip(f"podman is missing, and could not be installed: {result.stderr[-600:]}")

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.debian import package_lock
+
 VENV = Path(__file__).parent.parent.parent / ".venv"
 AXE = VENV / "axe-core"
 
@@ -17,13 +19,14 @@ def chromium() -> str:
     if not shutil.which("apt-get") or os.geteuid() != 0:
         pytest.skip("chromium is missing, and only root can install Debian's package, with apt-get")
     install = "apt-get install --yes --no-install-recommends chromium"
-    result = subprocess.run(
-        ["bash", "-c", f"{install} || {{ apt-get update && {install}; }}"],
-        env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    with package_lock():
+        result = subprocess.run(
+            ["bash", "-c", f"{install} || {{ apt-get update && {install}; }}"],
+            env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     if result.returncode:
         pytest.skip(f"chromium is missing, and Debian's package could not be installed: {result.stderr}")
     return "chromium"

@@ -19,6 +19,7 @@ from benchmarks.cross_check.perf_analyzer import (
     measure,
     poisson,
 )
+from tests.debian import package_lock
 from tests.e2e.processes import GOLDEN, ROOT, running_service
 
 DIGIT = (GOLDEN / "digit-7.png").read_bytes()
@@ -26,10 +27,11 @@ DIGIT = (GOLDEN / "digit-7.png").read_bytes()
 
 @pytest.fixture(scope="module")
 def perf_analyzer() -> PerfAnalyzer:
-    try:
-        return fetch_perf_analyzer(ROOT / ".venv" / "perf_analyzer")
-    except PerfAnalyzerMissingError as missing:
-        pytest.skip(str(missing))
+    with package_lock():
+        try:
+            return fetch_perf_analyzer(ROOT / ".venv" / "perf_analyzer")
+        except PerfAnalyzerMissingError as missing:
+            pytest.skip(str(missing))
 
 
 def test_it_measures_pixels_and_encoded_images_one_by_one_and_in_batches(
