@@ -186,7 +186,7 @@ async def test_metrics_answer_while_the_service_is_saturated(real_digits: list[S
     with running_service("--max-inflight-images", "16", "--max-batch-size", "8") as service:
         limits = httpx.Limits(max_connections=128)
         async with httpx.AsyncClient(base_url=service.url, limits=limits, timeout=60) as client:
-            posts = asyncio.gather(*(client.post("/v1/classify", content=data) for data, _ in real_digits * 4))
+            posts = asyncio.gather(*(client.post("/v1/classify", content=data) for data, _ in real_digits * 2))
             scraped = await asyncio.to_thread(service.metrics)
             assert scraped["mixer_ready"] == 1
             codes = Counter(response.status_code for response in await posts)
