@@ -7,19 +7,24 @@ from xdist.scheduler import LoadFileScheduling
 import service  # noqa: F401 - opts out of onnxruntime's telemetry before any test imports it
 from tests.debian import debian_program
 
-# Beside each other, these would disturb each other: what measures latencies; what needs the one Docker engine.
-ONE_AT_A_TIME = ("tests/benchmarks/", "tests/deploy/")
+# Of each the tests run one after the other: two measurements would disturb each other, and there is one Docker engine.
+IN_ONE_PROCESS = ("tests/benchmarks/", "tests/deploy/")
 
 
 class ByFile(LoadFileScheduling):
-    """Where several processes share the tests: each file's run in one, which has its fixtures, and some folders' too."""
+    """Which tests go to the same process, where there are several: a file's, for its fixtures, and some folders'."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return next((folder for folder in ONE_AT_A_TIME if nodeid.startswith(folder)), super()._split_scope(nodeid))
+        return next((folder for folder in IN_ONE_PROCESS if nodeid.startswith(folder)), super()._split_scope(nodeid))
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile:
     return ByFile(config, log)
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Binary data goes by its parameter: gzip's has the time in it, and every process must collect the same tests."""
+    return argname if isinstance(val, bytes) and not val.isascii() else None
 
 
 @pytest.fixture

@@ -76,7 +76,7 @@ async def test_a_server_that_works_on_one_at_a_time_has_a_limit_below_its_capaci
 
 @pytest.mark.anyio
 async def test_a_server_that_never_holds_the_objective_has_no_rate(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(MODULE, "_LOWEST", 0.2)
+    monkeypatch.setattr(MODULE, "_LOWEST", 0.2)  # gives up after a few trials
     async with fake_server() as fake:
         fake.seconds = 0.1
         session = Session(Target("fake", fake.url, "raw"), Options([b"x"], 0.2, 0.05, objective_ms=50, quiet=True))
@@ -88,7 +88,7 @@ async def test_a_server_that_never_holds_the_objective_has_no_rate(monkeypatch: 
 @pytest.mark.anyio
 async def test_trials_that_the_generator_spoiled_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarks.load.figures._BUSY", 0.0)
-    monkeypatch.setattr(MODULE, "_LOWEST", 0.2)
+    monkeypatch.setattr(MODULE, "_LOWEST", 0.2)  # gives up after a few trials
     async with fake_server() as fake:
         fake.one_at_a_time()
         fake.seconds = 0.001
