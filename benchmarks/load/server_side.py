@@ -39,13 +39,14 @@ class ServerSide:
 
     async def snapshot(self) -> Snapshot:
         """Read the accounts now. Raises OSError if the metrics cannot be had or the process has ended."""
-        return Snapshot(await self._scrape(), self._cpu_seconds() if self._processes else None)
+        return Snapshot(await self._scrape(), await asyncio.to_thread(self._cpu_seconds) if self._processes else None)
 
     async def watch_memory(self) -> None:
         """Until cancelled."""
         while self._processes or self._connections:
             if self._processes:
-                self.memory.append(sum(_resident(process) for process in self._tree()))
+                # In a thread: to walk the processes and their pages takes milliseconds, in which nothing would be sent.
+                self.memory.append(await asyncio.to_thread(self._resident))
             elif match := _RESIDENT.search((await self._scrape()).encode()):
                 self.memory.append(float(match[1]))
             await asyncio.sleep(1)
@@ -58,6 +59,9 @@ class ServerSide:
         with suppress(psutil.Error):
             children = self._processes[0].children(recursive=True)
         return [*self._processes, *children]
+
+    def _resident(self) -> float:
+        return sum(_resident(process) for process in self._tree())
 
     def _cpu_seconds(self) -> float:
         if not _runs(self._processes[0]):

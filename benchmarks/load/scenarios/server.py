@@ -18,6 +18,7 @@ _ENOUGH_QUERIES = 400  # that a run may wait for: 299 without a miss are the few
 _HIGHEST = 64  # times the capacity of a closed loop
 _LONGEST = 6  # windows, for a rate whose verdict stays open
 _LONGEST_OF_FEW = 30  # the same, where queries are so rare that they take longer to be enough
+_TRIES = 3  # at a rate: an invalid run says nothing, and what disturbed it may have passed
 _LOOK_EVERY = 0.25  # seconds
 _FIRST_LOOK = 1.0  # seconds: a queue needs some time to build up
 _LOWEST = 0.02  # of the capacity: what doesn't hold there is taken not to hold at all
@@ -82,10 +83,13 @@ async def highest_rate(trial: Callable[[float], Awaitable[Verdict]], start: floa
 
 async def _trial(session: Session, rate: float) -> Verdict:
     options = session.options
-    watch = _Watch(options.objective_ms / 1000, options.warmup, options.seconds)
     windows = min(_LONGEST_OF_FEW, max(_LONGEST, _ENOUGH_QUERIES / rate / options.seconds))
-    run = await session.open("search", 0, rate, seconds=windows * options.seconds, enough=watch.enough)
-    return "open" if run.invalid else verdict(run.missed, run.queries)
+    for _ in range(_TRIES):
+        watch = _Watch(options.objective_ms / 1000, options.warmup, options.seconds)
+        run = await session.open("search", 0, rate, seconds=windows * options.seconds, enough=watch.enough)
+        if not run.invalid:
+            return verdict(run.missed, run.queries)
+    return "open"
 
 
 class _Watch:

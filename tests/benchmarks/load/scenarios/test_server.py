@@ -3,11 +3,13 @@ import math
 
 import pytest
 
+from benchmarks.load.result import Run
 from benchmarks.load.scenarios.parameters import Parameters
 from benchmarks.load.scenarios.server import Verdict, highest_rate, server, verdict
 from benchmarks.load.session import Options, Session
 from benchmarks.load.target import Target
 from tests.benchmarks.load.fake_server import fake_server
+from tests.benchmarks.load.runs import make_run
 
 MODULE = importlib.import_module("benchmarks.load.scenarios.server")  # the package has a function of that name
 
@@ -88,6 +90,7 @@ async def test_a_server_that_never_holds_the_objective_has_no_rate(monkeypatch: 
 @pytest.mark.anyio
 async def test_trials_that_the_generator_spoiled_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarks.load.figures._BUSY", 0.0)
+    monkeypatch.setattr(MODULE, "_TRIES", 1)
     monkeypatch.setattr(MODULE, "_LOWEST", 0.2)  # gives up after a few trials
     async with fake_server() as fake:
         fake.one_at_a_time()
@@ -98,6 +101,30 @@ async def test_trials_that_the_generator_spoiled_are_told(monkeypatch: pytest.Mo
     assert session.findings["server rate"] is None
     assert session.findings["invalid trials"] == len(trials) > 0
     assert all(run.invalid for run in trials)
+
+
+@pytest.mark.anyio
+async def test_a_trial_that_was_disturbed_is_run_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that holds 150/s, and a generator that something disturbs whenever a rate is new to it."""
+    session = Session(Target("fake", "http://127.0.0.1:1", "raw"), Options([b"x"], quiet=True))
+
+    async def closed(*_: object) -> Run:
+        return make_run(scenario="capacity", images_per_second=100.0, clients=32)
+
+    async def opened(scenario: str, repeat: int, rate: float, **_: object) -> Run:
+        new = rate not in [run.offered_images_per_second for run in session.runs]
+        missed = 0 if rate <= 150 else 1000
+        run = make_run(scenario=scenario, offered_images_per_second=rate, queries=1000, missed=missed)
+        session.runs.append(run.model_copy(update={"invalid": ["disturbed"] if new else []}))
+        return session.runs[-1]
+
+    monkeypatch.setattr(session, "closed", closed)
+    monkeypatch.setattr(session, "open", opened)
+    await server(session, Parameters(resolution=0.5), 0)
+    rate = session.findings["server rate"]
+    assert rate is not None and 100 <= rate <= 150
+    searched = [run for run in session.runs if run.scenario == "search"]
+    assert session.findings["invalid trials"] == len(searched) / 2
 
 
 @pytest.mark.anyio
