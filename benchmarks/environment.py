@@ -11,7 +11,7 @@ _PACKAGES = ("onnxruntime", "openvino", "torch", "numpy", "pillow", "fastapi", "
 
 
 def describe_environment() -> dict[str, object]:
-    """CPU, cores allowed, versions of what is installed, and commit ("+changes" if the tree differs from it, results apart)."""
+    """CPU, cores allowed, versions of what is installed, and commit ("+changes" if the code differs from it)."""
     return {
         "cpu": _cpu_model(),
         "cores_allowed": allowed_cores(),
@@ -47,4 +47,5 @@ def _commit() -> str:
         return result.stdout.strip()
 
     commit = git("rev-parse", "--short=10", "HEAD") or "unknown"
-    return commit + ("+changes" if git("status", "--porcelain", "--untracked-files=no", ":(top,exclude)benchmarks/results") else "")
+    changes = git("status", "--porcelain", "--untracked-files=no", ":(top,exclude)benchmarks/results")
+    return commit + ("+changes" if changes else "")

@@ -179,6 +179,7 @@ def _server_spent(
             spent.get("mixer_batch_size_sum"), spent.get("mixer_engine_core_seconds_total")
         ),
         event_loop_share=_over(spent.get("mixer_event_loop_cpu_seconds_total"), window.seconds),
+        decode_seconds=_over(spent.get("decode"), spent.get("mixer_batch_size_sum")),
         percent_of_engine_alone=_over(100 * rate, alone),
         percent_of_gemm_peak=_over(100 * gflops, peak) if gflops else None,
     )

@@ -47,6 +47,7 @@ class ServerSpent(_Part):
     images_per_second_per_core_allowed: float | None = None
     images_per_engine_core_second: float | None = None
     event_loop_share: float | None = None  # of the one core that the service's event loop can take
+    decode_seconds: float | None = None  # of one image, on one thread
     percent_of_engine_alone: float | None = None
     percent_of_gemm_peak: float | None = None
 
@@ -99,7 +100,7 @@ class Answers(_Part):
 class LoadResult(_Part):
     """One command's runs."""
 
-    schema_version: Literal[2, 3] = 3  # 3 added event_loop_share
+    schema_version: Literal[2, 3] = 3  # 3 added event_loop_share and decode_seconds
     command: str
     date: str
     environment: dict[str, object]

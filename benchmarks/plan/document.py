@@ -179,8 +179,8 @@ def _assumptions(plan: Plan) -> list[str]:
         "bodies and pixels that the default settings let in. A model of hundreds of megabytes takes several times its "
         "weights while it starts, which a load does not see.",
         "In the simulation passes take what they took at the service's start, stretched as the load was seen to "
-        "stretch them; HTTP takes what the event loop spent, decoding what else the processes spent beside the engine. "
-        "None of that is fitted to a latency. Other work on the node is not in it.",
+        "stretch them; decoding takes what an image was seen to take on a thread, HTTP the CPU time of the event loop. "
+        "None of that is fitted to a latency of the whole. Other work on the node is not in it.",
         "Behind a Service each connection goes to a pod by chance and stays; all are equally busy.",
     ]
     if plan.autoscaler != "none":

@@ -44,14 +44,14 @@ class Simulation:
     def pod_at(self, rate: float) -> Pod:
         """The measured one in such a load. Raises PlanError if the result lacks what the server spent."""
         served = self._measured.served
-        outside = self._measured.at(rate, lambda step: step.seconds_outside_engine)
         stretch = self._measured.at(rate, lambda step: step.pass_stretch)
         loop = self._measured.at(rate, lambda step: step.loop_seconds)
-        if outside is None or stretch is None or loop is None:
+        decode = self._measured.at(rate, lambda step: step.decode_seconds)
+        if stretch is None or loop is None or decode is None:
             raise PlanError("the result does not say what the server spent: load a Mixer service with --metrics-url")
         return Pod(
             served.pass_seconds,
-            max(0.0, outside - loop),
+            decode,
             served.decode_threads,
             served.engine_threads,
             pass_stretch=stretch,

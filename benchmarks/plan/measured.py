@@ -22,8 +22,8 @@ class Step:
     p99_ms: float | None  # None where too few images say nothing of it
     answered: float  # the share of the images that got an answer
     cores_used: float | None
-    seconds_outside_engine: float | None  # of CPU, for HTTP and decoding, an image
-    loop_seconds: float | None  # of these, the event loop's
+    loop_seconds: float | None  # of CPU that an image costs the event loop
+    decode_seconds: float | None  # of one image, on one thread
     pass_stretch: float | None  # times as long as at the service's start is a pass in this load
 
 
@@ -110,16 +110,10 @@ def _step(repeats: list[Run], served: ServedModel) -> Step:
         p99_ms=median(run.latency.p99 for run in repeats),
         answered=statistics.median(answered),
         cores_used=median(run.server.cpu_seconds and run.server.cpu_seconds / run.seconds for run in repeats),
-        seconds_outside_engine=median(_seconds_outside_engine(run.server) for run in repeats),
         loop_seconds=median(_loop_seconds(run) for run in repeats),
+        decode_seconds=median(run.server.decode_seconds for run in repeats),
         pass_stretch=median(_pass_stretch(run.server, served) for run in repeats),
     )
-
-
-def _seconds_outside_engine(server: ServerSpent) -> float | None:
-    if not server.images_per_cpu_second or not server.images_per_engine_core_second:
-        return None
-    return max(0.0, 1 / server.images_per_cpu_second - 1 / server.images_per_engine_core_second)
 
 
 def _loop_seconds(run: Run) -> float | None:

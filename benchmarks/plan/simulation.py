@@ -2,10 +2,11 @@
 
 As in docs/scheduling.md: the engine, once free, takes what waits, up to the best batch size; at the door an image is
 refused that is predicted to take longer than the latency target. Passes take what they took at the service's start, or
-as much longer as the load was seen to make them; HTTP what it costs of CPU on the event loop, one image after the
-other, decoding the same on the decode threads. What varies on a real machine besides the arrivals is not in it.
+as much longer as the load was seen to make them, decoding what it was seen to take on a thread, HTTP what it costs of
+CPU on the event loop, one image after the other. What varies on a real machine besides the arrivals is not in it.
 """
 
+import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -43,9 +44,11 @@ class Pod:
     def seconds(self) -> list[float]:
         """From the start of a pass to the next that can follow it, by images; of none: 0."""
         times = PassTimes(self.pass_seconds)
-        turn = 0.0 if self.decode_threads else self.decode_seconds / self.engine_threads
-        stretch = self.pass_stretch
-        return [0.0, *(stretch * times.seconds(size) + size * turn for size in range(1, self.max_batch_size + 1))]
+        seconds = [0.0]
+        for size in range(1, self.max_batch_size + 1):
+            turns = 0 if self.decode_threads else math.ceil(size / self.engine_threads)
+            seconds.append(self.pass_stretch * times.seconds(size) + turns * self.decode_seconds)
+        return seconds
 
     @cached_property
     def target(self) -> float:

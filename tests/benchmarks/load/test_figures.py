@@ -59,6 +59,8 @@ def test_what_the_server_spent_is_the_difference_of_its_accounts() -> None:
     assert server.images_per_cpu_second == pytest.approx(100)
     assert server.images_per_engine_core_second == pytest.approx(200)
     assert server.images_per_second_per_core_allowed == pytest.approx(50)
+    assert server.event_loop_share == pytest.approx(0.2)  # 2 ms of each of 100/s
+    assert server.decode_seconds == pytest.approx(0.003)
     assert server.mean_batch == pytest.approx(2)
     assert server.peak_memory_bytes == 2**21
     assert server.percent_of_gemm_peak == pytest.approx(10)  # 100/s of 1 GFLOP each

@@ -46,6 +46,11 @@ def test_the_event_loop_is_a_queue_of_its_own() -> None:
     assert simulated.latencies.mean() - 0.015 == pytest.approx(0.6 * 0.01 / (2 * 0.4), rel=0.05)
 
 
+def test_taking_turns_the_engines_threads_decode_one_image_each_at_a_time() -> None:
+    turns = Pod(CURVE, 0.003, 0, 2)
+    assert turns.seconds == pytest.approx([0, 0.010 + 0.003, 0.015 + 0.003, 0.020 + 0.006, 0.025 + 0.006])
+
+
 def test_without_load_latency_is_decoding_and_a_pass_over_one() -> None:
     simulated = simulate(pod(decode_seconds=0.003), 0.01, images=1000)
     assert simulated.latencies == pytest.approx(0.013)
