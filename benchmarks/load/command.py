@@ -174,11 +174,21 @@ def _parameters(options: argparse.Namespace) -> Parameters:
 
 
 def _integers(text: str) -> list[int]:
-    return sorted({whole(part) for part in text.split(",")})
+    return sorted({whole(part) for part in _parts(text)})
 
 
 def _numbers(text: str) -> list[float]:
-    return sorted({positive(part) for part in text.split(",")})
+    return sorted({positive(part) for part in _parts(text)})
+
+
+def _parts(text: str) -> list[str]:
+    parts = text.split(",")
+    for part in parts:
+        try:
+            float(part)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text} is not a list of numbers") from None
+    return parts
 
 
 def _header(text: str) -> tuple[str, str]:

@@ -95,8 +95,11 @@ def late_queries(generator: GeneratorSide, latency: Latency) -> list[str]:
 
 
 def late_timers(generator: GeneratorSide, latency: Latency) -> list[str]:
-    """The same of a closed loop, by its timers' median: while the server is at work the generator may wait as well."""
-    lag, allowed = generator.lag_p50_ms or 0.0, _LATE * (latency.p50 or 0.0)
+    """The same of a closed loop, by its timers' median: while the server is at work the generator may wait as well.
+
+    A server without a good answer is not made slow by its generator.
+    """
+    lag, allowed = generator.lag_p50_ms or 0.0, _LATE * (latency.p50 or latency.max or float("inf"))
     return [f"half of the timers were over {lag:.2f} ms late ({allowed:.2f} allowed)"] if lag > allowed else []
 
 

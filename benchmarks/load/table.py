@@ -114,8 +114,10 @@ def usable(group: list[Run]) -> list[Run]:
 
 
 def _median(group: list[Run], figure: Callable[[Run], float | None], digits: int = 1) -> float | None:
-    values = [value for run in usable(group) if (value := figure(run)) is not None]
-    return round(statistics.median(values), digits) if values else None
+    values = [figure(run) for run in usable(group)]
+    known = [value for value in values if value is not None]
+    # Medians of different repeats do not belong into one row: a p99 would be less than the p90 beside it.
+    return round(statistics.median(known), digits) if len(known) == len(values) else None
 
 
 def _spread(group: list[Run]) -> float | None:

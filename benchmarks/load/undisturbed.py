@@ -29,7 +29,7 @@ def _real_time() -> Iterator[bool]:
     try:
         before = os.sched_getscheduler(0), os.sched_getparam(0)
         os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
-    except (AttributeError, PermissionError):  # another system than Linux; or the process may not
+    except (AttributeError, OSError):  # another system than Linux; or the process may not
         yield False
         return
     try:

@@ -160,7 +160,10 @@ def _many_pods(plan: Plan) -> list[str]:
             "images on pods beyond capacity %": _round(100 * fleet.over_capacity),
         }
         if plan.trusted:
-            row |= {"simulated p99 ms": _round(fleet.p99_ms), "refused %": _round(_percent(fleet.refused))}
+            # Beyond a pod's capacity nobody has looked whether the simulation is right.
+            within = fleet.over_capacity == 0
+            row["simulated p99 ms"] = _round(fleet.p99_ms) if within else None
+            row["refused %"] = _round(_percent(fleet.refused)) if within else None
         rows.append(row)
     text = f"With {plan.sizing.per_pod:.1f} img/s a pod in the mean, the most that the plan gives it:"
     return [text, "", *markdown_table(rows)]

@@ -38,9 +38,7 @@ def verdict(missed: int, queries: int, confidence: float = _CONFIDENCE) -> Verdi
 
 async def server(session: Session, parameters: Parameters, repeat: int) -> None:
     """Find that rate once, then run it in every repeat; or run the rate that is given."""
-    if parameters.rate:
-        session.findings["server rate"] = parameters.rate
-    elif repeat == 0:
+    if repeat == 0 and not parameters.rate:
         start = await capacity(session, repeat)
 
         async def trial(rate: float) -> Verdict:
@@ -50,8 +48,7 @@ async def server(session: Session, parameters: Parameters, repeat: int) -> None:
         session.findings["server rate"] = rate
         if invalid := sum(run.scenario == "search" and bool(run.invalid) for run in session.runs):
             session.findings["invalid trials"] = invalid  # the limit may be the generator's
-    rate = session.findings["server rate"]
-    if rate is not None:
+    if rate := parameters.rate or session.findings["server rate"]:
         await session.open("server", repeat, rate)
 
 

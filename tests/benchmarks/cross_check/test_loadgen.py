@@ -61,7 +61,9 @@ async def test_both_show_a_stall_to_all_who_would_have_come_in_it() -> None:
             asyncio.ensure_future(session.open("server", 0, 100)),
             asyncio.ensure_future(asyncio.to_thread(loadgen.server, server.url, IMAGES, 2.2, 8, 100, 0)),
         ):
-            await asyncio.sleep(1)
+            before = server.received.total()
+            while server.received.total() < before + 50:  # half a second: the warm-up is over
+                await asyncio.sleep(0.01)
             await server.stall(1)
             figures = await running
             p99s.append(figures.p99_ms if isinstance(figures, loadgen.Figures) else figures.latency.p99)

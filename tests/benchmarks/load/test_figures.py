@@ -142,3 +142,9 @@ def test_lateness_that_does_not_matter_is_forgiven() -> None:
 def test_who_can_open_no_more_connections_measures_itself() -> None:
     (reason,) = invalid(_generator(), {"200": 90, "ConnectionRefusedError": 3, "EMFILE": 7})
     assert reason == "the generator could not open 7 of its connections (EMFILE)"
+
+
+def test_a_server_that_answers_nobody_does_not_make_its_generator_late() -> None:
+    generator = _ran(Sample(2, 2, 2.9, "timeout", 1), open_loop=False)
+    generator.held = Samples([Sample(2, 2.0005, 2.0005, "200", 0)] * 200)
+    assert figures(generator, 0, _window(), 0.5, None, {})["invalid"] == []

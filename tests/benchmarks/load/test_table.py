@@ -9,6 +9,12 @@ def test_repeats_become_a_median_and_a_spread() -> None:
     assert (row["p99.9 ms"], row["not 200"], row["valid"]) == (None, "none", "yes")
 
 
+def test_a_quantile_that_some_repeat_lacks_is_left_out() -> None:
+    """Or a row's p99 could be that of its quickest repeat, and less than its p90."""
+    (row,) = speed_rows([make_run(repeat=0, p50=10.0, p99=20.0), make_run(repeat=1, p50=500.0, p99=None)])
+    assert (row["p50 ms"], row["p99 ms"]) == (255.0, None)
+
+
 def test_loads_have_rows_of_their_own_and_what_only_found_them_has_none() -> None:
     runs = [
         make_run(clients=1), make_run(clients=8), make_run(target="plain"), make_run(images_per_query=8, clients=1),
