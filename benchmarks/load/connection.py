@@ -9,8 +9,6 @@ from urllib.parse import urlsplit
 import httptools
 
 _PATIENCE = 10.0  # seconds that `get` waits
-
-
 _CROSSED = 0.05  # seconds: what closes later than that had the request, and lost it
 
 
@@ -102,12 +100,10 @@ class Connection(asyncio.Protocol):
         self.open = False
         if self._until_closed and error is None:
             self.on_message_complete()
+        elif self._begun:
+            self._fail(ConnectionAbortedError("closed in the answer"))
         else:
-            self._fail(
-                ConnectionAbortedError("closed in the answer")
-                if self._begun
-                else ClosedUnused("closed before the answer")
-            )
+            self._fail(ClosedUnused("closed before the answer"))
 
     def _fail(self, error: ConnectionError) -> None:
         if self._answer and not self._answer.done():

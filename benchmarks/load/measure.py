@@ -13,7 +13,7 @@ from benchmarks.load.scenarios.parameters import Parameters
 from benchmarks.load.served import read_served
 from benchmarks.load.session import Options, Session
 from benchmarks.load.target import Target
-from benchmarks.load.undisturbed import undisturbed
+from benchmarks.load.undisturbed import priority
 from service.cores import allowed_cores
 
 
@@ -32,13 +32,11 @@ async def measure(
     Raises ValueError or OSError for a target that gives no good answer.
     """
     environment = describe_environment() | ({"notes": notes} if notes else {})
-    with undisturbed() as priority:
-        pass
     environment["load"] = {
         **{target.name: f"{target.url} ({target.form})" for target in targets},
         **{name: value for name, value in vars(options).items() if name not in ("images", "quiet")},
         "images": len(options.images),
-        "generator's priority": priority,
+        "generator's priority": priority(),
     }
     sessions = [Session(target, options) for target in targets]
     said = {session.target.name: await session.check() for session in sessions}

@@ -59,15 +59,19 @@ def _missing(*_: object) -> PerfAnalyzer:
     raise PerfAnalyzerMissingError("it is not built for this")
 
 
+def _without_loadgen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mlperf_loadgen", None)
+    monkeypatch.delitem(sys.modules, "benchmarks.cross_check.loadgen", raising=False)
+    monkeypatch.delattr("benchmarks.cross_check.loadgen", raising=False)
+
+
 QUICK = ("--seconds", 0.2, "--rounds", 1)
 
 
 def test_a_generator_that_is_missing_leaves_the_other_s_rows_and_a_note(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, server: FakeServer
 ) -> None:
-    monkeypatch.setitem(sys.modules, "mlperf_loadgen", None)
-    monkeypatch.delitem(sys.modules, "benchmarks.cross_check.loadgen", raising=False)
-    monkeypatch.delattr("benchmarks.cross_check.loadgen", raising=False)
+    _without_loadgen(monkeypatch)
     monkeypatch.setattr(command, "fetch_perf_analyzer", lambda _: PerfAnalyzer(Path("perf_analyzer"), {}))
     monkeypatch.setattr(loads.perf_analyzer, "measure", lambda *_: Figures(100))
     _main(monkeypatch, "--url", server.url, *QUICK, "--out", tmp_path)
@@ -80,9 +84,7 @@ def test_a_generator_that_is_missing_leaves_the_other_s_rows_and_a_note(
 def test_without_either_there_is_nothing_to_compare(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, server: FakeServer
 ) -> None:
-    monkeypatch.setitem(sys.modules, "mlperf_loadgen", None)
-    monkeypatch.delitem(sys.modules, "benchmarks.cross_check.loadgen", raising=False)
-    monkeypatch.delattr("benchmarks.cross_check.loadgen", raising=False)
+    _without_loadgen(monkeypatch)
     monkeypatch.setattr(command, "fetch_perf_analyzer", _missing)
     with pytest.raises(SystemExit, match=r"Without LoadGen: .*; Without perf_analyzer: it is not built for this"):
         _main(monkeypatch, "--url", server.url, *QUICK, "--out", tmp_path)
