@@ -6,17 +6,18 @@ import shlex
 import sys
 from pathlib import Path
 
-from benchmarks import gpu, overhead, paper
 from benchmarks.cross_check import command as cross_check
-from benchmarks.decode import measure_decode
+from benchmarks.engine import gpu, paper
+from benchmarks.engine.decode import measure_decode
 from benchmarks.environment import describe_environment
-from benchmarks.fuzz import measure_fuzz
 from benchmarks.load import command as load
+from benchmarks.load import overhead
 from benchmarks.load.images import read_images
-from benchmarks.own_service import own_service
 from benchmarks.plan import command as plan
 from benchmarks.report import Result, write_report
-from service.cores import allowed_cores
+from benchmarks.robustness.fuzz import measure_fuzz
+from benchmarks.servers.own import own_service
+from service.host import allowed_cores
 
 ROOT = Path(__file__).parent.parent
 
@@ -102,7 +103,7 @@ def _sizes(text: str) -> list[tuple[int, int]]:
 
 def _engine(options: argparse.Namespace) -> Result:
     # With torch, which `load` runs without.
-    from benchmarks.engine import measure_engine  # noqa: PLC0415
+    from benchmarks.engine.speed import measure_engine  # noqa: PLC0415
     from model_export.errors import ExportError  # noqa: PLC0415
 
     try:
@@ -112,7 +113,7 @@ def _engine(options: argparse.Namespace) -> Result:
 
 
 def _steps(options: argparse.Namespace) -> Result:
-    from benchmarks.steps import measure_steps  # noqa: PLC0415 - with torch, as `engine`
+    from benchmarks.engine.steps import measure_steps  # noqa: PLC0415 - with torch, as `engine`
 
     return measure_steps(options.variants, options.threads, options.batch_sizes, options.rounds, options.seconds)
 

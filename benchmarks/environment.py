@@ -5,7 +5,7 @@ import platform
 import subprocess
 from pathlib import Path
 
-from service.cores import allowed_cores
+from service.host import allowed_cores
 
 _PACKAGES = ("onnxruntime", "openvino", "torch", "numpy", "pillow", "fastapi", "uvicorn", "aiohttp")
 

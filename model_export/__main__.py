@@ -6,10 +6,10 @@ import sys
 
 from model_export.commands import evaluate, export, fewshot, finetune, inspect, verify, visualize
 from model_export.errors import ExportError
-from service.bundle import BundleError
-from service.engine import EngineError
+from service.bundles.bundle import BundleError
+from service.bundles.golden import GoldenMismatch
+from service.engines.engine import EngineError
 from service.errors import ServiceError
-from service.golden import GoldenMismatch
 
 _COMMANDS = {
     "inspect": inspect,

@@ -31,14 +31,14 @@ from pydantic import ValidationError
 from pydantic_settings import CliApp, SettingsError
 
 from service.app import build_replica, create_app
-from service.bundle import BundleError
-from service.engine import EngineError
-from service.golden import GoldenMismatch
-from service.http_protocol import HttpProtocol
+from service.bundles.bundle import BundleError
+from service.bundles.golden import GoldenMismatch
+from service.edge.connection import HttpProtocol
+from service.edge.server import DrainingServer
+from service.engines.engine import EngineError
 from service.logs import configure_logging
 from service.metrics import Metrics
-from service.replica import Replica
-from service.server import DrainingServer
+from service.models.replica import Replica
 from service.settings import Settings
 
 log = logging.getLogger(__name__)

@@ -13,34 +13,37 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
-from service import __version__, docs_routes, page_routes, repository_routes
-from service.admission import Admission
-from service.api_keys import ApiKeys
-from service.bundle import BundleError, find_bundles
-from service.calibration import measure_decode_seconds
-from service.cores import allowed_cores, thread_budget
-from service.cross_origin import CrossOrigin
-from service.decode_pool import DecodePool, PixelBudget
-from service.engine_runner import EngineRunner
-from service.engines import candidates, choose_engine
+from service import __version__
+from service.api import docs_routes
+from service.api import pages as page_routes
+from service.api.api_keys import ApiKeys
+from service.api.openapi import with_keys
+from service.api.v1 import router
+from service.api.v2 import repository as repository_routes
+from service.api.v2.routes import router as v2_router
+from service.bundles.bundle import BundleError, find_bundles
+from service.edge.cross_origin import CrossOrigin
+from service.edge.shedding import Shedding
+from service.edge.telemetry import Telemetry
+from service.engines.choice import candidates, choose_engine
+from service.engines.measuring import measure_decode_seconds
 from service.errors import EngineFailure, MalformedRequest, ServiceError, error_json
-from service.loaded_models import LoadedModels
-from service.loader import LARGEST_BATCH, FindEngines, Loader, VerifiedModel, verify_model
-from service.loop_lag import LoopLag
+from service.host import allowed_cores, thread_budget
+from service.images.preprocess import preparation
+from service.lanes.decode_pool import DecodePool, PixelBudget
+from service.lanes.engine_thread import EngineRunner
+from service.lanes.shared_cores import Turns
 from service.memory import check_memory
 from service.metrics import Metrics
-from service.openapi import with_keys
-from service.pass_log import PassLog
-from service.prediction import Prediction
-from service.preprocess import preparation
-from service.reloader import Reloader
-from service.replica import Replica
-from service.routes import router
+from service.models.lifecycle import Reloader
+from service.models.loader import LARGEST_BATCH, FindEngines, Loader, VerifiedModel, verify_model
+from service.models.registry import LoadedModels
+from service.models.replica import Replica
+from service.scheduling.admission import Admission
+from service.scheduling.forecast import Prediction
+from service.scheduling.loop_lag import LoopLag
+from service.scheduling.pass_log import PassLog
 from service.settings import Settings
-from service.shedding import Shedding
-from service.telemetry import Telemetry
-from service.turns import Turns
-from service.v2.routes import router as v2_router
 
 log = logging.getLogger(__name__)
 
@@ -142,7 +145,7 @@ def create_app(replica: Replica) -> FastAPI:
     app.openapi = lambda: with_keys(describe(), needed=keys_needed)  # type: ignore[method-assign]
     app.add_middleware(Telemetry, replica=replica)
     if replica.settings.tracing:
-        from service.tracing import Tracing, tracer_provider  # noqa: PLC0415 - an optional dependency
+        from service.edge.tracing import Tracing, tracer_provider  # noqa: PLC0415 - an optional dependency
 
         app.add_middleware(Tracing, provider=tracer_provider())
     app.add_middleware(Shedding, replica=replica)

@@ -9,10 +9,10 @@ import numpy as np
 from PIL import Image
 
 from service.app import build_replica
-from service.engine import LogitBatch, PixelBatch
-from service.manifest import Manifest
+from service.bundles.manifest import Manifest
+from service.engines.engine import LogitBatch, PixelBatch
 from service.metrics import Metrics
-from service.replica import Replica
+from service.models.replica import Replica
 from service.settings import Settings
 
 CLASSES = 256

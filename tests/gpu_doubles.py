@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from service.on_gpu.device import Gpu
+from service.engines.gpu.device import Gpu
 
 GPU = Gpu("NVIDIA Test", "8.9", "13.0")
 

@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, nullcontext
 from typing import Any, TypeVar
 
-from service.decode_pool import DecodePool
-from service.engine import Engine, LogitBatch, PixelBatch
-from service.engine_runner import EngineRunner
-from service.pass_times import PassTimes
-from service.turns import Turns
+from service.engines.engine import Engine, LogitBatch, PixelBatch
+from service.engines.pass_times import PassTimes
+from service.lanes.decode_pool import DecodePool
+from service.lanes.engine_thread import EngineRunner
+from service.lanes.shared_cores import Turns
 
 _T = TypeVar("_T")
 

@@ -18,8 +18,8 @@ from benchmarks.load.images import read_images
 from benchmarks.load.session import Options, Session
 from benchmarks.load.table import generator_rows
 from benchmarks.load.target import make_target
-from benchmarks.own_service import own_service
 from benchmarks.report import Result
+from benchmarks.servers.own import own_service
 
 ROOT = Path(__file__).parent.parent.parent
 _SHARE = 0.25  # of what many clients get: a rate far from what either generator's clients can send

@@ -8,7 +8,7 @@ from benchmarks.load.generator import OUT_OF_ROOM, Generator
 from benchmarks.load.result import GeneratorSide, Latency, ServedModel, ServerSpent
 from benchmarks.load.samples import Samples, Seconds, quantile_ms
 from benchmarks.load.server_side import Snapshot, Totals, totals
-from benchmarks.memory import memory_growth
+from benchmarks.robustness.memory import memory_growth
 
 _LATE = 0.1  # the share of the latency at p99 that the generator's own lateness may make up at p99
 _LATE_MS = 2.0  # or this: a scheduler's time slice on a machine that both share

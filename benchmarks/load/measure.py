@@ -14,7 +14,7 @@ from benchmarks.load.served import read_served
 from benchmarks.load.session import Options, Session
 from benchmarks.load.target import Target
 from benchmarks.load.undisturbed import priority
-from service.cores import allowed_cores
+from service.host import allowed_cores
 
 
 async def measure(
@@ -83,6 +83,6 @@ def _gemm_peak_gflops() -> dict[str, float]:
     """What the machine's matrix products reach, where torch is installed to measure them."""
     if importlib.util.find_spec("torch") is None:
         return {}
-    from benchmarks.gemm import measure_peaks  # noqa: PLC0415 - loads torch
+    from benchmarks.engine.gemm import measure_peaks  # noqa: PLC0415 - loads torch
 
     return {str(precision): gflops for precision, gflops in measure_peaks(max(1, int(allowed_cores()))).items()}

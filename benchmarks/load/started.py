@@ -4,7 +4,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from benchmarks.load.target import Address
-from benchmarks.own_service import own_service, plain_server
+from benchmarks.servers.own import own_service, plain_server
 
 
 def start(presets: set[str], bundle: Path, stack: ExitStack) -> dict[str, Address]:

@@ -14,9 +14,9 @@ from model_export.bundles.onnx_graph import LayerInput, MixerGraph
 from model_export.bundles.parity import pipeline
 from model_export.datasets.image_folder import image_files
 from model_export.errors import ExportError
-from service.engine import PixelBatch
+from service.bundles.manifest import Preprocessing
+from service.engines.engine import PixelBatch
 from service.errors import ServiceError
-from service.manifest import Preprocessing
 
 _LEAST, _MOST = 16, 512  # images
 _HELD_OUT_EVERY = 4  # one image in so many judges, the others calibrate

@@ -18,7 +18,7 @@ from onnx import TensorProto, helper
 
 from model_export.bundles.onnx_nodes import OnnxNodes
 from model_export.variants import MixerConfig
-from service.manifest import Precision, Preprocessing
+from service.bundles.manifest import Precision, Preprocessing
 
 OPSET = 20  # the first with a Gelu operator, which engines fuse; the decomposed form they do not
 _IR_VERSION = 10

@@ -16,8 +16,8 @@ from model_export.checkpoints.tensor_file import CheckpointError, Tensors, read_
 from model_export.checkpoints.wrappers import unwrap
 from model_export.mlp_mixer import MlpMixer
 from model_export.variants import MixerConfig
-from service.bundle import sha256_of
-from service.manifest import Evaluation, Preprocessing, Source
+from service.bundles.bundle import sha256_of
+from service.bundles.manifest import Evaluation, Preprocessing, Source
 
 __all__ = ["Checkpoint", "CheckpointError", "read_checkpoint", "write_checkpoint"]
 

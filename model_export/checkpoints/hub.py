@@ -8,7 +8,7 @@ from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, Revi
 
 from model_export.checkpoints.hub_folder import CONFIG, WEIGHTS, weights_files
 from model_export.checkpoints.tensor_file import CheckpointError
-from service.bundle import sha256_of
+from service.bundles.bundle import sha256_of
 
 HUB = "hf:"
 

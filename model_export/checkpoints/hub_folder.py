@@ -9,7 +9,7 @@ from typing import Any
 from model_export.checkpoints.preprocessing import CROP_PCT, evaluated_with
 from model_export.checkpoints.tensor_file import CheckpointError
 from model_export.variants import Gelu
-from service.manifest import Preprocessing
+from service.bundles.manifest import Preprocessing
 
 CONFIG = "config.json"
 WEIGHTS = ("model.safetensors", "pytorch_model.bin", "*.safetensors", "*.bin", "*.pth", "*.npz")  # by preference

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pydantic import ValidationError
 
 from model_export.checkpoints.tensor_file import CheckpointError
-from service.manifest import Preprocessing
+from service.bundles.manifest import Preprocessing
 
 CROP_PCT = 0.875  # 256 for 224: big_vision, timm and mmpretrain alike
 HALF = (0.5, 0.5, 0.5)

@@ -15,7 +15,7 @@ from model_export.commands import tensorrt
 from model_export.datasets import digits
 from model_export.datasets.image_folder import image_files
 from model_export.variants import Gelu
-from service.manifest import Gate, Precision
+from service.bundles.manifest import Gate, Precision
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

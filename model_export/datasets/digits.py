@@ -15,7 +15,7 @@ from sklearn.model_selection import train_test_split
 from torch import Generator, Tensor
 from torch.nn import functional
 
-from service.manifest import Preprocessing
+from service.bundles.manifest import Preprocessing
 
 IMAGE_SIZE = 32
 LABELS = tuple("0123456789")

@@ -6,8 +6,8 @@ from pathlib import Path
 from PIL import Image
 
 from model_export.datasets.dataset import DataError
-from service.decode import decode
 from service.errors import ServiceError
+from service.images.decode import decode
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 _MAX_PIXELS = 100_000_000  # an image beyond this is a mistake or a bomb

@@ -5,8 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from model_export.datasets.dataset import Dataset
-from service.manifest import Preprocessing
-from service.preprocess import Preprocessor
+from service.bundles.manifest import Preprocessing
+from service.images.preprocess import Preprocessor
 
 _ENOUGH = 10_000  # images; the figures do not move beyond
 

@@ -9,13 +9,13 @@ import torch
 from model_export.bundles.parity import MAX_PIXELS
 from model_export.bundles.reference import torch_runner
 from model_export.checkpoints.checkpoint import CheckpointError, read_checkpoint
-from service.bundle import load_bundle
-from service.cores import allowed_cores
-from service.engine import LogitBatch, PixelBatch
-from service.engines import choose_engine, cpu_engines
-from service.golden import GoldenImages
-from service.manifest import Preprocessing
-from service.preprocess import preparation
+from service.bundles.bundle import load_bundle
+from service.bundles.golden import GoldenImages
+from service.bundles.manifest import Preprocessing
+from service.engines.choice import choose_engine, cpu_engines
+from service.engines.engine import LogitBatch, PixelBatch
+from service.host import allowed_cores
+from service.images.preprocess import preparation
 
 _BATCH = 8  # images, that engines are compared on
 

@@ -11,7 +11,7 @@ from model_export.tensorrt.cache_key import cache_key
 from model_export.tensorrt.errors import TensorRTError
 from model_export.tensorrt.profile import Profile
 from model_export.training.atomic import replacing
-from service.on_gpu.device import Gpu
+from service.engines.gpu.device import Gpu
 
 _WORKSPACE = 4 << 30  # bytes that a layer's fastest kernel may use
 

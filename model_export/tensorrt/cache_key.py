@@ -4,7 +4,7 @@ import hashlib
 import json
 
 from model_export.tensorrt.profile import Profile
-from service.on_gpu.device import Gpu
+from service.engines.gpu.device import Gpu
 
 
 def cache_key(model: bytes, tensorrt_version: str, gpu: Gpu, profile: Profile) -> str:

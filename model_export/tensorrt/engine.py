@@ -10,9 +10,9 @@ from model_export.tensorrt.input_check import check_input
 from model_export.tensorrt.profile import Profile
 from model_export.tensorrt.rtx import Rtx
 from model_export.tensorrt.uint8_input import cast_first
-from service.bundle import sha256_of
-from service.manifest import TensorRT
-from service.on_gpu.device import Gpu, NoGpu, find_gpu
+from service.bundles.bundle import sha256_of
+from service.bundles.manifest import TensorRT
+from service.engines.gpu.device import Gpu, NoGpu, find_gpu
 
 Way = Literal["rtx", "builder"]
 CompiledEngine = tuple[dict[str, str], TensorRT]  # {file: sha256}, and the manifest's part

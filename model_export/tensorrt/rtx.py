@@ -9,7 +9,7 @@ import onnxruntime
 
 from model_export.tensorrt.errors import TensorRTError
 from model_export.tensorrt.profile import Profile
-from service.on_gpu.tensorrt_library import PLUGIN_PROVIDER, register_plugin
+from service.engines.gpu.tensorrt_library import PLUGIN_PROVIDER, register_plugin
 
 
 class Rtx:

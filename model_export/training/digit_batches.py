@@ -8,7 +8,7 @@ from torch import Generator, Tensor, nn
 
 from model_export.datasets import digits
 from model_export.training.batches import Batch
-from service.manifest import Evaluation
+from service.bundles.manifest import Evaluation
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from model_export.training.loop import Run, Training, Validate
 from model_export.training.recipes import Recipe
 from model_export.training.snapshot import TrainingError
 from model_export.training.validation import top1
-from service.manifest import Evaluation
+from service.bundles.manifest import Evaluation
 
 
 @dataclass(frozen=True)

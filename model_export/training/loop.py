@@ -20,7 +20,7 @@ from model_export.training.recipes import Recipe
 from model_export.training.run_log import append_line, keep_lines, log_of
 from model_export.training.schedule import learning_rate
 from model_export.training.snapshot import Settings, TrainingError, path_of, read_snapshot, write_snapshot
-from service.manifest import Evaluation
+from service.bundles.manifest import Evaluation
 
 Validate = Callable[[nn.Module], Evaluation]
 Keep = Callable[[nn.Module, Evaluation], None]

@@ -10,7 +10,7 @@ from model_export.mlp_mixer import MlpMixer
 from model_export.training.grow import grow
 from model_export.training.snapshot import TrainingError
 from model_export.variants import VARIANTS, MixerConfig, config_of
-from service.manifest import Preprocessing
+from service.bundles.manifest import Preprocessing
 
 
 def starting_checkpoint(

@@ -8,9 +8,9 @@ from torch import nn
 
 from model_export.datasets.dataset import Dataset
 from model_export.training.batches import PixelBatch
-from service.cores import allowed_cores
-from service.manifest import Preprocessing
-from service.preprocess import Pixels, Preprocessor
+from service.bundles.manifest import Preprocessing
+from service.host import allowed_cores
+from service.images.preprocess import Pixels, Preprocessor
 
 
 @torch.no_grad()

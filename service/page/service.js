@@ -28,7 +28,7 @@ export function useKey(given) {
   }
 }
 
-/** What is served, and how fast: the fields of PageStatus in service/schemas.py. Raises Failure. */
+/** What is served, and how fast: the fields of PageStatus in service/api/schemas.py. Raises Failure. */
 export async function status() {
   return (await ask("page/status", {})).body;
 }

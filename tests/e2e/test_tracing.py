@@ -157,7 +157,8 @@ def test_nothing_of_it_is_loaded_unless_it_is_asked_for(tmp_path: Path) -> None:
         "from tests.doubles import EchoEngine, replica_around\n"
         f"app = create_app(replica_around(EchoEngine(), Path({str(tmp_path)!r}) / 'models'))\n"
         "app.build_middleware_stack()\n"
-        "print([m for m in sys.modules if m.startswith(('opentelemetry.sdk', 'opentelemetry.exp', 'service.tracing'))])"
+        "parts = ('opentelemetry.sdk', 'opentelemetry.exp', 'service.edge.tracing')\n"
+        "print([m for m in sys.modules if m.startswith(parts)])"
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
     assert result.stdout.strip() == "[]"

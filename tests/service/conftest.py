@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.replica import Replica
+from service.models.replica import Replica
 from tests.doubles import EchoEngine, replica_around
 from tests.service.replicas import client_of
 

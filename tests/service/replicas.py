@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 import httpx
 
 from service.app import create_app
-from service.replica import Replica
+from service.models.replica import Replica
 from tests.doubles import level_png
 
 

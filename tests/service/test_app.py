@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from service.bundle import BundleError
+from service.bundles.bundle import BundleError
 from tests.doubles import EchoEngine, replica_around, write_bundle
 from tests.service.replicas import client_of
 

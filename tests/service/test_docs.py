@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from service.api_keys import ApiKeys
-from service.image_header import FORMATS
+from service.api.api_keys import ApiKeys
+from service.images.header import FORMATS
 from service.metrics import Metrics
 
 ROOT = Path(__file__).parent.parent.parent

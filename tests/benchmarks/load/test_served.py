@@ -10,7 +10,7 @@ from benchmarks.load.images import read_images
 from benchmarks.load.served import read_served
 from benchmarks.load.session import Options, Session
 from benchmarks.load.target import make_target
-from benchmarks.own_service import OwnService, own_service
+from benchmarks.servers.own import OwnService, own_service
 from tests.e2e.processes import add_digits
 
 pytestmark = pytest.mark.anyio

@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 
 from benchmarks.plan.simulation import Pod, play, simulate
-from service.admission import Admission
+from service.engines.pass_times import PassTimes
 from service.errors import Overloaded
-from service.loop_lag import LoopLag
+from service.lanes.shared_cores import Turns
 from service.metrics import Metrics
-from service.pass_log import PassLog
-from service.pass_times import PassTimes
-from service.prediction import Prediction
-from service.scheduler import BatchPolicy, Scheduler
-from service.ticket import Ticket
-from service.turns import Turns
+from service.scheduling.admission import Admission
+from service.scheduling.forecast import Prediction
+from service.scheduling.loop_lag import LoopLag
+from service.scheduling.pass_log import PassLog
+from service.scheduling.scheduler import BatchPolicy, Scheduler
+from service.scheduling.ticket import Ticket
 from tests.doubles import EchoEngine, level_pixels
 from tests.virtual_time import VirtualDecodePool, VirtualRunner, run_virtually
 

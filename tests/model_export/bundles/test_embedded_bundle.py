@@ -10,11 +10,11 @@ from PIL import Image
 from model_export.bundles.parity import pipeline
 from model_export.bundles.publish import verify
 from model_export.datasets import digits
-from service.bundle import Bundle, load_bundle
-from service.decode import decode
-from service.engine import Engine
-from service.engines import cpu_engines
-from service.preprocess import Preprocessor
+from service.bundles.bundle import Bundle, load_bundle
+from service.engines.choice import cpu_engines
+from service.engines.engine import Engine
+from service.images.decode import decode
+from service.images.preprocess import Preprocessor
 from tests.doubles import encode
 
 PATH = Path(__file__).parent.parent.parent.parent / "models" / "digits" / "1"

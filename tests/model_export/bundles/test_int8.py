@@ -13,8 +13,8 @@ from model_export.bundles.onnx_export import graph_of, quantiser_of
 from model_export.bundles.parity import GateError
 from model_export.bundles.samples import photograph_like
 from model_export.checkpoints.checkpoint import Checkpoint, read_checkpoint
-from service.bundle import load_bundle
-from service.manifest import Gate
+from service.bundles.bundle import load_bundle
+from service.bundles.manifest import Gate
 from tests.doubles import encode, level_png
 from tests.model_export import oracle
 

@@ -7,9 +7,9 @@ import pytest
 from model_export.bundles.onnx_export import export_onnx, graph_of
 from model_export.bundles.onnx_graph import LayerInput
 from model_export.checkpoints.checkpoint import Checkpoint, read_checkpoint
-from service.engine import Engine
-from service.engines import cpu_engines
-from service.manifest import Precision, Preprocessing
+from service.bundles.manifest import Precision, Preprocessing
+from service.engines.choice import cpu_engines
+from service.engines.engine import Engine
 from tests.model_export import oracle
 
 SPEC = Preprocessing(resize_short=16, interpolation="bicubic", crop=16, mean=(0.4, 0.4, 0.4), std=(0.3, 0.3, 0.3))

@@ -13,8 +13,8 @@ from model_export.bundles.publish import verify
 from model_export.bundles.reference import reference_logits
 from model_export.bundles.samples import sample_pngs
 from model_export.checkpoints.checkpoint import read_checkpoint
-from service.bundle import BundleError, load_bundle, sha256_of
-from service.onnx_engine import OnnxEngine
+from service.bundles.bundle import BundleError, load_bundle, sha256_of
+from service.engines.onnx_engine import OnnxEngine
 from tests.model_export import oracle
 
 

@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from model_export.__main__ import main
 from model_export.bundles.reference import reference_logits
 from model_export.checkpoints.checkpoint import CheckpointError, read_checkpoint
-from service.onnx_engine import OnnxEngine
+from service.engines.onnx_engine import OnnxEngine
 
 
 class Nothing(type):

@@ -10,7 +10,7 @@ from model_export.bundles.onnx_export import export_onnx
 from model_export.bundles.reference import reference_logits
 from model_export.checkpoints.checkpoint import Checkpoint, CheckpointError, read_checkpoint, write_checkpoint
 from model_export.variants import config_of
-from service.manifest import Evaluation, Preprocessing
+from service.bundles.manifest import Evaluation, Preprocessing
 from tests.model_export import oracle
 
 

@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 
 from model_export.__main__ import main
 from model_export.checkpoints.checkpoint import CheckpointError, read_checkpoint
-from service.bundle import load_bundle
+from service.bundles.bundle import load_bundle
 from tests.model_export import oracle
 
 WEIGHTS = oracle.random_timm_weights()

@@ -13,7 +13,7 @@ from safetensors.torch import save_file as save_torch
 
 from model_export.bundles.reference import reference_logits
 from model_export.checkpoints.checkpoint import CheckpointError, read_checkpoint
-from service.bundle import sha256_of
+from service.bundles.bundle import sha256_of
 from tests.model_export import oracle, published
 
 WEIGHTS = oracle.random_timm_weights()

@@ -8,7 +8,7 @@ from PIL import Image
 from model_export.__main__ import main
 from model_export.evaluation.evaluate import EvaluationError, answer_all, true_classes
 from model_export.evaluation.real_labels import RealLabelsError, read_real_labels
-from service.manifest import Preprocessing
+from service.bundles.manifest import Preprocessing
 
 DIGITS = Path(__file__).parent.parent.parent.parent / "models" / "digits" / "1"
 SPEC = Preprocessing(resize_short=4, interpolation="bicubic", crop=4, mean=(0.5,) * 3, std=(0.5,) * 3)

@@ -4,7 +4,7 @@ import pytest
 
 from model_export.tensorrt.cache_key import cache_key
 from model_export.tensorrt.profile import Profile
-from service.on_gpu.device import Gpu
+from service.engines.gpu.device import Gpu
 
 GPU = Gpu("NVIDIA Test", "8.9", "13.0")
 PARTS = {"model": b"model", "tensorrt_version": "10.16.1.11", "gpu": GPU, "profile": Profile(1, 8, 64)}

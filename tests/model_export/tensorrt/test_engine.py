@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 
 import model_export.commands.tensorrt
-import service.on_gpu.tensorrt_engine
+import service.engines.gpu.tensorrt_engine
 from model_export.__main__ import main
 from model_export.bundles.publish import verify
 from model_export.tensorrt.builder import Builder
 from model_export.tensorrt.engine import Compiler, find_compiler
 from model_export.tensorrt.errors import TensorRTError
-from service.bundle import BundleError, load_bundle
-from service.on_gpu.device import Gpu, NoGpu
-from service.on_gpu.tensorrt_engine import TensorRTEngine
+from service.bundles.bundle import BundleError, load_bundle
+from service.engines.gpu.device import Gpu, NoGpu
+from service.engines.gpu.tensorrt_engine import TensorRTEngine
 from tests.gpu_doubles import GPU, StandInOrt
 from tests.model_export.tensorrt.fake_tensorrt import FakeTensorRT
 
@@ -58,7 +58,9 @@ def test_the_service_runs_what_was_exported(
     tiny_checkpoint: Path, tmp_path: Path, trt: FakeTensorRT, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bundle = load_bundle(export(tiny_checkpoint, tmp_path))
-    monkeypatch.setattr(service.on_gpu.tensorrt_engine, "version_of", {"libnvinfer.so.10": trt.__version__}.__getitem__)
+    monkeypatch.setattr(
+        service.engines.gpu.tensorrt_engine, "version_of", {"libnvinfer.so.10": trt.__version__}.__getitem__
+    )
     ort = StandInOrt(PROVIDER, model=bundle.model_path)
     engine = TensorRTEngine(bundle, PROVIDER, ort=ort, gpu=lambda: GPU)
     assert ort.opened[0]["path"] == bundle.path / "tensorrt" / "model_ctx.onnx"

@@ -10,7 +10,7 @@ import model_export.tensorrt.rtx
 from model_export.tensorrt.errors import TensorRTError
 from model_export.tensorrt.profile import Profile
 from model_export.tensorrt.rtx import Rtx
-from service.on_gpu.tensorrt_library import PLUGIN_PROVIDER, Plugin
+from service.engines.gpu.tensorrt_library import PLUGIN_PROVIDER, Plugin
 from tests.gpu_doubles import Device, StandInOrt
 
 

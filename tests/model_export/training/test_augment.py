@@ -4,8 +4,8 @@ from PIL import Image
 
 from model_export.training.augment import Augmentation
 from model_export.training.randaugment import randaugment
-from service.manifest import Preprocessing
-from service.preprocess import Preprocessor
+from service.bundles.manifest import Preprocessing
+from service.images.preprocess import Preprocessor
 
 
 def spec(resize_short: int = 16, crop: int = 16) -> Preprocessing:

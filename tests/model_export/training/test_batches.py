@@ -11,7 +11,7 @@ from model_export.datasets.normalisation import with_measured_normalisation
 from model_export.datasets.split import hold_out
 from model_export.training.augment import Augmentation
 from model_export.training.batches import AugmentedBatches, Batch
-from service.manifest import Preprocessing
+from service.bundles.manifest import Preprocessing
 
 HALF = (0.5, 0.5, 0.5)
 SPEC = Preprocessing(resize_short=10, interpolation="bilinear", crop=8, mean=HALF, std=HALF)

@@ -19,7 +19,7 @@ from model_export.datasets import digits
 from model_export.training.finetune import Plan, finetune
 from model_export.training.recipes import PAPER
 from model_export.training.start import starting_checkpoint
-from service.bundle import load_bundle
+from service.bundles.bundle import load_bundle
 
 ROOT = Path(__file__).parent.parent.parent.parent
 COLOURS = {"blue": (50, 60, 190), "green": (60, 180, 50), "red": (190, 50, 60)}

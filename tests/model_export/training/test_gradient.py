@@ -6,7 +6,7 @@ from model_export.mlp_mixer import MlpMixer
 from model_export.training.batches import PixelBatch
 from model_export.training.gradient import accumulate_gradient, micro_batch_for
 from model_export.variants import config_of
-from service.manifest import Preprocessing
+from service.bundles.manifest import Preprocessing
 
 CPU = torch.device("cpu")
 SPEC = Preprocessing(resize_short=16, interpolation="bilinear", crop=16, mean=(0.5, 0.4, 0.3), std=(0.5, 0.25, 0.125))

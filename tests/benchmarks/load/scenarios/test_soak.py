@@ -7,7 +7,7 @@ from benchmarks.load.scenarios.parameters import Parameters
 from benchmarks.load.scenarios.soak import soak
 from benchmarks.load.session import Options, Session
 from benchmarks.load.target import make_target
-from benchmarks.own_service import own_service
+from benchmarks.servers.own import own_service
 from tests.benchmarks.load.fake_server import fake_server
 
 

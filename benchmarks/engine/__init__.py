@@ -1,0 +1,1 @@
+"""The engines alone, without HTTP."""

@@ -1,0 +1,1 @@
+"""The servers under test: ours, and those of others."""

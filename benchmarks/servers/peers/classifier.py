@@ -1,0 +1,81 @@
+"""What every other server does for an image, whatever its idiom: decode, resize, crop, one pass, the five best classes.
+
+Of a bundle it takes what anybody would: the ONNX file, the labels, and the preprocessing that its manifest states. It
+runs in each server's own environment, and so needs numpy, Pillow and onnxruntime alone.
+"""
+
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+from PIL import Image
+
+from service.host import allowed_cores
+
+Pixels = npt.NDArray[np.uint8]  # [crop, crop, 3] RGB, one image
+Answer = dict[str, list[dict[str, Any]]]  # as JSON: {"predictions": [{"index", "label", "probability"}, ...]}
+
+CORES = max(1, int(allowed_cores()))
+_TOP = 5
+
+
+class Classifier:
+    """One onnxruntime session over a bundle's model, or over another export of the same weights.
+
+    `model` takes uint8 [N, H, W, 3] as a bundle's does, or float32 [N, 3, H, W], normalised. `threads` of 0 are
+    onnxruntime's own choice.
+    """
+
+    def __init__(self, bundle: Path, threads: int = 0, model: Path | None = None) -> None:
+        manifest = json.loads((bundle / "manifest.json").read_text())
+        labels = manifest.get("labels")
+        self._labels = (bundle / labels).read_text().splitlines() if labels else None
+        self._preprocessing = manifest["preprocessing"]
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        self._session = ort.InferenceSession(model or bundle / "model.onnx", options, ["CPUExecutionProvider"])
+        (self._input,) = self._session.get_inputs()
+
+    def pixels(self, image: bytes | Image.Image) -> Pixels:
+        """Short side to the manifest's `resize_short`, centre crop: uint8 [crop, crop, 3]."""
+        opened = image if isinstance(image, Image.Image) else Image.open(io.BytesIO(image))
+        rgb = opened.convert("RGB")
+        short, crop = self._preprocessing["resize_short"], self._preprocessing["crop"]
+        filter_ = Image.Resampling[self._preprocessing["interpolation"].upper()]
+        width, height = (max(short, short * side // min(rgb.size)) for side in rgb.size)
+        left, top = round((width - crop) / 2), round((height - crop) / 2)
+        return np.asarray(rgb.resize((width, height), filter_).crop((left, top, left + crop, top + crop)))
+
+    def probabilities(self, batch: Sequence[Pixels] | Pixels) -> npt.NDArray[np.float32]:
+        """One pass: float32 [N, classes]."""
+        (logits,) = self._session.run(None, {self._input.name: self._as_input(np.asarray(batch))})
+        exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+        result: npt.NDArray[np.float32] = exponentials / exponentials.sum(axis=1, keepdims=True)
+        return result
+
+    def answers(self, batch: Sequence[Pixels] | Pixels) -> list[Answer]:
+        """One pass: each image's five best classes."""
+        return [self._answer(of_one) for of_one in self.probabilities(batch)]
+
+    def _as_input(self, pixels: Pixels) -> npt.NDArray[Any]:
+        if self._input.type == "tensor(uint8)":
+            return pixels
+        mean, std = (np.array(self._preprocessing[name], np.float32) for name in ("mean", "std"))
+        return ((pixels / np.float32(255) - mean) / std).transpose(0, 3, 1, 2)
+
+    def _answer(self, probabilities: npt.NDArray[np.float32]) -> Answer:
+        return {
+            "predictions": [
+                {
+                    "index": int(index),
+                    "label": self._labels[index] if self._labels else str(index),
+                    "probability": float(probabilities[index]),
+                }
+                for index in np.argsort(-probabilities)[:_TOP]
+            ]
+        }

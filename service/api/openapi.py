@@ -1,0 +1,154 @@
+"""What the OpenAPI document says beyond what the routes' types do: bodies, errors with examples, headers."""
+
+from typing import Any
+
+from service.api.parameters import ClassifyParameters
+from service.api.schemas import ErrorResponse
+from service.errors import (
+    DeadlineExceeded,
+    EngineFailure,
+    HeadersTooLarge,
+    ImageTooLarge,
+    InvalidImage,
+    MalformedRequest,
+    NotAcceptable,
+    NotReady,
+    Overloaded,
+    PayloadTooLarge,
+    RequestTimeout,
+    ServiceError,
+    Unauthorized,
+    UnknownModel,
+    UnsupportedEncoding,
+    UnsupportedImage,
+)
+
+Responses = dict[int | str, dict[str, Any]]
+
+HEADERS = {
+    "X-Request-Id": {"description": "the request's own, or a new one", "schema": {"type": "string"}},
+    "Server-Timing": {"description": "milliseconds by stage (W3C Server Timing)", "schema": {"type": "string"}},
+}
+_MORE_HEADERS: dict[type[ServiceError], dict[str, Any]] = {
+    Overloaded: {"Retry-After": {"description": "seconds", "required": True, "schema": {"type": "integer"}}},
+}
+
+
+def answers(*errors: ServiceError) -> Responses:
+    """The responses of a route that can fail with `errors`, whose messages are the examples; 200 has its headers."""
+    responses: Responses = {200: {"headers": HEADERS}}
+    for error in (*errors, *_OF_EVERY_ROUTE):
+        response = responses.setdefault(
+            error.status,
+            {
+                "model": ErrorResponse,
+                "description": "",
+                "headers": {},
+                "content": {"application/json": {"examples": {}}},
+            },
+        )
+        name = f"{error.code}: {error.reason}" if error.reason else error.code
+        sentence = (type(error).__doc__ or "").partition("\n")[0]
+        if sentence not in response["description"]:
+            response["description"] = f"{response['description']} {sentence}".strip()
+        response["headers"] |= (HEADERS if error not in _AT_THE_EDGE else {}) | _MORE_HEADERS.get(type(error), {})
+        response["headers"] |= {name.title(): {"schema": {"type": "string"}} for name in error.headers}
+        response["content"]["application/json"]["examples"][name] = {"value": {"error": error.body()}}
+    return responses
+
+
+def with_keys(document: dict[str, Any], *, needed: bool) -> dict[str, Any]:
+    """The document with how API keys are sent to the operations that ask for one, which those do that can answer 401.
+
+    Unless a key is `needed` it may be left out; an admin's (403) may not.
+    """
+    document["components"]["securitySchemes"] = {
+        "ApiKey": {"type": "apiKey", "in": "header", "name": "X-Api-Key"},
+        "Bearer": {"type": "http", "scheme": "bearer", "description": "the same key"},
+    }
+    sent: list[dict[str, list[str]]] = [{"ApiKey": []}, {"Bearer": []}]
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            if "401" in operation["responses"]:
+                operation["security"] = sent if needed or "403" in operation["responses"] else [{}, *sent]
+    return document
+
+
+_AT_THE_EDGE = (
+    MalformedRequest("this is not HTTP/1.1", reason="http"),
+    RequestTimeout("the headers were not complete after 10 s"),
+    HeadersTooLarge("the headers exceed 65536 bytes"),
+)
+_OF_EVERY_ROUTE = (*_AT_THE_EDGE, EngineFailure("an internal error; the request id is 5f3c"))
+HEALTH_ANSWERS = answers(NotReady("the service is shutting down", reason="draining"))
+
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+_REQUEST_BODY = {
+    "required": True,
+    "description": "One image, or a form of up to 64, in JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF, by content.",
+    "content": {
+        "image/*": _BINARY,
+        "application/octet-stream": _BINARY,
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "required": ["image"],
+                "properties": {"image": {"type": "array", "items": _BINARY["schema"], "minItems": 1, "maxItems": 64}},
+            }
+        },
+        "application/json": {
+            "schema": {
+                "type": "object",
+                "required": ["image"],
+                "properties": {
+                    "image": {"type": "string", "description": "the file in base64, as it is or as a data: URL"}
+                },
+            }
+        },
+    },
+}
+_CONTENT_ENCODING = {
+    "name": "Content-Encoding",
+    "in": "header",
+    "description": "how the body is compressed",
+    "schema": {"type": "string", "enum": ["gzip", "deflate", "identity"]},
+}
+_REQUEST_ID = {
+    "name": "X-Request-Id",
+    "in": "header",
+    "description": "comes back with the answer and is logged; up to 64 letters, digits and ._- (others are replaced)",
+    "schema": {"type": "string"},
+}
+CLASSIFY_REQUEST = {
+    "requestBody": _REQUEST_BODY,
+    "parameters": [*ClassifyParameters.described(), _CONTENT_ENCODING, _REQUEST_ID],
+}
+_ONE = {
+    "model": {"name": "digits", "version": "1"},
+    "predictions": [{"index": 7, "label": "7", "probability": 0.94148}],
+    "image": {"width": 128, "height": 128, "format": "PNG", "orientation_applied": False},
+    "timing_ms": {"receive": 0.1, "decode": 0.5, "queue": 0.2, "infer": 1.4, "post": 0.1, "total": 3.4},
+}
+_NO_IMAGE = UnsupportedImage("not an accepted image format; accepted: JPEG, PNG, WEBP, GIF, BMP, TIFF")
+_MANY = {
+    "model": _ONE["model"],
+    "results": [{"predictions": _ONE["predictions"], "image": _ONE["image"]}, {"error": _NO_IMAGE.body()}],
+    "timing_ms": _ONE["timing_ms"],
+}
+CLASSIFY_ANSWERS = answers(
+    MalformedRequest("the body is empty; send an image", reason="empty_body"),
+    Unauthorized("an accepted API key is needed in X-Api-Key or Authorization: Bearer"),
+    UnknownModel("no such model or version is loaded"),
+    NotAcceptable("the answer is application/json, which Accept leaves out"),
+    PayloadTooLarge("the body exceeds 16777216 bytes", reason="body_bytes"),
+    ImageTooLarge("the image has 9000x9000 pixels; at most 50000000 are accepted"),
+    _NO_IMAGE,
+    UnsupportedEncoding("Content-Encoding can be gzip or deflate, once"),
+    InvalidImage("the PNG data is truncated or damaged"),
+    Overloaded("a deadline would be missed by 120 ms", reason="deadline", retry_after=1),
+    NotReady("the scheduler has stopped or its engine hangs", reason="scheduler_stopped"),
+    DeadlineExceeded("the deadline passed before the answer was ready"),
+)
+CLASSIFY_ANSWERS[200]["content"] = {
+    "application/json": {"examples": {"one image": {"value": _ONE}, "a form of several": {"value": _MANY}}}
+}

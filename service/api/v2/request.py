@@ -1,0 +1,192 @@
+"""Body of a request for inference -> what is asked."""
+
+import gc
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import from_json
+
+from service.api.v2.names import IMAGE_BYTES, IMAGES, INPUTS, OUTPUTS
+from service.api.v2.schemas import InferRequest, InputTensor, Parameters
+from service.api.v2.tensors import read_encoded, read_pixels
+from service.engines.engine import PixelBatch
+from service.errors import MalformedRequest
+from service.scheduling.ticket import Priority
+
+_MICROSECONDS = 1e-6
+# What the JSON of a request may hold at most. Whoever parses it holds all others up, and an object of two bytes takes a
+# hundred in memory; eight images of 224 x 224 as nested lists are 400,000 lists and 1.2 million numbers.
+_MOST = {b"{": 1_000, b":": 10_000, b"[": 500_000, b",": 2_500_000}
+_MOST_ENTRIES = 64  # besides data: errors in a million entries would be a million errors
+_LONGEST_TIMEOUT = 600_000_000  # microseconds, as of X-Deadline-Ms
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One output to answer with; `classes` asks for so many of the best as strings."""
+
+    name: str
+    binary: bool
+    classes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Inference:
+    """A request for inference that can be answered."""
+
+    images: PixelBatch | list[bytes]  # or encoded
+    outputs: list[Output]
+    id: str | None = None
+    timeout: float | None = None  # seconds
+    priority: Priority | None = None
+
+
+def parse(body: bytes, json_length: int | None, side: int) -> Inference:
+    """Read a body whose first `json_length` bytes are JSON, or all of it if None.
+
+    0 means Triton's raw binary request: the body is a tensor, here one encoded image. `side` is the model's image size.
+
+    Raises MalformedRequest.
+    """
+    if json_length == 0:
+        if not body:
+            raise MalformedRequest("the body is empty; send an image", reason="empty_body")
+        return Inference([body], [Output(name, binary=True) for name in OUTPUTS])
+    if json_length is not None and json_length > len(body):
+        raise MalformedRequest("Inference-Header-Content-Length exceeds the body", reason="header_length")
+    asked = _read_json(body if json_length is None else body[:json_length])
+    binary = _split(asked, memoryview(body)[len(body) if json_length is None else json_length :])
+    parameters = asked.parameters
+    if parameters.get("sequence_id"):
+        raise MalformedRequest("sequences are not supported: every image is on its own", reason="sequence")
+    return Inference(
+        images=_images(asked.inputs, binary, side),
+        outputs=_outputs(asked),
+        id=asked.id,
+        timeout=_timeout(parameters),
+        priority=_priority(parameters),
+    )
+
+
+def _read_json(text: bytes) -> InferRequest:
+    if any(text.count(mark) > most for mark, most in _MOST.items()):
+        raise MalformedRequest("the JSON has more parts than a request needs; send tensors as binary", reason="json")
+    try:
+        asked = _parsed(text)
+        if any(len(part) > _MOST_ENTRIES for part in _envelope(asked)):
+            raise MalformedRequest(f"a list or object has more than {_MOST_ENTRIES} entries", reason="json")
+        return InferRequest.model_validate(asked)
+    except ValidationError as errors:  # a ValueError too
+        first, *_ = errors.errors(include_url=False, include_context=False, include_input=False)
+        where = ".".join(map(str, first["loc"]))[:100]
+        raise MalformedRequest(f"{where}: {first['msg']}" if where else first["msg"], reason="json") from None
+    except ValueError as error:
+        raise MalformedRequest(
+            f"the body is not JSON ({error}); binary tensors need Inference-Header-Content-Length", reason="json"
+        ) from None
+
+
+def _parsed(text: bytes) -> Any:
+    # A list a pixel, all of them alive: the collector would look through them again and again, and hold others up.
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        return from_json(text, allow_inf_nan=False, cache_strings=False)
+    finally:
+        if collecting:
+            gc.enable()
+
+
+def _envelope(part: Any) -> Iterator[list[Any] | dict[str, Any]]:
+    """All of a request's lists and objects but the tensors' data, outermost first."""
+    if isinstance(part, (list, dict)):
+        yield part
+        for name, value in part.items() if isinstance(part, dict) else enumerate(part):
+            if name != "data":
+                yield from _envelope(value)
+
+
+def _split(asked: InferRequest, rest: memoryview) -> dict[str, memoryview]:
+    """What follows the JSON, by the input that it belongs to: in their order, and nothing is left over."""
+    _check_names("input", [tensor.name for tensor in asked.inputs], INPUTS)
+    if len(asked.inputs) > 1:
+        raise MalformedRequest(f"send one of the inputs {' and '.join(INPUTS)}, not both", reason="inputs")
+    parts = {}
+    for tensor in asked.inputs:
+        _refuse_shared_memory(tensor.parameters)
+        if "binary_data_size" not in tensor.parameters:
+            continue
+        size = tensor.parameters["binary_data_size"]
+        if type(size) is not int or not 0 <= size <= len(rest):
+            raise MalformedRequest(
+                f"input '{tensor.name}' has a binary_data_size beyond the {len(rest)} bytes that follow the JSON",
+                reason="binary_data_size",
+            )
+        if tensor.data is not None:
+            raise MalformedRequest(f"input '{tensor.name}' has data and binary_data_size", reason="binary_data_size")
+        parts[tensor.name], rest = rest[:size], rest[size:]
+    if rest:
+        raise MalformedRequest(f"unexpected additional input data: {len(rest)} bytes", reason="binary_data_size")
+    return parts
+
+
+def _images(tensors: list[InputTensor], binary: dict[str, memoryview], side: int) -> PixelBatch | list[bytes]:
+    (tensor,) = tensors
+    if tensor.name == IMAGES:
+        return read_pixels(tensor, binary.get(IMAGES), side)
+    return read_encoded(tensor, binary.get(IMAGE_BYTES))
+
+
+def _outputs(asked: InferRequest) -> list[Output]:
+    as_binary = _flag(asked.parameters, "binary_data_output", default=False)
+    if not asked.outputs:
+        return [Output(name, as_binary) for name in OUTPUTS]
+    _check_names("output", [output.name for output in asked.outputs], OUTPUTS)
+    outputs = []
+    for output in asked.outputs:
+        _refuse_shared_memory(output.parameters)
+        classes = output.parameters.get("classification")
+        if classes is not None and (type(classes) is not int or classes < 1):
+            raise MalformedRequest("classification must be a positive integer", reason="parameter")
+        outputs.append(Output(output.name, _flag(output.parameters, "binary_data", default=as_binary), classes))
+    return outputs
+
+
+def _check_names(kind: str, names: list[str], known: Collection[str]) -> None:
+    for name in names:
+        if name not in known:
+            raise MalformedRequest(
+                f"unknown {kind} {name[:64]!r}; the model's are {', '.join(known)}", reason=f"{kind}s"
+            )
+    if len(set(names)) < len(names):
+        raise MalformedRequest(f"an {kind} is named twice", reason=f"{kind}s")
+
+
+def _refuse_shared_memory(parameters: Parameters) -> None:
+    if any(name.startswith("shared_memory_") for name in parameters):
+        raise MalformedRequest("shared memory is not supported", reason="shared_memory")
+
+
+def _flag(parameters: Parameters, name: str, *, default: bool) -> bool:
+    value = parameters.get(name, default)
+    if not isinstance(value, bool):
+        raise MalformedRequest(f"{name} must be true or false", reason="parameter")
+    return value
+
+
+def _timeout(parameters: Parameters) -> float | None:
+    """Seconds; 0 asks for the default, as in Triton."""
+    value = parameters.get("timeout", 0)
+    if type(value) is not int or not 0 <= value <= _LONGEST_TIMEOUT:
+        raise MalformedRequest(f"timeout must be microseconds from 0 to {_LONGEST_TIMEOUT}", reason="parameter")
+    return value * _MICROSECONDS or None
+
+
+def _priority(parameters: Parameters) -> Priority | None:
+    """1 is the highest, which is interactive work; whatever is lower yields to it. 0 asks for the default."""
+    value = parameters.get("priority", 0)
+    if type(value) is not int or value < 0:
+        raise MalformedRequest("priority must be an integer from 0", reason="parameter")
+    return None if value == 0 else "interactive" if value == 1 else "bulk"

@@ -1,0 +1,151 @@
+"""The Open Inference Protocol's routes, each with and without a trailing slash."""
+
+from collections.abc import Callable
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from service import __version__
+from service.api.parameters import InferParameters
+from service.api.schemas import V2Error
+from service.api.v2 import describe
+from service.api.v2.infer import infer
+from service.api.v2.schemas import (
+    AllStatistics,
+    InferRequest,
+    InferResponse,
+    ModelConfig,
+    ModelMetadata,
+    ModelReady,
+    ServerLive,
+    ServerMetadata,
+    ServerReady,
+    self_contained,
+)
+from service.api.v2.statistics import statistics
+from service.models.classifier import Classifier
+from service.models.replica import Replica
+
+router = APIRouter(prefix="/v2", tags=["Open Inference Protocol"])
+
+_MODEL = ("/models/{model}", "/models/{model}/versions/{version}")
+
+
+def _route(*paths: str, statuses: tuple[int, ...], method: str = "GET", **options: Any) -> Callable[..., Any]:
+    """Serve a function at each path, and at each with a slash behind it; `statuses` are those of its errors."""
+
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        responses = {status: {"model": V2Error} for status in statuses} | options.pop("responses", {})
+        for path in paths:
+            for slash in ("", "/"):
+                router.add_api_route(
+                    path + slash,
+                    function,
+                    methods=[method],
+                    responses=responses,
+                    include_in_schema=not slash,
+                    response_model_exclude_none=True,
+                    **options,
+                )
+        return function
+
+    return register
+
+
+@_route("", statuses=(401,))
+async def server_metadata(request: Request) -> ServerMetadata:
+    """The server, and what of the protocol it has."""
+    _replica(request).api_keys.check(request.headers)
+    return ServerMetadata(name="mixer-serving", version=__version__, extensions=describe.EXTENSIONS)
+
+
+@_route("/health/live", statuses=(503,))
+async def live(request: Request) -> ServerLive:
+    """Whether the event loop and every scheduler run; if not, restart the process."""
+    _replica(request).check_live()
+    return ServerLive(live=True)
+
+
+@_route("/health/ready", statuses=(503,))
+async def ready(request: Request) -> ServerReady:
+    """Whether to send traffic: inference is proven on golden images and no shutdown has begun."""
+    await _replica(request).check_ready()
+    return ServerReady(ready=True)
+
+
+@_route("/models/stats", statuses=(401,))
+async def all_statistics(request: Request) -> AllStatistics:
+    """Cumulative statistics of every model."""
+    replica = _replica(request)
+    replica.api_keys.check(request.headers)
+    return statistics(replica.classifiers)
+
+
+@_route(*_MODEL, statuses=(401, 404))
+async def model_metadata(request: Request, model: str, version: str | None = None) -> ModelMetadata:
+    """A model's inputs, of which a request has exactly one, and outputs."""
+    return describe.metadata(_find(request, model, version), _versions(request, model))
+
+
+@_route(*(f"{path}/ready" for path in _MODEL), statuses=(404, 503))
+async def model_ready(request: Request, model: str, version: str | None = None) -> ModelReady:
+    """Whether a model can answer."""
+    replica = _replica(request)
+    classifier = replica.find(model, version)
+    await replica.check_ready()
+    return ModelReady(name=classifier.manifest.name, ready=True)
+
+
+@_route(*(f"{path}/config" for path in _MODEL), statuses=(401, 404))
+async def model_config(request: Request, model: str, version: str | None = None) -> ModelConfig:
+    """How a model runs here: its batching, the engine and why it was chosen, and how long its passes take."""
+    classifier = _find(request, model, version)
+    return describe.config(classifier, _versions(request, model), _replica(request).settings)
+
+
+@_route(*(f"{path}/stats" for path in _MODEL), statuses=(401, 404))
+async def model_statistics(request: Request, model: str, version: str | None = None) -> AllStatistics:
+    """Cumulative statistics of one version of a model, or of each."""
+    classifier = _find(request, model, version)
+    return statistics([classifier] if version else _replica(request).models.versions(model))
+
+
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+
+
+@_route(
+    *(f"{path}/infer" for path in _MODEL),
+    method="POST",
+    statuses=(400, 401, 404, 413, 415, 422, 429, 500, 503, 504),
+    response_model=InferResponse,
+    responses={200: {"content": {"application/octet-stream": _BINARY}}},
+    openapi_extra={
+        "parameters": InferParameters.described(),
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {"schema": self_contained(InferRequest)},
+                "application/octet-stream": _BINARY,
+            },
+        },
+    },
+)
+async def model_infer(request: Request, model: str, version: str | None = None) -> Response:
+    """Logits and probabilities of all images of a request, or one error."""
+    return await infer(request, _find(request, model, version), InferParameters.of(request))
+
+
+def _replica(request: Request) -> Replica:
+    replica: Replica = request.app.state.replica
+    return replica
+
+
+def _find(request: Request, model: str, version: str | None) -> Classifier:
+    replica = _replica(request)
+    replica.api_keys.check(request.headers)
+    return replica.find(model, version)
+
+
+def _versions(request: Request, model: str) -> list[str]:
+    return [classifier.manifest.version for classifier in reversed(_replica(request).models.versions(model))]

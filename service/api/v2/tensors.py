@@ -1,0 +1,128 @@
+"""Tensors as the protocol carries them: images in, logits out, in JSON or as bytes.
+
+Binary elements are row-major and little-endian; one of BYTES is its length in four bytes, then itself
+(Triton, docs/protocol/extension_binary_data.md).
+"""
+
+import base64
+import binascii
+import math
+import struct
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from service.api.body import MAX_IMAGES_PER_REQUEST
+from service.api.v2.schemas import InputTensor, OutputTensor
+from service.engines.engine import PixelBatch
+from service.errors import MalformedRequest
+
+_LENGTH = struct.Struct("<I")  # of an element of BYTES
+
+
+def read_pixels(tensor: InputTensor, binary: memoryview | None, side: int) -> PixelBatch:
+    """UINT8 [N, side, side, 3]; of binary data, a view. Raises MalformedRequest."""
+    shape = _checked(tensor, "UINT8", (side, side, 3))
+    elements: bytes | memoryview
+    if binary is None:
+        try:
+            data = _flat(tensor, shape)
+            elements = bytes(data)
+            if bool in set(map(type, data)):  # true and false would pass for 1 and 0
+                raise TypeError
+        except (TypeError, ValueError, OverflowError):
+            raise _malformed(tensor, "has elements that are not integers from 0 to 255") from None
+    else:
+        elements = binary
+    if len(elements) != math.prod(shape):
+        raise _malformed(tensor, f"has {len(elements)} bytes where its shape needs {math.prod(shape)}")
+    return np.frombuffer(elements, np.uint8).reshape(shape)
+
+
+def read_encoded(tensor: InputTensor, binary: memoryview | None) -> list[bytes]:
+    """BYTES [N] or [N, 1], encoded images; in JSON, which has no bytes, each in base64. Raises MalformedRequest."""
+    column = len(tensor.shape) == 2
+    shape = _checked(tensor, "BYTES", (1,) if column else ())
+    if binary is None:
+        try:
+            return [base64.b64decode(element, validate=True) for element in _flat(tensor, shape)]
+        except (TypeError, ValueError, binascii.Error):
+            raise _malformed(tensor, "has elements that are not strings of base64") from None
+    elements: list[bytes] = []
+    at = 0
+    while at < len(binary) and len(elements) < shape[0]:
+        if len(binary) < at + _LENGTH.size:
+            raise _malformed(tensor, "ends within the length of an element")
+        (length,) = _LENGTH.unpack_from(binary, at)
+        at += _LENGTH.size
+        if len(binary) < at + length:
+            raise _malformed(tensor, "ends within an element")
+        elements.append(bytes(binary[at : at + length]))
+        at += length
+    if at < len(binary) or len(elements) < shape[0]:
+        raise _malformed(tensor, f"does not have the {shape[0]} elements of its shape")
+    return elements
+
+
+def write_floats(name: str, values: npt.NDArray[np.float32], binary: bool) -> tuple[OutputTensor, bytes]:
+    """An FP32 output, and the bytes that follow the JSON."""
+    if not binary:
+        return _output(name, "FP32", values.shape, values.ravel().tolist()), b""
+    data = values.astype("<f4").tobytes()
+    return _output(name, "FP32", values.shape, size=len(data)), data
+
+
+def write_strings(name: str, rows: list[list[str]], binary: bool) -> tuple[OutputTensor, bytes]:
+    """A BYTES output [N, K], and the bytes that follow the JSON."""
+    strings, shape = list(chain.from_iterable(rows)), (len(rows), len(rows[0]))
+    if not binary:
+        return _output(name, "BYTES", shape, strings), b""
+    data = b"".join(_LENGTH.pack(len(element)) + element for element in (string.encode() for string in strings))
+    return _output(name, "BYTES", shape, size=len(data)), data
+
+
+def _checked(tensor: InputTensor, datatype: str, of_one: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape, if datatype and shape are as they should be."""
+    if tensor.datatype != datatype:
+        raise _malformed(tensor, f"must be of datatype {datatype}")
+    images, *rest = tensor.shape or [0]
+    if tuple(rest) != of_one or not 1 <= images <= MAX_IMAGES_PER_REQUEST:
+        wanted = ", ".join(map(str, ("N", *of_one)))
+        raise _malformed(tensor, f"must have shape [{wanted}] with N from 1 to {MAX_IMAGES_PER_REQUEST}")
+    return (images, *of_one)
+
+
+def _flat(tensor: InputTensor, shape: tuple[int, ...]) -> list[Any]:
+    """JSON data in row-major order, from a flat list or one nested as the shape says."""
+    data = tensor.data
+    if not isinstance(data, list):
+        raise _malformed(tensor, "has neither data nor binary_data_size")
+    if not any(isinstance(element, list) for element in data[:1]):
+        if len(data) != math.prod(shape):
+            raise _malformed(tensor, f"has {len(data)} elements where its shape needs {math.prod(shape)}")
+        return data
+    level: list[Any] = [data]
+    for size in shape:
+        if not all(isinstance(row, list) and len(row) == size for row in level):
+            raise _malformed(tensor, "has data nested otherwise than its shape")
+        level = list(chain.from_iterable(level))
+    return level
+
+
+def _output(
+    name: str, datatype: str, shape: tuple[int, ...], data: list[Any] | None = None, size: int | None = None
+) -> OutputTensor:
+    """Not validated once more: the data is ours, and can be millions of numbers."""
+    return OutputTensor.model_construct(
+        name=name,
+        shape=list(shape),
+        datatype=datatype,
+        parameters=None if size is None else {"binary_data_size": size},
+        data=data,
+    )
+
+
+def _malformed(tensor: InputTensor, what: str) -> MalformedRequest:
+    return MalformedRequest(f"input '{tensor.name}' {what}", reason="tensor")

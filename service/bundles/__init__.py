@@ -1,0 +1,1 @@
+"""The contract with the export: manifest, verification, golden images."""

@@ -1,0 +1,133 @@
+"""uvicorn with a drain that loses nothing: serve on for a while, close the door, answer everybody inside."""
+
+import asyncio
+import ctypes
+import logging
+import signal
+import socket
+import struct
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+
+import uvicorn
+
+from service.models.replica import Replica
+
+log = logging.getLogger(__name__)
+
+
+class DrainingServer(uvicorn.Server):
+    """Owns the signals. SIGTERM: not ready, serve new work for `drain_seconds`, then finish what is inside, exit 0.
+
+    A second SIGTERM, or a SIGINT, ends the serving of new work at once; a third signal ends without answering. SIGHUP
+    reads the model repository again.
+    """
+
+    def __init__(
+        self, config: uvicorn.Config, replica: Replica, metrics_port: int, early_hangups: Sequence[int] = ()
+    ) -> None:
+        """`metrics_port` is for the log; `early_hangups` are the SIGHUPs that came while the models were loading."""
+        super().__init__(config)
+        self._replica = replica
+        self._metrics_port = metrics_port
+        self._early_hangups = early_hangups
+        self._signals = 0
+        self._hasten = asyncio.Event()
+        self._draining: asyncio.Task[None] | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, and say so once it is true. From then on there is something to reload."""
+        await super().startup(sockets)
+        if self.started and sockets:
+            ports = {"port": sockets[0].getsockname()[1], "metrics_port": self._metrics_port}
+            log.info("listening on port %(port)d, metrics on port %(metrics_port)d", ports, extra=ports)
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._on_hangup)
+            if self._early_hangups:
+                self._on_hangup()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Replace uvicorn's handlers, which close the listener at the instant of the signal and re-raise it."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_signal, number)
+        try:
+            yield
+        finally:
+            loop.remove_signal_handler(signal.SIGHUP)
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+
+    def _on_signal(self, number: int) -> None:
+        log.info("received %s", signal.Signals(number).name)
+        self._signals += 1
+        if self._signals > 2:
+            self.force_exit = True
+        if number == signal.SIGINT or self._draining:
+            self._hasten.set()
+        if not self._draining:
+            self._draining = asyncio.create_task(self._drain())
+
+    def _on_hangup(self) -> None:
+        log.info("received SIGHUP")
+        self._replica.reloader.reload()
+
+    async def _drain(self) -> None:
+        self._replica.drain()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._hasten.wait(), self._replica.settings.drain_seconds)
+        self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Close the door without resetting anyone who already stands in it, then let uvicorn finish."""
+        for listener in sockets or []:
+            _stop_handshakes(listener)
+        waiting = [connection for listener in sockets or [] for connection in _accept_all(listener)]
+        for server in self.servers:
+            server.close()
+        for listener in sockets or []:
+            listener.close()
+        loop = asyncio.get_running_loop()
+        for connection in waiting:
+            await loop.connect_accepted_socket(self._protocol, connection)
+        await self._let_newcomers_speak()
+        await super().shutdown(sockets)
+        lost = self._replica.admission.inflight  # only a forced exit leaves any
+        self._replica.metrics.drain_lost_images.inc(lost)
+        log.info("stopped with %d images unanswered", lost, extra={"lost_images": lost})
+
+    def _protocol(self) -> asyncio.Protocol:
+        make = self.config.http_protocol_class
+        return make(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)  # type: ignore[call-arg]
+
+    async def _let_newcomers_speak(self, seconds: float = 1.0) -> None:
+        """Give accepted connections time to send their first request, which uvicorn would not wait for."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
+        while loop.time() < end and any(c.cycle is None for c in self.server_state.connections):  # type: ignore[union-attr]
+            await asyncio.sleep(0.02)
+
+
+def _stop_handshakes(listener: socket.socket) -> None:
+    """Have the kernel drop new SYNs (socket(7), SO_ATTACH_FILTER): one that completes just before the close is reset.
+
+    Their clients try again and are then refused, which is an honest answer.
+    """
+    if sys.platform != "linux":
+        return
+    drop_all = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))  # BPF: return 0, keep no byte
+    with suppress(OSError):  # forbidden: a window of microseconds is left
+        listener.setsockopt(socket.SOL_SOCKET, 26, struct.pack("HP", 1, ctypes.addressof(drop_all)))
+
+
+def _accept_all(listener: socket.socket) -> Iterator[socket.socket]:
+    """Connections that the kernel has completed; closing the listener would reset them."""
+    while True:
+        try:
+            connection, _ = listener.accept()
+        except BlockingIOError:
+            return
+        connection.setblocking(False)
+        yield connection

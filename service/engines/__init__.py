@@ -1,0 +1,1 @@
+"""Pixels -> logits: the protocol, each engine, measuring, choosing."""

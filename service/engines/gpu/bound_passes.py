@@ -1,0 +1,91 @@
+"""Passes of an onnxruntime session whose input and output stay on a device, at a few fixed batch sizes."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from service.engines.engine import LogitBatch, PixelBatch
+
+BUCKETS = (1, 2, 4, 8, 16, 32, 64)  # batch sizes with a CUDA graph of their own
+_NO_GRAPH = -1
+
+Allocate = Callable[[list[int], type], Any]  # shape, element type -> OrtValue on the session's device
+
+
+class _Binding:
+    """Input and output of one batch size, at addresses that never change: a CUDA graph replays addresses."""
+
+    def __init__(self, session: Any, size: int, image_size: int, classes: int, allocate: Allocate) -> None:
+        self.pixels = allocate([size, image_size, image_size, 3], np.uint8)
+        self.logits = allocate([size, classes], np.float32)
+        self.io = session.io_binding()
+        self.io.bind_ortvalue_input("images", self.pixels)
+        self.io.bind_ortvalue_output("logits", self.logits)
+
+
+class BoundPasses:
+    """Runs `session` over a batch padded to the next bucket, one CUDA graph a bucket.
+
+    A batch beyond the largest bucket runs at its own size and without a graph, so that graphs stay few.
+    """
+
+    def __init__(
+        self,
+        session: Any,
+        image_size: int,
+        classes: int,
+        allocate: Allocate,
+        *,
+        graph_option: str,
+        buckets: tuple[int, ...] = BUCKETS,
+    ) -> None:
+        """`graph_option` is the run option by which the session's provider tells its graphs apart."""
+        self._session = session
+        self._image_size = image_size
+        self._classes = classes
+        self._allocate = allocate
+        self._graph_option = graph_option
+        self._bindings = {size: self._bind(size) for size in sorted(buckets)}
+        # Of its own: onnxruntime keeps a CUDA graph in the context of the thread that captured it, so that one captured
+        # while warming up would not be there for the thread that serves.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="gpu")
+        self._padded = {size: np.zeros((size, image_size, image_size, 3), np.uint8) for size in buckets}
+
+    def run(self, pixels: PixelBatch) -> LogitBatch:
+        """One pass over uint8 [N, H, W, 3] -> float32 [N, classes]; rows of padding are dropped."""
+        return self._thread.submit(self._run, pixels).result()
+
+    def replay(self, bucket: int) -> None:
+        """One more pass over the pixels that `bucket` holds, without copying them or the logits: for benchmarks."""
+        run = self._session.run_with_iobinding
+        self._thread.submit(run, self._bindings[bucket].io, self._options(bucket)).result()
+
+    def _run(self, pixels: PixelBatch) -> LogitBatch:
+        size = len(pixels)
+        bucket = next((bucket for bucket in self._bindings if bucket >= size), None)
+        if bucket is None:
+            return self._pass(self._bind(size), np.ascontiguousarray(pixels), graph=_NO_GRAPH)
+        padded = self._padded[bucket]
+        padded[:size] = pixels
+        padded[size:] = 0  # not the images of an earlier batch: a pass depends on nothing but its own images
+        return self._pass(self._bindings[bucket], padded, graph=bucket)[:size]
+
+    def _bind(self, size: int) -> _Binding:
+        return _Binding(self._session, size, self._image_size, self._classes, self._allocate)
+
+    def _pass(self, binding: _Binding, pixels: PixelBatch, graph: int) -> LogitBatch:
+        binding.pixels.update_inplace(pixels)
+        binding.io.synchronize_inputs()
+        self._session.run_with_iobinding(binding.io, self._options(graph))
+        binding.io.synchronize_outputs()
+        # A copy: the next pass writes to the same address, which on a CPU is what numpy() shows.
+        logits: LogitBatch = np.array(binding.logits.numpy())
+        return logits
+
+    def _options(self, graph: int) -> onnxruntime.RunOptions:
+        options = onnxruntime.RunOptions()
+        options.add_run_config_entry(self._graph_option, str(graph))
+        return options

@@ -1,0 +1,1 @@
+"""What is loaded, how that changes, and the life of one image."""

@@ -1,0 +1,54 @@
+"""The models that serve now: several, and several versions of one."""
+
+from collections.abc import Collection
+
+from service.errors import UnknownModel
+from service.metrics import Metrics
+from service.models.classifier import Classifier
+
+
+class LoadedModels:
+    """Classifiers in the order of the settings, by default alphabetical, of each model its latest version first.
+
+    The first one is the default model's. Used on the event loop, once it runs.
+    """
+
+    def __init__(self, models: list[str], metrics: Metrics, cores: float) -> None:
+        """`models` are those of the settings, `cores` those allowed."""
+        self._names = list(dict.fromkeys(model.partition("/")[0] for model in models))
+        self._metrics = metrics
+        self._cores = cores
+        self._classifiers: list[Classifier] = []
+
+    @property
+    def classifiers(self) -> list[Classifier]:
+        """A copy, which stays as it is when models come and go."""
+        return list(self._classifiers)
+
+    def versions(self, name: str) -> list[Classifier]:
+        """Those of one model, the latest first."""
+        return [classifier for classifier in self._classifiers if classifier.manifest.name == name]
+
+    def find(self, name: str | None = None, version: str | None = None) -> Classifier:
+        """One version of a model, by default the latest of the default model; raises UnknownModel."""
+        for classifier in self.versions(self._classifiers[0].manifest.name if name is None else name):
+            if version in (None, classifier.manifest.version):
+                return classifier
+        raise UnknownModel("no such model or version is loaded")
+
+    def change(self, *, add: Collection[Classifier] = (), remove: Collection[Classifier] = ()) -> None:
+        """Let some serve instead of others, at once."""
+        stay = [classifier for classifier in self._classifiers if classifier not in remove]
+        self._classifiers = sorted([*stay, *add], key=self._place)
+        for classifier in add:
+            self._metrics.add_model(classifier.manifest.name, self._cores)
+        latest_last = reversed(self._classifiers)
+        self._metrics.show_loaded(
+            [classifier.info for classifier in self._classifiers],
+            {classifier.manifest.name: classifier.choice.curve for classifier in latest_last},
+        )
+
+    def _place(self, classifier: Classifier) -> tuple[int, str, int]:
+        name = classifier.manifest.name
+        named = self._names.index(name) if name in self._names else len(self._names)
+        return named, name, -int(classifier.manifest.version)

@@ -1,0 +1,257 @@
+import base64
+import gc
+import json
+import struct
+from contextlib import suppress
+
+import numpy as np
+import pytest
+from pydantic_core import from_json
+
+from service.api.v2.names import OUTPUTS
+from service.api.v2.request import Inference, Output, parse
+from service.errors import MalformedRequest
+
+SIDE = 2
+PIXELS = np.arange(2 * SIDE * SIDE * 3, dtype=np.uint8).reshape(2, SIDE, SIDE, 3)
+IMAGES = {"name": "images", "datatype": "UINT8", "shape": [2, SIDE, SIDE, 3]}
+FILES = {"name": "image_bytes", "datatype": "BYTES", "shape": [2]}
+ELEMENTS = struct.pack("<I", 3) + b"one" + struct.pack("<I", 0)
+
+
+def message(*inputs: dict[str, object], **fields: object) -> bytes:
+    return json.dumps({"inputs": inputs, **fields}).encode()
+
+
+def binary(body: bytes, *tensors: bytes) -> Inference:
+    return parse(b"".join((body, *tensors)), len(body), SIDE)
+
+
+def sized(tensor: dict[str, object], size: object) -> dict[str, object]:
+    return tensor | {"parameters": {"binary_data_size": size}}
+
+
+@pytest.mark.parametrize("data", [PIXELS.tolist(), PIXELS.ravel().tolist()], ids=["nested", "flat"])
+def test_pixels_in_json(data: list[object]) -> None:
+    inference = parse(message(IMAGES | {"data": data}), None, SIDE)
+    np.testing.assert_array_equal(inference.images, PIXELS)
+    assert inference.outputs == [Output(name, binary=False) for name in OUTPUTS]
+    assert (inference.id, inference.timeout, inference.priority) == (None, None, None)
+
+
+def test_binary_pixels_are_a_view_of_the_body() -> None:
+    head = message(sized(IMAGES, PIXELS.nbytes))
+    body = head + PIXELS.tobytes()
+    inference = parse(body, len(head), SIDE)
+    assert isinstance(inference.images, np.ndarray)
+    np.testing.assert_array_equal(inference.images, PIXELS)
+    assert np.shares_memory(inference.images, np.frombuffer(body, np.uint8))
+
+
+@pytest.mark.parametrize("shape", [[2], [2, 1]])
+def test_encoded_images(shape: list[int]) -> None:
+    assert binary(message(sized(FILES | {"shape": shape}, len(ELEMENTS))), ELEMENTS).images == [b"one", b""]
+    data: list[object] = [base64.b64encode(element).decode() for element in (b"one", b"")]
+    assert parse(message(FILES | {"shape": shape, "data": data}), None, SIDE).images == [b"one", b""]
+    if len(shape) == 2:
+        nested = [[element] for element in data]
+        assert parse(message(FILES | {"shape": shape, "data": nested}), None, SIDE).images == [b"one", b""]
+
+
+def test_a_raw_body_is_one_encoded_image_answered_in_binary() -> None:
+    assert parse(b"a file", 0, SIDE) == Inference([b"a file"], [Output(name, binary=True) for name in OUTPUTS])
+    with pytest.raises(MalformedRequest, match="empty"):
+        parse(b"", 0, SIDE)
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, [Output("logits", False), Output("probabilities", False)]),
+        ({"outputs": []}, [Output("logits", False), Output("probabilities", False)]),
+        (
+            {"parameters": {"binary_data_output": True}},
+            [Output("logits", True), Output("probabilities", True)],
+        ),
+        ({"outputs": [{"name": "probabilities"}]}, [Output("probabilities", False)]),
+        (
+            {
+                "parameters": {"binary_data_output": True},
+                "outputs": [{"name": "probabilities", "parameters": {"binary_data": False}}, {"name": "logits"}],
+            },
+            [Output("probabilities", False), Output("logits", True)],
+        ),
+        (
+            {"outputs": [{"name": "logits", "parameters": {"classification": 3}}]},
+            [Output("logits", False, 3)],
+        ),
+    ],
+)
+def test_outputs_asked_for(fields: dict[str, object], expected: list[Output]) -> None:
+    assert parse(message(IMAGES | {"data": PIXELS.tolist()}, **fields), None, SIDE).outputs == expected
+
+
+@pytest.mark.parametrize(
+    ("parameters", "timeout", "priority"),
+    [
+        ({"timeout": 250_000, "priority": 1}, 0.25, "interactive"),
+        ({"priority": 2, "anything": "else", "top_k": 3}, None, "bulk"),
+        ({"priority": 0, "timeout": 0, "sequence_id": 0}, None, None),
+    ],
+)
+def test_timeout_and_priority(parameters: dict[str, object], timeout: float | None, priority: str | None) -> None:
+    inference = parse(message(IMAGES | {"data": PIXELS.tolist()}, parameters=parameters, id="42"), None, SIDE)
+    assert (inference.timeout, inference.priority, inference.id) == (timeout, priority, "42")
+
+
+def parameters(**values: object) -> bytes:
+    return message(IMAGES | {"data": PIXELS.tolist()}, parameters=values)
+
+
+def outputs(*outputs: object) -> bytes:
+    return message(IMAGES | {"data": PIXELS.tolist()}, outputs=outputs)
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (b"", "not JSON"),
+        (b"{", "not JSON"),
+        (b"\xff\xfe", "not JSON"),
+        (b"[" * 9000, "recursion limit"),
+        (b'{"inputs":' + b"[" * 150 + b"]" * 150 + b"}", "valid dictionary"),
+        (b"[]", "valid dictionary"),
+        (b"{}", "inputs: Field required"),
+        (b'{"inputs": []}', "at least 1 item"),
+        (b'{"inputs": [1]}', "inputs.0"),
+        (message({"shape": [1], "datatype": "BYTES"}), "name: Field required"),
+        (message(IMAGES | {"data": "text"}), "neither data"),
+        (message(IMAGES), "neither data"),
+        (message(IMAGES | {"data": None}), "neither data"),
+        (message(IMAGES | {"data": []}), "0 elements where its shape needs 24"),
+        (message(IMAGES | {"data": [0] * 23}), "23 elements where its shape needs 24"),
+        (message(IMAGES | {"data": [256] * 24}), "integers from 0 to 255"),
+        (message(IMAGES | {"data": [-1] * 24}), "integers from 0 to 255"),
+        (message(IMAGES | {"data": [1.0] * 24}), "integers from 0 to 255"),
+        (message(IMAGES | {"data": ["1"] * 24}), "integers from 0 to 255"),
+        (message(IMAGES | {"data": [1] * 23 + [True]}), "integers from 0 to 255"),
+        (message(IMAGES | {"data": [[[[0, 0, False]] * 2] * 2] * 2}), "integers from 0 to 255"),
+        (message(IMAGES | {"data": [None] * 24}), "integers from 0 to 255"),
+        (message(IMAGES | {"data": [10**100] * 24}), "integers from 0 to 255"),
+        (message(IMAGES | {"data": [float("nan")] * 24}), "not JSON"),
+        (message(IMAGES | {"data": [float("inf")] * 24}), "not JSON"),
+        (message(IMAGES | {"data": [7]}).replace(b"[7]", b"[" + b"9" * 5000 + b"]"), "not JSON"),
+        (message(IMAGES | {"data": PIXELS.tolist()[:1]}), "nested otherwise"),
+        (message(IMAGES | {"data": [[0] * 12, [0] * 12]}), "nested otherwise"),
+        (message(IMAGES | {"data": [[[[0] * 3] * 2] * 2, [[[0] * 3] * 2, [0]]]}), "nested otherwise"),
+        (message(IMAGES | {"data": [[[[[0]] * 3] * 2] * 2] * 2}), "integers from 0 to 255"),
+        (message(IMAGES | {"datatype": "FP32"}), "must be of datatype UINT8"),
+        (message(IMAGES | {"shape": [2, 2, 2, 4]}), r"shape \[N, 2, 2, 3\]"),
+        (message(IMAGES | {"shape": [24]}), r"shape \[N, 2, 2, 3\]"),
+        (message(IMAGES | {"shape": []}), r"shape \[N, 2, 2, 3\]"),
+        (message(IMAGES | {"shape": [0, 2, 2, 3]}), "N from 1 to 64"),
+        (message(IMAGES | {"shape": [65, 2, 2, 3]}), "N from 1 to 64"),
+        (message(IMAGES | {"shape": [2**62, 2, 2, 3]}), "N from 1 to 64"),
+        (message(IMAGES | {"shape": [10**100, 2, 2, 3]}), "N from 1 to 64"),
+        (message(IMAGES | {"shape": [-1, 2, 2, 3]}), "greater than or equal to 0"),
+        (message(IMAGES | {"shape": [2.0, 2, 2, 3]}), "valid integer"),
+        (message(IMAGES | {"shape": [True, 2, 2, 3]}), "valid integer"),
+        (message(IMAGES | {"shape": [1] * 9}), "at most 8 items"),
+        (message(IMAGES | {"name": "pixels"}), "unknown input 'pixels'; the model's are images, image_bytes"),
+        (message(IMAGES, IMAGES), "named twice"),
+        (message(IMAGES, FILES), "not both"),
+        (message(FILES | {"data": ["%%%", ""]}), "base64"),
+        (message(FILES | {"data": [1, 2]}), "base64"),
+        (message(FILES | {"data": ["é", ""]}), "base64"),
+        (message(FILES | {"data": [""]}), "1 elements where its shape needs 2"),
+        (message(FILES | {"shape": [2, 2]}), r"shape \[N, 1\]"),
+        (message(sized(IMAGES, 24)), "beyond the 0 bytes that follow"),
+        (message(IMAGES | {"parameters": {"shared_memory_region": "a"}}), "shared memory"),
+        (message(IMAGES | {"parameters": {"nested": {}}}), "parameters.nested"),
+        (outputs({"name": "logit"}), "unknown output 'logit'; the model's are logits, probabilities"),
+        (outputs({"name": "logits"}, {"name": "logits"}), "named twice"),
+        (outputs({"name": "logits", "parameters": {"classification": 0}}), "classification"),
+        (outputs({"name": "logits", "parameters": {"classification": True}}), "classification"),
+        (outputs({"name": "logits", "parameters": {"binary_data": 1}}), "binary_data must be"),
+        (outputs({"name": "logits", "parameters": {"shared_memory_region": "a"}}), "shared memory"),
+        (parameters(binary_data_output="yes"), "binary_data_output must be"),
+        (parameters(timeout=-1), "timeout must be"),
+        (parameters(timeout=10**100), "timeout must be"),
+        (parameters(timeout=0.5), "timeout must be"),
+        (parameters(timeout=True), "timeout must be"),
+        (parameters(priority=-1), "priority must be"),
+        (parameters(priority="high"), "priority must be"),
+        (parameters(sequence_id=7), "sequences"),
+        (parameters(sequence_id="seven"), "sequences"),
+    ],
+)
+def test_what_cannot_be_understood_is_named(body: bytes, says: str) -> None:
+    with pytest.raises(MalformedRequest, match=says) as raised:
+        parse(body, None, SIDE)
+    assert len(raised.value.message) < 300
+
+
+@pytest.mark.parametrize(
+    ("body", "tensor", "says"),
+    [
+        (message(sized(IMAGES, 24)), b"\0" * 23, "beyond the 23 bytes"),
+        (message(sized(IMAGES, 24)), b"\0" * 25, "unexpected additional input data: 1 bytes"),
+        (message(sized(IMAGES, 23)), b"\0" * 23, "23 bytes where its shape needs 24"),
+        (message(sized(IMAGES, -1)), b"\0" * 24, "binary_data_size"),
+        (message(sized(IMAGES, 24.0)), b"\0" * 24, "binary_data_size"),
+        (message(sized(IMAGES, True)), b"\0" * 24, "binary_data_size"),
+        (message(sized(IMAGES, "24")), b"\0" * 24, "binary_data_size"),
+        (message(sized(IMAGES, 2**64)), b"\0" * 24, "binary_data_size"),
+        (message(sized(IMAGES, 24) | {"data": []}), b"\0" * 24, "data and binary_data_size"),
+        (message(IMAGES | {"data": [0] * 24}), b"\0", "unexpected additional input data"),
+        (message(sized(FILES, 0)), b"", "does not have the 2 elements"),
+        (message(sized(FILES, 3)), b"\0" * 3, "within the length"),
+        (message(sized(FILES, 7)), struct.pack("<I", 4) + b"one", "within an element"),
+        (message(sized(FILES, 4)), b"\xff" * 4, "within an element"),
+        (message(sized(FILES, 7)), struct.pack("<I", 3) + b"one", "does not have the 2 elements"),
+        (message(sized(FILES, len(ELEMENTS) + 4)), ELEMENTS + b"\0" * 4, "does not have the 2 elements"),
+    ],
+)
+def test_binary_tensors_that_do_not_fit_are_named(body: bytes, tensor: bytes, says: str) -> None:
+    with pytest.raises(MalformedRequest, match=says):
+        binary(body, tensor)
+
+
+def test_a_json_part_longer_than_the_body_is_refused() -> None:
+    with pytest.raises(MalformedRequest, match="exceeds the body"):
+        parse(b"{}", 3, SIDE)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'{"inputs":[' + b",".join([b"{}"] * 2_000) + b"]}",
+        b'{"inputs":[' + b",".join([b"[]"] * 500_001) + b"]}",
+        b'{"inputs":[' + b",".join([b"1"] * 100_000) + b"]}",
+        b'{"inputs":[],"outputs":[' + b",".join([b"{}"] * 100) + b"]}",
+        b'{"inputs":[],"parameters":{' + b",".join(b'"%d":1' % i for i in range(20_000)) + b"}}",
+        b'{"inputs":[{"name":"images","parameters":{' + b",".join(b'"%d":1' % i for i in range(100)) + b"}}]}",
+    ],
+    ids=["objects", "lists", "numbers", "outputs", "parameters", "parameters of an input"],
+)
+def test_json_of_more_parts_than_any_request_needs_is_refused_in_one_sentence(text: bytes) -> None:
+    with pytest.raises(MalformedRequest) as refused:
+        parse(text, None, SIDE)
+    assert refused.value.reason == "json"
+    assert len(refused.value.message) < 100
+
+
+@pytest.mark.parametrize("body", [message(IMAGES | {"data": PIXELS.tolist()}), b"{"])
+def test_no_garbage_is_collected_among_a_tensors_lists_and_all_of_it_thereafter(
+    body: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collecting: list[bool] = []
+
+    def noted(*arguments: object, **options: object) -> object:
+        collecting.append(gc.isenabled())
+        return from_json(*arguments, **options)
+
+    monkeypatch.setattr("service.api.v2.request.from_json", noted)
+    with suppress(MalformedRequest):
+        parse(body, None, SIDE)
+    assert (collecting, gc.isenabled()) == ([False], True)

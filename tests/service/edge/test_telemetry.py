@@ -1,0 +1,42 @@
+import httpx
+import pytest
+
+from service.models.replica import Replica
+from tests.doubles import level_png
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_an_unforeseen_exception_is_500_with_the_request_id(
+    replica: Replica, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def explode(*_: object) -> None:
+        raise ZeroDivisionError("secret")
+
+    monkeypatch.setattr(replica, "find", explode)
+    response = await client.post("/v1/classify", content=level_png(1), headers={"x-request-id": "abc-1"})
+    assert response.status_code == 500
+    assert "abc-1" in response.json()["error"]["message"]
+    assert "secret" not in response.text
+    assert response.headers["x-request-id"] == "abc-1"
+
+
+@pytest.mark.parametrize("given", ["a" * 65, "new\tline", "{}", ""])
+async def test_a_doubtful_request_id_is_replaced(client: httpx.AsyncClient, given: str) -> None:
+    response = await client.get("/healthz/live", headers={"x-request-id": given})
+    assert response.headers["x-request-id"] != given
+    assert len(response.headers["x-request-id"]) == 32
+
+
+async def test_server_timing_names_the_stages(client: httpx.AsyncClient) -> None:
+    response = await client.post("/v1/classify", content=level_png(1))
+    names = [part.split(";dur=")[0].strip() for part in response.headers["server-timing"].split(",")]
+    assert names == ["receive", "decode", "queue", "infer", "post", "total"]
+
+
+@pytest.mark.parametrize("path", ["/v1/classify", "/healthz/live", "/nowhere", "/openapi.json", "/docs", "/"])
+async def test_safe_headers_once_on_every_answer(client: httpx.AsyncClient, path: str) -> None:
+    response = await client.get(path)
+    assert response.headers.get_list("x-content-type-options") == ["nosniff"]
+    assert response.headers.get_list("cache-control") == ["no-cache" if path == "/" else "no-store"]
+    assert "server" not in response.headers
