@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image
 
 from service.app import build_replica
+from service.arrays import LogitBatch, PixelBatch
 from service.bundles.manifest import Manifest
-from service.engines.engine import LogitBatch, PixelBatch
 from service.metrics import Metrics
 from service.models.replica import Replica
 from service.settings import Settings

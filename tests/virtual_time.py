@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, nullcontext
 from typing import Any, TypeVar
 
-from service.engines.engine import Engine, LogitBatch, PixelBatch
+from service.arrays import LogitBatch, PixelBatch
+from service.engines.engine import Engine
 from service.engines.pass_times import PassTimes
 from service.lanes.decode_pool import DecodePool
 from service.lanes.engine_thread import EngineRunner

@@ -6,7 +6,7 @@ import numpy as np
 
 from benchmarks.engine.columns.column import Bind
 from model_export.bundles.agreement import cosines
-from service.engines.engine import LogitBatch, PixelBatch
+from service.arrays import LogitBatch, PixelBatch
 
 
 @dataclass(frozen=True, slots=True)

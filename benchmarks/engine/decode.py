@@ -10,9 +10,10 @@ from PIL import Image
 from benchmarks.engine.rounds import interleaved_rates
 from benchmarks.photograph import photograph
 from benchmarks.report import Result, Row
+from service.arrays import Pixels
 from service.bundles.manifest import Preprocessing
 from service.images.decode import decode
-from service.images.preprocess import Pixels, preparation
+from service.images.preprocess import preparation
 
 NOTES = """\
 One thread, one synthetic photograph a size, saved by Pillow at quality 85. Plain: decode, resize the short side to 256

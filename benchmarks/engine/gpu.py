@@ -14,10 +14,10 @@ from tqdm import tqdm
 
 from benchmarks.engine.published import IMAGE_SIZE, TPU_V3, beside_the_paper
 from benchmarks.report import Result, Row
+from service.arrays import PixelBatch
 from service.bundles.bundle import Bundle, load_bundle
 from service.bundles.golden import GoldenImages
 from service.bundles.manifest import Manifest
-from service.engines.engine import PixelBatch
 from service.engines.gpu.cuda_engine import CudaEngine
 from service.engines.gpu.device import find_gpu
 from service.images.preprocess import preparation

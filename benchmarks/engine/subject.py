@@ -7,7 +7,7 @@ import numpy as np
 from model_export.bundles.samples import photograph_like
 from model_export.checkpoints.checkpoint import Checkpoint
 from model_export.training.start import starting_checkpoint
-from service.engines.engine import PixelBatch
+from service.arrays import PixelBatch
 
 IMAGES = 32
 CALIBRATION_IMAGES = 16

@@ -8,9 +8,9 @@ from prometheus_client import Gauge
 
 from service import __main__ as entry
 from service.app import build_replica
+from service.arrays import LogitBatch, PixelBatch
 from service.bundles.bundle import Bundle
 from service.engines.choice import Build
-from service.engines.engine import LogitBatch, PixelBatch
 from service.metrics import Metrics
 from service.models.replica import Replica
 from service.settings import Settings

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from service.engines.engine import LogitBatch
+from service.arrays import LogitBatch
 
 _FLAT = 1e-6  # rounding of equal logits
 

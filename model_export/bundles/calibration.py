@@ -14,8 +14,8 @@ from model_export.bundles.onnx_graph import LayerInput, MixerGraph
 from model_export.bundles.parity import pipeline
 from model_export.datasets.image_folder import image_files
 from model_export.errors import ExportError
+from service.arrays import PixelBatch
 from service.bundles.manifest import Preprocessing
-from service.engines.engine import PixelBatch
 from service.errors import ServiceError
 
 _LEAST, _MOST = 16, 512  # images

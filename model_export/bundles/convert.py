@@ -16,8 +16,8 @@ from model_export.bundles.samples import photograph_like
 from model_export.checkpoints.checkpoint import Checkpoint
 from model_export.errors import ExportError
 from model_export.tensorrt.engine import CompiledEngine
+from service.arrays import PixelBatch
 from service.bundles.manifest import Gate, Parity, Precision, Quantisation
-from service.engines.engine import PixelBatch
 
 _BLAMED = 5  # layers named when int8 misses its gate
 _GENERATED = 120  # images that judge 16 bits where none were given

@@ -5,8 +5,8 @@ import onnx
 from model_export.bundles.onnx_graph import MixerGraph, mixer_graph
 from model_export.bundles.quantise import QuantisedLayers, Quantiser
 from model_export.checkpoints.checkpoint import Checkpoint
+from service.arrays import PixelBatch
 from service.bundles.manifest import Precision
-from service.engines.engine import PixelBatch
 
 
 def export_onnx(

@@ -8,10 +8,11 @@ import torch
 
 from model_export.bundles.agreement import agreement, tolerance_of
 from model_export.errors import ExportError
+from service.arrays import LogitBatch, PixelBatch, Pixels
 from service.bundles.manifest import Gate, Parity, Precision, Preprocessing
 from service.engines.choice import cpu_engines
-from service.engines.engine import Engine, EngineError, LogitBatch, PixelBatch
-from service.images.preprocess import Pixels, preparation
+from service.engines.engine import Engine, EngineError
+from service.images.preprocess import preparation
 
 BATCH_SIZES = (1, 3, 8)
 MAX_PIXELS = 100_000_000

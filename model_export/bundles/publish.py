@@ -20,11 +20,10 @@ from model_export.bundles.reference import reference_logits
 from model_export.checkpoints.checkpoint import Checkpoint
 from model_export.errors import ExportError
 from service import __version__
+from service.arrays import LogitBatch, PixelBatch, Pixels
 from service.bundles.bundle import load_bundle, sha256_of
 from service.bundles.manifest import NAME_PATTERN, SCHEMA_VERSION, VERSION_PATTERN, Gate, Golden, Manifest, Precision
-from service.engines.engine import LogitBatch, PixelBatch
 from service.errors import ServiceError
-from service.images.preprocess import Pixels
 
 _TOOLS = ("mixer-serving", "torch", "onnx", "onnxscript", "onnxruntime", "numpy", "pillow")
 # Other hosts round otherwise and other Pillow releases resample otherwise; a wrong pipeline is off by far more.

@@ -10,8 +10,8 @@ from tqdm import tqdm
 from model_export.bundles.agreement import Agreement, agreement
 from model_export.bundles.calibration import measure_layer_inputs
 from model_export.bundles.onnx_graph import LayerInput, MixerGraph
+from service.arrays import LogitBatch, PixelBatch
 from service.bundles.manifest import Gate
-from service.engines.engine import LogitBatch, PixelBatch
 
 QuantisedLayers = dict[str, LayerInput]
 _JUDGES = 32  # calibration images on which choices are compared: the held-out ones stay unseen until the gate

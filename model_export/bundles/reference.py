@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from model_export.checkpoints.checkpoint import Checkpoint
+from service.arrays import LogitBatch, PixelBatch
 from service.bundles.manifest import Preprocessing
-from service.engines.engine import LogitBatch, PixelBatch
 
 
 def torch_runner(checkpoint: Checkpoint) -> Callable[[PixelBatch], LogitBatch]:

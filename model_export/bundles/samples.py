@@ -5,7 +5,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from service.images.preprocess import Pixels
+from service.arrays import Pixels
 
 # Wide, tall, square, smaller and larger than usual inputs, so that resizing and cropping are exercised.
 _SIZES = ((320, 240), (150, 200), (256, 256), (300, 225), (97, 61), (400, 125), (128, 128), (48, 64))

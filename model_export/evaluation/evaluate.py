@@ -11,10 +11,10 @@ from tqdm import tqdm
 from model_export.datasets.data import Dataset
 from model_export.errors import ExportError
 from model_export.evaluation.scores import Classes, Logits
+from service.arrays import PixelBatch, Pixels
 from service.bundles.manifest import Preprocessing
-from service.engines.engine import PixelBatch
 from service.host import allowed_cores
-from service.images.preprocess import Pixels, Preprocessor
+from service.images.preprocess import Preprocessor
 
 
 class EvaluationError(ExportError):

@@ -9,11 +9,11 @@ import torch
 from model_export.bundles.parity import MAX_PIXELS
 from model_export.bundles.reference import torch_runner
 from model_export.checkpoints.checkpoint import CheckpointError, read_checkpoint
+from service.arrays import LogitBatch, PixelBatch
 from service.bundles.bundle import load_bundle
 from service.bundles.golden import GoldenImages
 from service.bundles.manifest import Preprocessing
 from service.engines.choice import choose_engine, cpu_engines
-from service.engines.engine import LogitBatch, PixelBatch
 from service.host import allowed_cores
 from service.images.preprocess import preparation
 

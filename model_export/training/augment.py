@@ -8,8 +8,8 @@ import numpy as np
 from PIL import Image
 
 from model_export.training.randaugment import randaugment
+from service.arrays import Pixels
 from service.bundles.manifest import Preprocessing
-from service.images.preprocess import Pixels
 
 Crop = Literal["resmall", "inception"]
 _LAYERS = 2  # of RandAugment: "we always use two", appendix B of the Mixer paper

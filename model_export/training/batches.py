@@ -13,9 +13,9 @@ from torch.nn import functional
 
 from model_export.datasets.dataset import Dataset
 from model_export.training.augment import Augmentation
+from service.arrays import Pixels
 from service.bundles.manifest import Preprocessing
 from service.host import allowed_cores
-from service.images.preprocess import Pixels
 
 _AHEAD = 2  # batches in preparation while one is learnt from
 

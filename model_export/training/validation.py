@@ -8,9 +8,10 @@ from torch import nn
 
 from model_export.datasets.dataset import Dataset
 from model_export.training.batches import PixelBatch
+from service.arrays import Pixels
 from service.bundles.manifest import Preprocessing
 from service.host import allowed_cores
-from service.images.preprocess import Pixels, Preprocessor
+from service.images.preprocess import Preprocessor
 
 
 @torch.no_grad()

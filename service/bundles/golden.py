@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from service.arrays import LogitBatch, PixelBatch
 from service.bundles.bundle import Bundle
-from service.engines.engine import Engine, LogitBatch, PixelBatch, RunPass, timed_pass
+from service.engines.engine import Engine, RunPass, timed_pass
 from service.images.preprocess import Prepare
 
 

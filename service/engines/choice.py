@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from service.arrays import LogitBatch, PixelBatch
 from service.bundles.bundle import Bundle
 from service.bundles.manifest import Precision
-from service.engines.engine import Engine, EngineError, LogitBatch, PixelBatch, RunPass, timed_pass
+from service.engines.engine import Engine, EngineError, RunPass, timed_pass
 from service.engines.gpu.gpu_engine import GPU_PROVIDERS, make_gpu_engine
 from service.engines.measuring import PassSeconds, batch_sizes_up_to, best_rate, measure_pass_seconds
 from service.engines.onnx_engine import OnnxEngine

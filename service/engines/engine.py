@@ -4,11 +4,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
-
-PixelBatch = npt.NDArray[np.uint8]  # [N, H, W, 3] RGB
-LogitBatch = npt.NDArray[np.float32]  # [N, classes]
+from service.arrays import LogitBatch, PixelBatch
 
 
 class EngineError(Exception):

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import onnxruntime as ort
 
-from service.engines.engine import EngineError, LogitBatch, PixelBatch
+from service.arrays import LogitBatch, PixelBatch
+from service.engines.engine import EngineError
 
 
 class OnnxEngine:

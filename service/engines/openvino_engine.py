@@ -7,7 +7,8 @@ import numpy as np
 import openvino
 from openvino.frontend import FrontEndManager
 
-from service.engines.engine import EngineError, LogitBatch, PixelBatch
+from service.arrays import LogitBatch, PixelBatch
+from service.engines.engine import EngineError
 
 
 class OpenVinoEngine:

@@ -5,14 +5,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
+from service.arrays import Pixels
 from service.bundles.manifest import Preprocessing
 from service.images.decode import Box, ImageInfo, decode
 from service.lanes.decode_pool import PixelBudget
-
-Pixels = npt.NDArray[np.uint8]  # [H, W, 3] RGB, one image
 
 _FILTERS = {
     "bilinear": Image.Resampling.BILINEAR,

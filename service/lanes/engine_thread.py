@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, nullcontext
 from typing import TYPE_CHECKING
 
-from service.engines.engine import Engine, LogitBatch, PixelBatch, timed_pass
+from service.arrays import LogitBatch, PixelBatch
+from service.engines.engine import Engine, timed_pass
 from service.lanes.shared_cores import Turns
 
 if TYPE_CHECKING:

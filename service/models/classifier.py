@@ -4,15 +4,16 @@ import math
 import time
 from dataclasses import dataclass
 
+from service.arrays import Logits, Pixels
 from service.bundles.bundle import Bundle
 from service.bundles.golden import GoldenImages
 from service.engines.choice import Choice
 from service.engines.measuring import best_rate
 from service.images.decode import ImageInfo
-from service.images.preprocess import Pixels, Prepare
+from service.images.preprocess import Prepare
 from service.lanes.decode_pool import DecodePool
 from service.metrics import Metrics
-from service.models.postprocess import Logits, Prediction, top_k
+from service.models.postprocess import Prediction, top_k
 from service.scheduling.scheduler import Scheduler
 from service.scheduling.ticket import Priority, Ticket
 

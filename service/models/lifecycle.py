@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from service.api.schemas import BundleState
+from service.arrays import LogitBatch, PixelBatch
 from service.bundles.bundle import BundleError, Versions, choose_bundles, list_bundles, load_bundle, sha256_of
 from service.bundles.golden import GoldenMismatch
-from service.engines.engine import Engine, EngineError, LogitBatch, PixelBatch
+from service.engines.engine import Engine, EngineError
 from service.errors import NotLoaded, NotReady, UnknownModel
 from service.metrics import Metrics
 from service.models.classifier import Classifier

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-Logits = npt.NDArray[np.float32]  # [classes], one image
+from service.arrays import Logits
 
 
 @dataclass(frozen=True, slots=True)

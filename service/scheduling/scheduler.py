@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from service.arrays import Pixels
 from service.engines.engine import Engine
 from service.engines.pass_times import PassTimes
 from service.errors import DeadlineExceeded, EngineFailure, NotReady, ServiceError
-from service.images.preprocess import Pixels
 from service.lanes.engine_thread import EngineRunner
 from service.metrics import Metrics
 from service.scheduling.order import PassSecondsOf, serving_order

@@ -7,8 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from service.images.preprocess import Pixels
-from service.models.postprocess import Logits
+from service.arrays import Logits, Pixels
 
 Priority = Literal["interactive", "bulk"]
 

@@ -6,7 +6,8 @@ from functools import partial
 from typing import Literal
 
 from benchmarks.engine.columns.model_files import ModelFiles
-from service.engines.engine import Engine, LogitBatch, PixelBatch
+from service.arrays import LogitBatch, PixelBatch
+from service.engines.engine import Engine
 
 Precision = Literal["fp32", "bf16", "int8"]
 Pass = Callable[[], LogitBatch]  # what is timed

@@ -10,7 +10,7 @@ import torch
 from benchmarks.engine.columns.column import Bind, Pass
 from benchmarks.engine.subject import Subject
 from model_export.bundles.reference import normalised
-from service.engines.engine import LogitBatch, PixelBatch
+from service.arrays import LogitBatch, PixelBatch
 
 
 def torch_eager(subject: Subject, dtype: torch.dtype, threads: int) -> Bind:

@@ -11,7 +11,7 @@ from pydantic_core import from_json
 from service.api.v2.names import IMAGE_BYTES, IMAGES, INPUTS, OUTPUTS
 from service.api.v2.schemas import InferRequest, InputTensor, Parameters
 from service.api.v2.tensors import read_encoded, read_pixels
-from service.engines.engine import PixelBatch
+from service.arrays import PixelBatch
 from service.errors import MalformedRequest
 from service.scheduling.ticket import Priority
 

@@ -9,8 +9,8 @@ from service.api.v2.names import LOGITS
 from service.api.v2.request import Inference, Output
 from service.api.v2.schemas import InferResponse, OutputTensor
 from service.api.v2.tensors import write_floats, write_strings
+from service.arrays import LogitBatch
 from service.bundles.manifest import Manifest
-from service.engines.engine import LogitBatch
 from service.models.postprocess import softmax
 
 Answer = tuple[bytes, dict[str, str]]  # body and headers

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from service.api.body import MAX_IMAGES_PER_REQUEST
 from service.api.v2.schemas import InputTensor, OutputTensor
-from service.engines.engine import PixelBatch
+from service.arrays import PixelBatch
 from service.errors import MalformedRequest
 
 _LENGTH = struct.Struct("<I")  # of an element of BYTES

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from service.engines.engine import LogitBatch, PixelBatch
+from service.arrays import LogitBatch, PixelBatch
 
 BUCKETS = (1, 2, 4, 8, 16, 32, 64)  # batch sizes with a CUDA graph of their own
 _NO_GRAPH = -1

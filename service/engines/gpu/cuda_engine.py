@@ -4,8 +4,8 @@ from types import ModuleType
 
 import onnxruntime
 
+from service.arrays import LogitBatch, PixelBatch
 from service.bundles.bundle import Bundle
-from service.engines.engine import LogitBatch, PixelBatch
 from service.engines.gpu.bound_passes import BUCKETS, BoundPasses
 from service.engines.gpu.session import open_gpu_session
 

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
+from service.arrays import LogitBatch, PixelBatch
 from service.bundles.bundle import Bundle
 from service.bundles.manifest import TensorRT
-from service.engines.engine import EngineError, LogitBatch, PixelBatch
+from service.engines.engine import EngineError
 from service.engines.gpu.bound_passes import BUCKETS, BoundPasses
 from service.engines.gpu.device import Gpu, NoGpu, find_gpu
 from service.engines.gpu.session import open_gpu_session

@@ -3,7 +3,7 @@ import pytest
 
 from benchmarks.engine.agreement import Agreement, measure_agreement
 from benchmarks.engine.columns.column import on_pixels
-from service.engines.engine import LogitBatch, PixelBatch
+from service.arrays import LogitBatch, PixelBatch
 
 REFERENCE = np.array([[3, 4], [4, 3], [0, 2]], np.float32)
 IMAGES = np.arange(3, dtype=np.uint8).repeat(3).reshape(3, 1, 1, 3)  # an image's level is its number

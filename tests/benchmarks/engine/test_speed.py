@@ -18,7 +18,7 @@ from benchmarks.engine.columns.ours import OURS
 from benchmarks.engine.gemm import Gemm
 from benchmarks.engine.speed import measure_subject
 from benchmarks.engine.subject import CLASSES, make_subject
-from service.engines.engine import LogitBatch, PixelBatch
+from service.arrays import LogitBatch, PixelBatch
 
 
 @pytest.fixture(autouse=True)

@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from service.arrays import LogitBatch, PixelBatch
 from service.bundles.bundle import load_bundle
 from service.bundles.golden import GoldenMismatch
 from service.engines.choice import BySize, candidates, choose_engine, cpu_engines
-from service.engines.engine import Engine, EngineError, LogitBatch, PixelBatch
+from service.engines.engine import Engine, EngineError
 from service.engines.openvino_engine import OpenVinoEngine
 from service.settings import Settings
 

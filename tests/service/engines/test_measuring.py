@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from service.engines.engine import LogitBatch, PixelBatch
+from service.arrays import LogitBatch, PixelBatch
 from service.engines.measuring import (
     batch_sizes_up_to,
     best_batch_size,

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from service.app import build_replica
+from service.arrays import LogitBatch, PixelBatch
 from service.bundles.bundle import Bundle
 from service.engines.choice import Build
-from service.engines.engine import LogitBatch, PixelBatch
 from service.errors import NotLoaded, NotReady, UnknownModel
 from service.metrics import Metrics
 from service.models.replica import Replica
