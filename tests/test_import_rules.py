@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LEAVES = (
     *("errors", "settings", "metrics", "cgroup", "timings", "logs"),
-    *("bundles/manifest", "engines/engine", "models/postprocess"),
+    *("bundles/manifest", "engines/engine", "lanes/postprocess"),
 )
 
 

@@ -1,7 +1,5 @@
 """The engine's interface: one method and what to call it."""
 
-import time
-from collections.abc import Callable
 from typing import Protocol
 
 from service.arrays import LogitBatch, PixelBatch
@@ -24,13 +22,3 @@ class Engine(Protocol):
 
     def run(self, pixels: PixelBatch) -> LogitBatch:
         """One pass over uint8 [N, H, W, 3] -> float32 [N, classes]; row i answers image i alone."""
-
-
-RunPass = Callable[[Engine, PixelBatch], tuple[LogitBatch, float]]  # a pass, and the seconds that it alone took
-
-
-def timed_pass(engine: Engine, pixels: PixelBatch) -> tuple[LogitBatch, float]:
-    """Run a pass here and now."""
-    started = time.perf_counter()
-    logits = engine.run(pixels)
-    return logits, time.perf_counter() - started

@@ -1,12 +1,29 @@
-"""How long a pass takes, by batch size: the start-up curve, kept honest by the passes that follow."""
+"""How long a pass takes, by batch size: the curve measured at start, corrected by the passes that follow."""
 
 from bisect import bisect_left
 
-from service.engines.measuring import PassSeconds
+PassSeconds = dict[int, float]  # batch size: seconds of a pass
 
+_GOOD_ENOUGH = 0.97  # of the best rate: beyond it, larger batches only make their images wait
 _WEIGHT = 0.1  # of the newest pass in the running mean of actual / measured at start
 _LEAST, _MOST = 0.5, 20.0  # of that mean
 _OUTLIER = 4.0  # times the mean: what a pass beyond it counts as, since one odd pass must not close the door
+
+
+def batch_sizes_up_to(largest: int) -> list[int]:
+    """Powers of two, and `largest` itself."""
+    return sorted({2**power for power in range(largest.bit_length())} | {largest})
+
+
+def best_batch_size(curve: PassSeconds) -> int:
+    """The smallest batch size whose rate is within 3 % of the best."""
+    best = best_rate(curve)
+    return min(size for size, seconds in curve.items() if size / seconds >= _GOOD_ENOUGH * best)
+
+
+def best_rate(curve: PassSeconds) -> float:
+    """Images per second at the best batch size."""
+    return max(size / seconds for size, seconds in curve.items())
 
 
 class PassTimes:

@@ -13,7 +13,7 @@ from service.images.decode import ImageInfo
 from service.images.preprocess import Prepare
 from service.lanes.decode_pool import DecodePool
 from service.metrics import Metrics
-from service.models.postprocess import Prediction, top_k
+from service.lanes.postprocess import Prediction, top_k
 from service.scheduling.scheduler import Scheduler
 from service.scheduling.ticket import Priority, Ticket
 

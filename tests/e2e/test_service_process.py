@@ -17,7 +17,7 @@ from model_export.bundles.parity import pipeline
 from model_export.datasets import digits
 from service.bundles.bundle import load_bundle
 from service.engines.openvino_engine import OpenVinoEngine
-from service.models.postprocess import softmax
+from service.lanes.postprocess import softmax
 from tests.doubles import write_bundle
 from tests.e2e.processes import GOLDEN, ROOT, ServiceProcess, running_service
 

@@ -11,7 +11,7 @@ from service.api.v2.schemas import InferResponse, OutputTensor
 from service.api.v2.tensors import write_floats, write_strings
 from service.arrays import LogitBatch
 from service.bundles.manifest import Manifest
-from service.models.postprocess import softmax
+from service.lanes.postprocess import softmax
 
 Answer = tuple[bytes, dict[str, str]]  # body and headers
 _COMPRESSION_LEVEL = 1  # floats hardly shrink further

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from service.models.postprocess import softmax, top_k
+from service.lanes.postprocess import softmax, top_k
 
 
 def test_softmax_of_equal_logits_is_uniform() -> None:

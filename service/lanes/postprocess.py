@@ -1,5 +1,6 @@
 """Logits -> predictions: softmax and the top k, with labels."""
 
+import json
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,8 +27,22 @@ def softmax(logits: Logits) -> npt.NDArray[np.float64]:
 
 def top_k(logits: Logits, labels: tuple[str, ...] | None, k: int) -> list[Prediction]:
     """The k most probable classes, best first, ties by index; a class without a label is named by its index."""
-    if not k:
-        return []
     probabilities = softmax(logits)
     best = np.argsort(-probabilities, kind="stable")[:k]
     return [Prediction(int(i), labels[i] if labels else str(i), round(float(probabilities[i]), 6)) for i in best]
+
+
+class Predictions:
+    """`top_k` as JSON, with every label encoded once."""
+
+    def __init__(self, labels: tuple[str, ...] | None, classes: int) -> None:
+        self._labels = labels
+        self._start = [
+            f'{{"index":{index},"label":{json.dumps(labels[index] if labels else str(index))},"probability":'
+            for index in range(classes)
+        ]
+
+    def json(self, logits: Logits, k: int) -> str:
+        """The list of the k best as JSON."""
+        best = top_k(logits, self._labels, k)
+        return f"[{','.join(f'{self._start[each.index]}{each.probability}}}' for each in best)}]"

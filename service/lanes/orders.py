@@ -1,0 +1,41 @@
+"""What a lane is told to load, and what it says of it once it serves: the first messages on its socket."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from service.engines.pass_times import PassSeconds
+
+
+@dataclass(frozen=True, slots=True)
+class LoadOrder:
+    """What to serve and how."""
+
+    bundle: str  # path
+    engines: list[str]  # names of those to choose among; empty: all that are installed
+    providers: list[str]  # onnxruntime's
+    threads: int  # of a pass
+    wide_threads: int  # of a pass over one image while the other lanes are idle; 0: the lane makes none
+    largest_batch: int
+    max_pixels: int
+    memory: int  # bytes that the lane may take; 0: as much as it likes
+    measure: bool  # pass times, or only make the passes once
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A lane that is proven on its golden images."""
+
+    engine: str  # the chosen one's name in `LoadOrder.engines`
+    description: str  # library, version and how it runs
+    considered: dict[str, str]  # how each engine fared
+    golden_max_abs_error: float
+    pass_seconds: PassSeconds  # by batch size; empty unless it was told to measure
+    wide_seconds: float  # of a pass over one image on `wide_threads`; 0: it makes none
+    decode_seconds: float  # of a photograph of ordinary size
+    resident_bytes: int
+
+    @classmethod
+    def of(cls, said: dict[str, Any]) -> "Loaded":
+        """From JSON, whose keys are strings."""
+        curve = {int(size): seconds for size, seconds in said.pop("pass_seconds").items()}
+        return cls(**said, pass_seconds=curve)

@@ -1,0 +1,55 @@
+"""What the front and a lane say to each other over their socket: JSON, and the bytes that it announces behind it.
+
+Nothing that a lane sends is ever executed: a lane decodes strangers' images, and the front does not trust it further.
+"""
+
+import json
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from socket import socket
+from typing import Any
+
+HEAD = struct.Struct("<II")  # bytes of JSON, and bytes behind it
+Buffer = bytes | memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One image for a lane, and what to answer with: its `top_k` best predictions, or, if that is 0, its logits."""
+
+    data: Buffer  # an encoded image, or pixels as the engine takes them
+    top_k: int
+    is_pixels: bool = False
+
+
+def message(said: object, parts: Sequence[Buffer] = ()) -> list[Buffer]:
+    """The pieces to write for JSON `said` and the bytes behind it."""
+    text = json.dumps(said, separators=(",", ":")).encode()
+    return [HEAD.pack(len(text), sum(map(len, parts))) + text, *parts]
+
+
+def send(connection: socket, said: object, parts: Sequence[Buffer] = ()) -> None:
+    """Write one message, and wait until all of it is written. Raises OSError if the other side is gone."""
+    for piece in message(said, parts):
+        connection.sendall(piece)
+
+
+def receive(connection: socket) -> tuple[Any, memoryview] | None:
+    """Wait for one message: its JSON, and the bytes behind it; None if the other side is gone."""
+    head = _exactly(connection, HEAD.size)
+    if head is None:
+        return None
+    text_bytes, part_bytes = HEAD.unpack(head)
+    body = _exactly(connection, text_bytes + part_bytes)
+    return body and (json.loads(bytes(body[:text_bytes])), body[text_bytes:])
+
+
+def _exactly(connection: socket, size: int) -> memoryview | None:
+    data, at = memoryview(bytearray(size)), 0
+    while at < size:
+        read = connection.recv_into(data[at:])
+        if not read:
+            return None
+        at += read
+    return data

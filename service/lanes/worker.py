@@ -1,0 +1,164 @@
+"""One model in one lane: encoded images -> pixels -> logits -> answers."""
+
+import json
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from service.arrays import Logits, Pixels
+from service.bundles.bundle import Bundle, load_bundle
+from service.bundles.golden import GoldenImages
+from service.engines.choice import Build, choose_engine
+from service.engines.engine import Engine
+from service.engines.measuring import measure_decode_seconds, measure_pass_seconds, warm_up
+from service.engines.pass_times import batch_sizes_up_to
+from service.errors import ServiceError
+from service.images.decode import ImageInfo
+from service.images.preprocess import preparation
+from service.lanes.memory import bound_memory, give_back, resident_bytes
+from service.lanes.orders import Loaded, LoadOrder
+from service.lanes.postprocess import Predictions
+
+FindEngines = Callable[[Bundle, int, str, list[str]], dict[str, Build]]
+
+_WORTH_IT = 0.9  # of a pass's time on the lane's own threads: more is no reason for a second engine
+
+
+@dataclass(frozen=True, slots=True)
+class _Decoded:
+    pixels: Pixels
+    info: ImageInfo
+    seconds: float
+
+
+class Worker:
+    """A model that is measured, warm and proven on its golden images."""
+
+    def __init__(self, order: LoadOrder, find_engines: FindEngines) -> None:
+        """Raises BundleError, EngineError, GoldenMismatch, or what an engine's library raises."""
+        bundle = load_bundle(Path(order.bundle))
+        self._side = bundle.manifest.image_size
+        self._prepare = preparation(bundle.manifest.preprocessing, order.max_pixels)
+        self._golden = GoldenImages(bundle, self._prepare)
+        self._predictions = Predictions(bundle.labels, bundle.manifest.classes)
+        self.works = True  # until its engine fails on images that it is known to answer
+
+        def engines(threads: int, wanted: str) -> dict[str, Build]:
+            return find_engines(bundle, threads, wanted, order.providers)
+
+        choice = choose_engine(engines(order.threads, order.engine), self._prove, self._side)
+        self._engine = self._wide = choice.engine
+        curve = {}
+        if order.measure:
+            curve = measure_pass_seconds(choice.engine, self._side, batch_sizes_up_to(order.largest_batch))
+        warm_up(choice.engine, self._side, order.largest_batch)
+        wide_seconds = 0.0
+        if order.wide_threads > order.threads:
+            wide_seconds = self._widen(engines(order.wide_threads, choice.name)[choice.name])
+        decode_seconds = measure_decode_seconds(self._prepare) if order.measure else 0.0
+        give_back()
+        bound_memory(order.memory)
+        self.loaded = Loaded(
+            engine=choice.name,
+            description=choice.engine.name,
+            considered=choice.considered,
+            golden_max_abs_error=choice.golden_max_abs_error,
+            pass_seconds=curve,
+            wide_seconds=wide_seconds,
+            decode_seconds=decode_seconds,
+            resident_bytes=resident_bytes(),
+        )
+
+    def answer(
+        self, order: dict[str, Any], body: memoryview, on_decoded: Callable[[], None]
+    ) -> tuple[object, list[bytes]]:
+        """Each image's own answer or error, and when decoding and the pass began and ended (perf_counter seconds).
+
+        `on_decoded` is called before the pass if the order asks for that.
+        """
+        began, at = time.perf_counter(), 0
+        outcomes: list[Any] = []
+        for size, _, is_pixels in order["items"]:
+            outcomes.append(self._decode(body[at : at + size], is_pixels))
+            at += size
+        if order["tell_decoded"]:
+            on_decoded()
+        decoded = [place for place, outcome in enumerate(outcomes) if isinstance(outcome, _Decoded)]
+        engine = self._wide if order["wide"] else self._engine
+        pass_started = time.perf_counter()
+        rows = self._pass(engine, [outcomes[place].pixels for place in decoded])
+        pass_ended = time.perf_counter()
+        parts: list[bytes] = []
+        for place, row in zip(decoded, rows, strict=True):
+            if isinstance(row, Exception):
+                outcomes[place] = _fault(row)
+                continue
+            top_k, image = order["items"][place][1], outcomes[place]
+            info = json.dumps(asdict(image.info)).encode()
+            answer = self._predictions.json(row, top_k).encode() if top_k else row.tobytes()
+            outcomes[place] = [len(answer), len(info), image.seconds]
+            parts += [answer, info]
+        return {"began": began, "pass": [pass_started, pass_ended], "items": outcomes}, parts
+
+    def _decode(self, data: memoryview, is_pixels: bool) -> _Decoded | dict[str, object]:
+        started = time.perf_counter()
+        try:
+            if is_pixels:
+                pixels = np.frombuffer(data, np.uint8).reshape(self._side, self._side, 3)
+                info = ImageInfo(self._side, self._side, "pixels", orientation_applied=False)
+            else:
+                pixels, info = self._prepare(bytes(data))
+        except ServiceError as error:
+            return {"error": type(error).__name__, "message": error.message, "reason": error.reason}
+        except Exception as error:  # MemoryError among them: a fault of ours, not of the image
+            return _fault(error)
+        return _Decoded(pixels, info, time.perf_counter() - started)
+
+    def _pass(self, engine: Engine, pixels: list[Pixels]) -> list[Logits | Exception]:
+        """The logits of each; if the pass fails, each is passed alone, so that only the culprit fails."""
+        if not pixels:
+            return []
+        try:
+            logits = engine.run(np.stack(pixels))
+            if logits.shape[0] != len(pixels) or not np.isfinite(logits).all():
+                raise RuntimeError(f"the engine answered {logits.shape} for {len(pixels)} images, or not with numbers")
+            return list(logits)
+        except Exception as error:
+            if len(pixels) > 1:
+                return [row for one in pixels for row in self._pass(self._engine, [one])]
+            self._prove_again()
+            return [error]
+
+    def _prove_again(self) -> None:
+        try:
+            self._prove(self._engine)
+        except Exception:
+            self.works = False
+
+    def _prove(self, engine: Engine) -> float:
+        return self._golden.prove(engine.run)
+
+    def _widen(self, build: Build) -> float:
+        """Take an engine on all cores for an image that is alone, if it is faster and changes no bit of an answer.
+
+        Returns the seconds of its pass over one image, or 0.
+        """
+        narrow_seconds = measure_pass_seconds(self._engine, self._side, [1])[1]
+        wide = build()
+        self._prove(wide)
+        wide_seconds = measure_pass_seconds(wide, self._side, [1])[1]
+        same = all(np.array_equal(wide.run(one), self._engine.run(one)) for one in self._golden.pixels[:, None])
+        if not same or wide_seconds > _WORTH_IT * narrow_seconds:
+            return 0.0
+        self._wide = wide
+        return wide_seconds
+
+
+def _fault(error: Exception) -> dict[str, object]:
+    """What the front logs, and no client reads."""
+    return {"fault": "".join(traceback.format_exception(error)), "kind": type(error).__name__}
