@@ -1,7 +1,7 @@
 """The edge of HTTP/1.1, where uvicorn trusts its clients: heads that are endless or slow, what is no HTTP at all,
 offers to upgrade, and clients that are refused while they still send.
 
-It overrides private parts of uvicorn's protocol; tests/service/test_http_protocol.py fails where those change.
+It overrides private parts of uvicorn's protocol; tests/service/edge/test_connection.py fails where those change.
 """
 
 import asyncio

@@ -29,7 +29,7 @@ def chromium() -> str:
         )
     if result.returncode:
         pytest.skip(f"chromium is missing, and Debian's package could not be installed: {result.stderr}")
-    return "chromium"
+    return shutil.which("chromium") or "/usr/bin/chromium"  # whoever starts it wants its path
 
 
 @pytest.fixture(scope="session")

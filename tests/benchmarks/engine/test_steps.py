@@ -2,7 +2,7 @@ import pytest
 
 from benchmarks.__main__ import main
 from benchmarks.engine.steps import STEPS, step_rows
-from tests.benchmarks.test_measurement import measurement
+from tests.benchmarks.engine.test_measurement import measurement
 
 
 def test_a_gain_is_over_the_step_before_and_over_the_first() -> None:
