@@ -23,9 +23,10 @@ _BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 OUTCOMES = ("ok", "invalid", "rejected", "expired", "cancelled", "error")
 KEY_OUTCOMES = ("ok", "rate_limited")
 STAGES = ("receive", "decode", "queue", "infer", "post")
-REJECTION_REASONS = ("deadline", "inflight_images", "inflight_bytes", "event_loop", "scheduler_stopped")
+REJECTION_REASONS = ("deadline", "inflight_images", "inflight_bytes", "event_loop", "no_lane")
 PASS_REASONS = ("idle", "full", "delay", "deadline", "drain")
 LOAD_OUTCOMES = ("ok", "failed")
+RESTART_REASONS = ("crash", "hang", "memory")
 INFO = ("model", "version", "variant", "precision", "engine", "sha256")
 
 
@@ -85,30 +86,34 @@ class Metrics:
         )
         self.batch_size = histogram("batch_size", "Images in a pass.", _BATCH_SIZES, "model")
         self.passes = counter("passes_total", "Engine passes by why the batch was frozen.", "model", "reason")
-        self.queue_depth = gauge("queue_depth", "Images waiting for a pass.", "model")
+        self.queue_depth = gauge("queue_depth", "Images waiting for a lane.", "model")
         self.inflight_images = gauge("inflight_images", "Images accepted and not yet answered.")
         self.ready = gauge("ready", "1 while the service is ready for traffic.")
-        self.live = gauge("live", "0 once a scheduler has stopped, or while a pass hangs.")
+        self.live = gauge("live", "0 once a model has no lane and none can be started.")
         self.live.set(1)
         self.draining = gauge("draining", "1 from SIGTERM on.")
         self.drain_lost_images = counter("drain_lost_images_total", "Accepted images left unanswered by a shutdown.")
         self.cores = gauge("cores", "Cores allowed by affinity and CPU quota.")
-        self.engine_threads = gauge("engine_threads", "Threads of an engine pass.")
-        self.decode_threads = gauge("decode_threads", "Threads of the decode pool.")
-        self.event_loop_cpu_seconds = counter(
-            "event_loop_cpu_seconds_total", "CPU time of the event loop, which is one thread: at 1 a second it is full."
+        self.lanes = gauge("lanes", "Lanes that should serve, of all models.")
+        self.lanes_ready = gauge("lanes_ready", "Lanes that serve, each proven on the golden images.")
+        self.lane_threads = gauge("lane_threads", "Threads of a pass in a lane.")
+        self.lane_restarts = counter("lane_restarts_total", "Lanes that were lost and replaced, by why.", "reason")
+        for reason in RESTART_REASONS:
+            self.lane_restarts.labels(reason)
+        self.front_cpu_seconds = counter(
+            "front_cpu_seconds_total", "CPU time of the front's event loop, which is one thread: at 1 a second it is full."
         )
-        self.engine_core_seconds = counter("engine_core_seconds_total", "Pass wall time times engine threads.", "model")
+        self.engine_core_seconds = counter("engine_core_seconds_total", "Pass wall time times its threads.", "model")
         self.images_per_second = gauge("images_per_second", "Images answered, mean of the last 10 s.", "model")
         self.images_per_second_per_core = gauge(
             "images_per_second_per_core", "Images answered per core allowed, mean of the last 10 s.", "model"
         )
         self.predicted_capacity = gauge(
-            "predicted_capacity_images_per_second", "Engine capacity from the calibrated pass times.", "model"
+            "predicted_capacity_images_per_second", "What the passes measured at start come to.", "model"
         )
         self.calibrated_pass_seconds = gauge(
             "calibrated_pass_seconds",
-            "Wall time of a pass of the latest version.",
+            "Wall time of a pass of the latest version in one lane.",
             "model",
             "batch_size",
         )
@@ -117,32 +122,16 @@ class Metrics:
         self.model_loads = counter(
             "model_loads_total", "Models loaded while serving, and those that could not be.", "model", "outcome"
         )
-        self._rates: dict[str, Rate] = {}
+        self._models: dict[str, ModelMetrics] = {}
 
-    def add_model(self, model: str, cores: float) -> None:
-        """Create a model's series, at zero, so that rate() and alerts work from the first scrape.
+    def add_model(self, model: str, cores: float) -> "ModelMetrics":
+        """A model's series, at zero when it is new, so that rate() and alerts work from the first scrape.
 
         `cores` are those allowed. The versions of a model share its series.
         """
-        if model in self._rates:
-            return
-        for outcome in OUTCOMES:
-            self.images.labels(model, outcome)
-        for reason in REJECTION_REASONS:
-            self.rejections.labels(model, reason)
-        self.admitted_images.labels(model)
-        for reason in PASS_REASONS:
-            self.passes.labels(model, reason)
-        for stage in STAGES:
-            self.stage_duration.labels(stage)
-        self.batch_size.labels(model)
-        self.queue_depth.labels(model)
-        self.engine_core_seconds.labels(model)
-        rate = self._rates[model] = Rate()
-        self.images_per_second.labels(model).set_function(rate.per_second)
-        self.images_per_second_per_core.labels(model).set_function(lambda: rate.per_second() / cores)
-        for outcome in LOAD_OUTCOMES:
-            self.model_loads.labels(model, outcome)
+        if model not in self._models:
+            self._models[model] = ModelMetrics(self, model, cores)
+        return self._models[model]
 
     def show_loaded(self, infos: list[dict[str, str]], curves: dict[str, dict[int, float]]) -> None:
         """Show what is loaded, and nothing of what no longer is.
@@ -162,7 +151,7 @@ class Metrics:
 
     def images_per_second_of_all(self) -> float:
         """Images answered by all models together, mean of the last 10 s."""
-        return sum(rate.per_second() for rate in self._rates.values())
+        return sum(model.rate.per_second() for model in self._models.values())
 
     def add_key(self, key: str) -> None:
         """Create an API key's series, at zero, and that of requests without one."""
@@ -170,16 +159,47 @@ class Metrics:
             self.key_requests.labels(key, outcome)
         self.key_requests.labels("unknown", "unauthorized")
 
-    def count_rejection(self, model: str, reason: str | None) -> None:
-        """Count an image that was refused at the door, as its outcome and with the error's reason."""
-        self.count_image(model, "rejected")
-        self.rejections.labels(model, reason).inc()
 
-    def count_image(self, model: str, outcome: str) -> None:
+class ModelMetrics:
+    """One model's series. Each is looked up once, since labels() takes as long as counting does."""
+
+    def __init__(self, metrics: Metrics, model: str, cores: float) -> None:
+        self.model = model
+        self.rate = Rate()
+        self.queue_depth = metrics.queue_depth.labels(model)
+        self.admitted_images = metrics.admitted_images.labels(model)
+        self._images = {outcome: metrics.images.labels(model, outcome) for outcome in OUTCOMES}
+        self._rejections = {reason: metrics.rejections.labels(model, reason) for reason in REJECTION_REASONS}
+        self._passes = {reason: metrics.passes.labels(model, reason) for reason in PASS_REASONS}
+        self._stages = {stage: metrics.stage_duration.labels(stage) for stage in STAGES}
+        self._batch_size = metrics.batch_size.labels(model)
+        self._core_seconds = metrics.engine_core_seconds.labels(model)
+        self.loads = {outcome: metrics.model_loads.labels(model, outcome) for outcome in LOAD_OUTCOMES}
+        metrics.images_per_second.labels(model).set_function(self.rate.per_second)
+        metrics.images_per_second_per_core.labels(model).set_function(lambda: self.rate.per_second() / cores)
+
+    def count_image(self, outcome: str) -> None:
         """Count how an image ended."""
-        self.images.labels(model, outcome).inc()
+        self._images[outcome].inc()
         if outcome == "ok":
-            self._rates[model].add(1)
+            self.rate.add(1)
+
+    def count_rejection(self, reason: str | None) -> None:
+        """Count an image that was refused at the door, as its outcome and with the error's reason."""
+        self.count_image("rejected")
+        if reason in self._rejections:
+            self._rejections[reason].inc()
+
+    def count_pass(self, size: int, reason: str, core_seconds: float) -> None:
+        """Count a pass over `size` images."""
+        self._passes[reason].inc()
+        self._batch_size.observe(size)
+        self._core_seconds.inc(core_seconds)
+
+    def observe_stages(self, stages: dict[str, float]) -> None:
+        """Take in the seconds that one image spent in each."""
+        for stage, seconds in stages.items():
+            self._stages[stage].observe(seconds)
 
 
 def _show(gauge: Gauge, values: dict[tuple[str, ...], float]) -> None:

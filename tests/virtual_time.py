@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from service.arrays import LogitBatch, PixelBatch
 from service.engines.engine import Engine
-from service.engines.pass_times import PassTimes
+from service.engines.curve import PassTimes
 from service.lanes.decode_pool import DecodePool
 from service.lanes.engine_thread import EngineRunner
 from service.lanes.shared_cores import Turns

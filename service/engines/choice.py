@@ -12,7 +12,7 @@ from service.engines.engine import Engine, EngineError
 from service.engines.gpu.gpu_engine import GPU_PROVIDERS, make_gpu_engine
 from service.engines.measuring import measure_pass_seconds
 from service.engines.onnx_engine import OnnxEngine
-from service.engines.pass_times import best_rate
+from service.engines.curve import best_rate
 
 Build = Callable[[], Engine]
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from service.engines.pass_times import PassSeconds
+from service.engines.curve import PassSeconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,7 +11,7 @@ class LoadOrder:
     """What to serve and how."""
 
     bundle: str  # path
-    engines: list[str]  # names of those to choose among; empty: all that are installed
+    engine: str  # the one to serve with, or auto: the fastest
     providers: list[str]  # onnxruntime's
     threads: int  # of a pass
     wide_threads: int  # of a pass over one image while the other lanes are idle; 0: the lane makes none
@@ -25,7 +25,7 @@ class LoadOrder:
 class Loaded:
     """A lane that is proven on its golden images."""
 
-    engine: str  # the chosen one's name in `LoadOrder.engines`
+    engine: str  # the chosen one's name
     description: str  # library, version and how it runs
     considered: dict[str, str]  # how each engine fared
     golden_max_abs_error: float

@@ -16,7 +16,7 @@ from service.bundles.golden import GoldenImages
 from service.engines.choice import Build, choose_engine
 from service.engines.engine import Engine
 from service.engines.measuring import measure_decode_seconds, measure_pass_seconds, warm_up
-from service.engines.pass_times import batch_sizes_up_to
+from service.engines.curve import batch_sizes_up_to
 from service.errors import ServiceError
 from service.images.decode import ImageInfo
 from service.images.preprocess import preparation

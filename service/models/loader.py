@@ -11,7 +11,7 @@ from service.bundles.golden import GoldenImages
 from service.engines.choice import Build, choose_engine
 from service.engines.engine import RunPass, timed_pass
 from service.engines.measuring import best_batch_size, best_rate, warm_up
-from service.engines.pass_times import PassTimes
+from service.engines.curve import PassTimes
 from service.images.preprocess import Prepare, preparation
 from service.lanes.decode_pool import DecodePool, PixelBudget
 from service.lanes.engine_thread import EngineRunner

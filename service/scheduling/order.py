@@ -1,71 +1,60 @@
-"""Who is served first, and when each will be done: pure functions of times, the same for promising and for serving."""
+"""Who is served first, and who shares a batch: pure functions, the same for promising and for serving."""
 
 from collections.abc import Callable, Sequence
-from heapq import heappop, heappush
+from dataclasses import dataclass
 
 from service.scheduling.ticket import Ticket
 
-PassSecondsOf = Callable[[int], float]  # batch size -> predicted wall time of a pass
+PassSecondsOf = Callable[[int], float]  # batch size -> forecast wall time of a pass
+
+_HEAD_START = 0.05  # seconds, and two full batches
 
 
-_HEAD_START = 0.05  # seconds, and two full passes
+@dataclass(frozen=True, slots=True)
+class BatchLimits:
+    """How large a batch may be: in images, and in forecast seconds, so that no batch makes the next one wait long."""
+
+    images: int
+    seconds: float
+
+    def batch_size(self, tickets: Sequence[Ticket], start: int, pass_seconds: PassSecondsOf) -> tuple[int, float]:
+        """How many of `tickets`, from `start` on, go into one batch, at least one, and the seconds that it takes.
+
+        A suspect is alone in its batch.
+        """
+        size, decoding, taken = 0, 0.0, 0.0
+        for ticket in tickets[start : start + self.images]:
+            total = decoding + ticket.decode_seconds + pass_seconds(size + 1)
+            if size and (total > self.seconds or ticket.suspect):
+                break
+            size, decoding, taken = size + 1, decoding + ticket.decode_seconds, total
+            if ticket.suspect:
+                break
+        return size, taken
 
 
-def ranks(tickets: Sequence[Ticket], max_batch_size: int, seconds: PassSecondsOf) -> list[float]:
-    """Of each ticket, the smallest goes first: when it is wanted.
+def serving_order(tickets: Sequence[Ticket], now: float, images: int, full_batch: float) -> list[Ticket]:
+    """Interactive before bulk, each by when it is to be served; bulk that would be late if it waited goes by that too.
 
-    An answer after a deadline is worth nothing, one after a mere promise is: in a queue that runs late, whoever has a
-    deadline goes before those who are wanted a little sooner and would wait longer.
+    A bulk ticket waits until the bulk before it, itself and a few batches more just fit into the time that it has left;
+    so bulk is never starved, and what was promised to it holds. `images` and `full_batch` (seconds) are of a full batch.
     """
-    head_start = 2 * seconds(max_batch_size) + _HEAD_START
-    return [ticket.wanted_by - head_start if ticket.is_hard else ticket.wanted_by for ticket in tickets]
-
-
-def serving_order(tickets: Sequence[Ticket], now: float, max_batch_size: int, seconds: PassSecondsOf) -> list[Ticket]:
-    """Interactive before bulk, each by when it is due; bulk that would be late if it waited longer goes by that too.
-
-    A bulk ticket waits until the bulk before it, itself and a few passes more just fit into the time that it has left;
-    so bulk is never starved, and what was promised to it holds.
-    """
-    bulk = sorted((ticket for ticket in tickets if ticket.priority == "bulk"), key=_wanted_by)
-    full = seconds(max_batch_size)
+    bulk = sorted((ticket for ticket in tickets if ticket.priority == "bulk"), key=_serve_by)
     waits = {
         ticket
         for place, ticket in enumerate(bulk)
-        if ticket.wanted_by - now > (place // max_batch_size + 4) * full + _HEAD_START
+        if ticket.serve_by - now > (place // images + 4) * full_batch + _HEAD_START
     }
-    rank = dict(zip(tickets, ranks(tickets, max_batch_size, seconds), strict=True))
-    return sorted(tickets, key=lambda ticket: (ticket in waits, rank[ticket]))
+    # An answer after a deadline is worth nothing, one after a mere promise is: in a queue that runs late, whoever has a
+    # deadline goes before those who are wanted a little sooner and would wait longer.
+    head_start = 2 * full_batch + _HEAD_START
+
+    def rank(ticket: Ticket) -> tuple[bool, bool, float]:
+        serve_by = ticket.serve_by - head_start if ticket.is_hard else ticket.serve_by
+        return not ticket.suspect, ticket in waits, serve_by
+
+    return sorted(tickets, key=rank)
 
 
-def completion_times(
-    ranks: Sequence[float],
-    ready_at: Sequence[float],
-    engine_free_at: float,
-    max_batch_size: int,
-    seconds: PassSecondsOf,
-    turns: Sequence[float] = (),
-) -> list[float]:
-    """When each ticket is done if each pass takes what is ready before it begins, up to a full batch, by rank.
-
-    If any order keeps every promise, this one does. `turns[k]` is the time that other models' passes take before this
-    model's pass `k`, with which they take turns.
-    """
-    times = [0.0] * len(ranks)
-    coming = sorted(range(len(ranks)), key=ready_at.__getitem__, reverse=True)
-    ready: list[tuple[float, int]] = []
-    at, number = engine_free_at, 0
-    while coming or ready:
-        while coming and (ready_at[coming[-1]] < at or not ready):
-            at = max(at, ready_at[coming[-1]])  # an idle engine waits for the first
-            heappush(ready, (ranks[coming[-1]], coming.pop()))
-        batch = [heappop(ready)[1] for _ in range(min(max_batch_size, len(ready)))]
-        at += (turns[number] if number < len(turns) else 0.0) + seconds(len(batch))
-        number += 1
-        for ticket in batch:
-            times[ticket] = at
-    return times
-
-
-def _wanted_by(ticket: Ticket) -> float:
-    return ticket.wanted_by
+def _serve_by(ticket: Ticket) -> float:
+    return ticket.serve_by

@@ -1,4 +1,4 @@
-"""The last scheduling decisions, for whoever wants to know why a pass was as it was."""
+"""The last batches, for whoever wants to know why one was as it was."""
 
 from collections import deque
 from dataclasses import asdict, dataclass
@@ -6,28 +6,29 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True, slots=True)
 class PassRecord:
-    """One pass: times in ms, `at` in seconds of the event loop's clock."""
+    """One batch and its pass: times in ms, `at` in seconds of the event loop's clock."""
 
     at: float
     model: str
-    size: int
+    size: int  # images that were passed
     reason: str
     left_waiting: int
     dropped: int  # expired or abandoned tickets that were found while the batch was frozen
     waited_ms: float  # the longest wait in the queue
-    predicted_ms: float
-    actual_ms: float
-    failed: bool
+    forecast_ms: float  # of the batch
+    batch_ms: float  # decoding and pass
+    pass_ms: float
+    wide: bool  # on all cores, because it was alone
 
 
 class PassLog:
-    """A ring of the last 256 passes."""
+    """A ring of the last 256 batches."""
 
     def __init__(self) -> None:
         self._records: deque[PassRecord] = deque(maxlen=256)
 
     def add(self, record: PassRecord) -> None:
-        """Remember a finished pass."""
+        """Remember a batch that is answered."""
         self._records.append(record)
 
     def newest_first(self) -> list[dict[str, object]]:

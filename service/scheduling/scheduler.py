@@ -1,286 +1,294 @@
-"""The scheduler: tickets wait while the engine runs; whatever waits when it is free becomes the next batch."""
+"""The scheduler: tickets wait while every lane is busy; whatever waits when one is free becomes its batch."""
 
 import asyncio
+import hashlib
 import logging
-import math
 import time
 from dataclasses import dataclass
+from typing import Protocol
 
-import numpy as np
-
-from service.arrays import Pixels
-from service.engines.engine import Engine
-from service.engines.pass_times import PassTimes
-from service.errors import DeadlineExceeded, EngineFailure, NotReady, ServiceError
-from service.lanes.engine_thread import EngineRunner
-from service.metrics import Metrics
-from service.scheduling.order import PassSecondsOf, serving_order
+from service.errors import DeadlineExceeded, EngineFailure, ImageTooLarge, NotReady
+from service.lanes.lane import Answer, BatchAnswer, Fault, Lane, LaneLost
+from service.lanes.wire import Item
+from service.metrics import ModelMetrics
+from service.scheduling.order import serving_order
 from service.scheduling.pass_log import PassLog, PassRecord
+from service.scheduling.promises import Promises
+from service.scheduling.shared_cores import SharedCores
 from service.scheduling.statistics import Statistics
-from service.scheduling.ticket import Answer, Ticket
+from service.scheduling.ticket import Passed, Ticket
 
 log = logging.getLogger(__name__)
 
 # What is left for an answer when a deadline ends the wait for a fuller batch: passes vary, and so does the loop.
 _DEADLINE_MARGIN, _LOOP_MARGIN = 1.5, 0.005
+_SHORTEST_HANG, _HANG = 2.0, 20  # seconds, and times the forecast: a batch that takes longer hangs
+_HEAVY, _HEAVY_BATCHES = 0.1, 4  # seconds of decoding, and full batches: an image beyond both may not hold every lane
+
+
+class Lanes(Protocol):
+    """What a scheduler needs of a `LanePool`."""
+
+    size: int
+    threads: int
+    cores: int
+
+    @property
+    def ready(self) -> int:
+        """How many serve."""
+
+    @property
+    def idle(self) -> bool:
+        """Whether none has a batch."""
+
+    @property
+    def has_free(self) -> bool:
+        """Whether one could take a batch."""
+
+    def take(self, *, wide: bool = False) -> Lane:
+        """One that is free."""
+
+    async def run(self, lane: Lane, items: list[Item], longest: float, *, wide: bool, alone: bool) -> BatchAnswer:
+        """A batch on it; raises LaneLost."""
 
 
 @dataclass(frozen=True, slots=True)
-class BatchPolicy:
-    """How batches form."""
-
-    max_batch_size: int
-    max_queue_delay: float = 0.0  # seconds that an idle engine waits for a batch to fill, less if a deadline is near
-    longest_pass: float = 10.0  # seconds; a pass that takes longer has hung
-    between_passes: PassSecondsOf = lambda size: 0.0  # seconds that decoding keeps a pass over `size` images waiting
+class _Batch:
+    tickets: list[Ticket]
+    reason: str
+    forecast: float  # seconds
+    wide: bool
+    at: float  # loop time at which it was frozen
+    dropped: int
 
 
 class Scheduler:
-    """Batches one model's tickets. Work-conserving and late-binding: no timer unless the policy asks for one, and no
-    batch is frozen before the engine is free to run it.
+    """Batches one model's tickets. Work-conserving and late-binding: no timer unless an operator asks for one, and no
+    batch is frozen before a lane is free to take it.
     """
 
     def __init__(
         self,
-        model: str,
-        engine: Engine,
-        runner: EngineRunner,
+        lanes: Lanes,
+        promises: Promises,
+        cores: SharedCores,
         *,
-        policy: BatchPolicy,
-        pass_times: PassTimes,
-        metrics: Metrics,
+        max_queue_delay: float = 0.0,
+        metrics: ModelMetrics,
         pass_log: PassLog,
     ) -> None:
-        self.model = model
-        self.max_batch_size = policy.max_batch_size
-        self.pass_times = pass_times
+        """`max_queue_delay`: seconds that an idle lane waits for a batch to fill, less if a deadline is near."""
+        self.used = 0.0  # see `SharedCores`
         self.statistics = Statistics()
-        self._engine = engine
-        self._runner = runner
-        self._policy = policy
+        self._lanes = lanes
+        self._promises = promises
+        self._cores = cores
+        self._max_queue_delay = max_queue_delay
         self._metrics = metrics
         self._pass_log = pass_log
-        # Let in and taken by no pass yet, in the order of their coming: on their way in, being decoded, or queued.
-        self.ahead: dict[Ticket, None] = {}
-        # Since last none was ahead: the latest time that any was wanted by, and whether all came in that order.
-        self.latest_wanted, self.in_line = -math.inf, True
-        self._tickets: list[Ticket] = []
+        self._waiting: list[Ticket] = []
         self._shown = 0  # of them, in the queue depth, which every version of the model adds to
-        self._running: list[Ticket] = []
-        self._dropped = 0
-        self._arrived = asyncio.Event()
-        self._closing = False
-        self._task: asyncio.Task[None] | None = None
-        # False once a pass has failed even for a single image, until the next one succeeds.
-        self.engine_works = True
+        self._running = 0  # tickets in lanes
+        self._heavy_running = 0  # batches of one heavy image
+        self._batches: set[asyncio.Task[None]] = set()
+        self._wake: asyncio.TimerHandle | None = None
+        self._stopping = False
 
     @property
-    def rivals(self) -> list["Scheduler"]:
-        """Those whose passes take turns with this one's."""
-        return [scheduler for scheduler in self._runner.schedulers if scheduler is not self]
+    def inflight(self) -> int:
+        """Images that wait or are in a lane."""
+        return len(self._waiting) + self._running
 
-    @property
-    def alive(self) -> bool:
-        """Whether tickets are taken."""
-        return self._task is not None and not self._task.done()
+    def enqueue(self, ticket: Ticket) -> None:
+        """Have an image's `item` done; its `outcome` will be a `Passed` or a ServiceError.
 
-    @property
-    def beats(self) -> bool:
-        """Whether tickets are taken and the engine thread comes back from its passes."""
-        return self.alive and not self._runner.hung
-
-    def seconds(self, size: int) -> float:
-        """Predicted time from the end of a pass to the end of the next, over `size` images."""
-        between = self._policy.between_passes(size) + self._runner.measured_pass_seconds
-        return self.pass_times.seconds(size) + between
-
-    def now(self) -> float:
-        """The event loop's time, which deadlines are in."""
-        return asyncio.get_running_loop().time()
-
-    def engine_free_at(self, now: float) -> float:
-        """When the pass in flight, whosever it is, is predicted to end; `now` if there is none or it should have."""
-        return max(now, self._runner.busy_until)
-
-    def passes_before_decoding(self, images: int) -> float:
-        """Predicted time that passes keep an image waiting that is to be decoded behind so many others."""
-        if not self._runner.takes_turns:
-            return 0.0
-        now = self.now()
-        full_passes = images // self.max_batch_size * self.pass_times.seconds(self.max_batch_size)
-        return self.engine_free_at(now) - now + full_passes
-
-    def expect(self, ticket: Ticket) -> None:
-        """It is let in, or has another time now, or is back among those who are."""
-        if not self.ahead:
-            self.latest_wanted, self.in_line = ticket.wanted_by, True
-        self.in_line = self.in_line and ticket.wanted_by >= self.latest_wanted and ticket not in self.ahead
-        self.latest_wanted = max(self.latest_wanted, ticket.wanted_by)
-        self.ahead[ticket] = None
-
-    def overlook(self, ticket: Ticket) -> None:
-        """Its upload takes so long that nobody need be sent away for it; `expect` it again."""
-        self.ahead.pop(ticket, None)
+        EngineFailure if the engine fails on this image, or lanes were lost over it and nothing else; DeadlineExceeded
+        if its deadline can no longer be met. Raises NotReady if the scheduler is stopped.
+        """
+        if self._stopping:
+            raise NotReady("the service is shutting down", reason="draining")
+        loop = asyncio.get_running_loop()
+        ticket.queued_at, ticket.outcome = loop.time(), loop.create_future()
+        self._waiting.append(ticket)
+        self._show_queue()
+        self._cores.serve()
 
     def start(self) -> None:
-        """Begin serving tickets."""
-        self._runner.add(self)
-        self._task = asyncio.create_task(self._serve(), name=f"scheduler-{self.model}")
-        self._task.add_done_callback(self._stopped)
+        """Begin to send batches to lanes."""
+        self._cores.join(self)
 
-    async def submit(self, pixels: Pixels, ticket: Ticket) -> Answer:
-        """Queue one image, uint8 [H, W, 3], and wait for its logits.
-
-        Cancelling the caller withdraws the ticket. Raises EngineFailure if the engine fails on this image alone or
-        hangs, DeadlineExceeded if the ticket's deadline can no longer be met, NotReady if the scheduler is closed,
-        dead, or its engine hangs.
-        """
-        if self._closing or not self.beats:
-            raise NotReady("the service is shutting down" if self._closing else "the scheduler has stopped")
-        ticket.pixels, ticket.queued_at = pixels, self.now()
-        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        ticket.answer = answer
-        self._tickets.append(ticket)
+    async def stop(self) -> None:
+        """Refuse new tickets, and answer the waiting ones as long as a lane takes any."""
+        self._stopping = True
+        self._cores.serve()
+        while self._batches:
+            await asyncio.wait(self._batches)
+        for ticket in self._waiting:
+            ticket.settle(NotReady("the service is shutting down", reason="draining"))
+        self._waiting.clear()
         self._show_queue()
-        self._arrived.set()
-        return await answer
+        self._cores.leave(self)
 
-    async def close(self) -> None:
-        """Refuse new tickets, answer the waiting ones, stop."""
-        self._closing = True
-        self._arrived.set()
-        if self._task and self._runner.hung:  # nobody waits any more
-            self._task.cancel()
-        if self._task:
-            await asyncio.gather(self._task, return_exceptions=True)
-        self._runner.remove(self)
+    @property
+    def threads(self) -> int:
+        """Cores that a batch occupies."""
+        return self._lanes.threads
 
-    async def _serve(self) -> None:
-        while self._tickets or not self._closing:
-            self._arrived.clear()
-            if not self._tickets:
-                await self._arrived.wait()
-                continue
-            delayed = await self._let_batch_fill()
-            async with self._runner.turn():
-                batch = self._freeze()
-                if batch:
-                    self._running = batch
-                    await self._pass(batch, self._reason(batch, delayed))
-                    self._running = []
+    @property
+    def has_work(self) -> bool:
+        """Whether any image is ahead or in a lane."""
+        return bool(self._running or len(self._promises))
 
-    async def _let_batch_fill(self) -> str | None:
-        """Wait for a full batch where an operator wants that; returns what cut the wait short, if anything did."""
-        while self._policy.max_queue_delay and not self._closing and 0 < len(self._tickets) < self.max_batch_size:
-            needed = _DEADLINE_MARGIN * self.seconds(self.max_batch_size) + _LOOP_MARGIN
-            due = min(ticket.due for ticket in self._tickets) - needed
-            filled = min(_queued_at(ticket) for ticket in self._tickets) + self._policy.max_queue_delay
-            self._arrived.clear()
-            try:
-                async with asyncio.timeout_at(min(due, filled)):
-                    await self._arrived.wait()  # perhaps of one who has less time
-            except TimeoutError:
-                return "deadline" if due < filled else "delay"
-        return None
+    @property
+    def can_serve(self) -> bool:
+        """Whether a batch waits and a lane is free to take it."""
+        return self._lanes.has_free and bool(self._waiting) and any(map(self._eligible, self._waiting)) and self._filled()
 
-    def _reason(self, batch: list[Ticket], delayed: str | None) -> str:
-        if len(batch) == self.max_batch_size:
-            return "full"
-        return "drain" if self._closing else delayed or "idle"
+    def _eligible(self, ticket: Ticket) -> bool:
+        """Not while it would hold, or endanger, the last lane."""
+        if ticket.suspect:
+            return self._lanes.ready >= min(2, self._lanes.size)
+        return self._heavy_running < max(1, self._lanes.size - 1) or not self._is_heavy(ticket)
 
-    def _freeze(self) -> list[Ticket]:
+    def _is_heavy(self, ticket: Ticket) -> bool:
+        return ticket.decode_seconds > max(_HEAVY, _HEAVY_BATCHES * self._promises.full_batch)
+
+    def _filled(self) -> bool:
+        """Whether a batch need not wait any longer, where an operator has it wait to fill."""
+        if not self._max_queue_delay or self._stopping or len(self._waiting) >= self._promises.limits.images:
+            return True
+        until = min(self._fill_times())
+        loop = asyncio.get_running_loop()
+        if until <= loop.time():
+            return True
+        if self._wake:
+            self._wake.cancel()
+        self._wake = loop.call_at(until, self._cores.serve)
+        return False
+
+    def _fill_times(self) -> tuple[float, float]:
+        """Loop times at which a deadline and the longest delay end the wait for a fuller batch."""
+        needed = _DEADLINE_MARGIN * self._promises.full_batch + _LOOP_MARGIN
+        due = min(ticket.promised_by for ticket in self._waiting) - needed
+        return due, min(map(_queued_at, self._waiting)) + self._max_queue_delay
+
+    def serve_one(self) -> None:
+        """Send a batch to a lane; `can_serve` holds."""
+        due, filled = self._fill_times()
+        batch = self._freeze(asyncio.get_running_loop().time(), "deadline" if due < filled else "delay")
+        if not batch.tickets:  # nobody waits any more
+            self._cores.give_back(self, 0.0)
+            return
+        self._running += len(batch.tickets)
+        lane = self._lanes.take(wide=batch.wide)
+        lane.busy_until = batch.at + batch.forecast
+        task = asyncio.create_task(self._run(lane, batch), name="batch")
+        self._batches.add(task)
+        task.add_done_callback(self._batches.discard)
+
+    def _freeze(self, now: float, waited: str) -> _Batch:
         """The next batch, of tickets whose clients still wait and whose deadlines can still be met."""
-        now = self.now()
+        promises, limits = self._promises, self._promises.limits
         # One alone is tried even if it is believed to be late: nothing else could prove the belief wrong.
-        alone = len(self._tickets) == 1
-        soonest = now + (self.pass_times.at_best(1) if alone else self.pass_times.seconds(1))
-        waiting = []
-        for ticket in self._tickets:
+        alone = len(self._waiting) == 1
+        soonest = now + (promises.pass_times.at_best(1) if alone else promises.pass_times.seconds(1))
+        for ticket in self._waiting:
             if ticket.deadline < soonest:
-                _settle(ticket, DeadlineExceeded("the deadline would pass before the answer is ready"))
-            if not ticket.settled:
-                waiting.append(ticket)
-        self._dropped = len(self._tickets) - len(waiting)
-        order = serving_order(waiting, now, self.max_batch_size, self.seconds)
-        batch, self._tickets = order[: self.max_batch_size], order[self.max_batch_size :]
-        for ticket in batch:
-            self.ahead.pop(ticket, None)
+                ticket.settle(DeadlineExceeded("the deadline would pass before the answer is ready"))
+        waiting = [ticket for ticket in self._waiting if not ticket.settled]
+        dropped = [ticket for ticket in self._waiting if ticket.settled]
+        held = [ticket for ticket in waiting if not self._eligible(ticket)]
+        order = serving_order(
+            [ticket for ticket in waiting if ticket not in held], now, limits.images, promises.full_batch
+        )
+        size, forecast = limits.batch_size(order, 0, promises.pass_times.seconds) if order else (0, 0.0)
+        tickets, self._waiting = order[:size], order[size:] + held
+        promises.forget(*tickets, *dropped)
         self._show_queue()
-        return batch
+        if size == limits.images:
+            waited = "full"
+        elif self._stopping:
+            waited = "drain"
+        elif not self._max_queue_delay:
+            waited = "idle"
+        wide = size == 1 and self._lanes.idle and not self._waiting
+        return _Batch(tickets, waited, forecast, wide, now, len(dropped))
 
-    async def _pass(self, batch: list[Ticket], reason: str, retry: bool = False, still_to_retry: int = 0) -> None:
-        """Run one pass and answer its tickets; if it fails, run each image alone, so that only the culprit fails."""
-        at, started = self.now(), time.perf_counter()
-        predicted = self.pass_times.seconds(len(batch))
-        self._runner.busy_until = at + predicted + still_to_retry * self.pass_times.seconds(1)
-        failed, seconds = True, 0.0
+    async def _run(self, lane: Lane, batch: _Batch) -> None:
+        sent = time.perf_counter()
+        heavy = self._is_heavy(batch.tickets[0])
+        self._heavy_running += heavy
+        items = [ticket.item for ticket in batch.tickets if ticket.item]
+        longest = max(_SHORTEST_HANG, _HANG * batch.forecast)
         try:
-            pixels = np.stack([ticket.pixels for ticket in batch])
-            logits, seconds = await self._runner.run_watched(self._engine, pixels, self._policy.longest_pass)
-            if logits.shape[0] != len(batch) or not np.isfinite(logits).all():
-                raise RuntimeError(f"the engine answered {logits.shape} for {len(batch)} images, or not with numbers")
-            failed = False
-        except Exception:
-            log.exception("a pass of %d images of %s failed", len(batch), self.model)
-        record = self._record(batch, reason, at, predicted, seconds, failed)
-        self._pass_log.add(record)
-        if failed:
-            await self._retry(batch, retry)
-            return
-        self.engine_works = True
-        self.pass_times.learn(len(batch), seconds)
-        self.statistics.pass_ended(len(batch), seconds)
-        self._metrics.passes.labels(self.model, reason).inc()
-        self._metrics.batch_size.labels(self.model).observe(len(batch))
-        self._metrics.engine_core_seconds.labels(self.model).inc(seconds * self._engine.threads)
-        ended = time.perf_counter()
-        for ticket, row in zip(batch, logits, strict=True):
-            ticket.answered_at = self.now()
-            _settle(ticket, Answer(row, started, ended))
+            reply = await self._lanes.run(lane, items, longest, wide=batch.wide, alone=batch.tickets[0].suspect)
+        except LaneLost as lost:
+            self._try_again(batch.tickets, lost)
+        else:
+            self._answer(batch, reply, sent)
+        finally:
+            self._heavy_running -= heavy
+            self._running -= len(batch.tickets)
+            self._cores.give_back(self, time.perf_counter() - sent)
 
-    def give_up(self) -> None:
-        """Fail every ticket: the engine does not come back."""
-        for ticket in (*self._running, *self._tickets):
-            _settle(ticket, EngineFailure("the engine does not come back from a pass"))
+    def _answer(self, batch: _Batch, reply: BatchAnswer, sent: float) -> None:
+        seconds = reply.pass_ended - reply.pass_started
+        answered = 0
+        for ticket, outcome in zip(batch.tickets, reply.outcomes, strict=True):
+            if isinstance(outcome, Answer):
+                answered += 1
+                if ticket.image and ticket.item:
+                    self._promises.decode_times.learn(ticket.image, len(ticket.item.data), outcome.decode_seconds)
+                ticket.settle(Passed(outcome, reply.began, reply.pass_started, reply.pass_ended))
+            elif isinstance(outcome, Fault):
+                _log_culprit(ticket, outcome.told)
+                ticket.settle(EngineFailure("the engine failed on this image"))
+            else:
+                ticket.settle(outcome)
+        if answered:
+            if not batch.wide:
+                self._promises.pass_times.learn(answered, seconds)
+            self.statistics.pass_ended(answered, seconds)
+            cores = self._lanes.cores if batch.wide else self._lanes.threads
+            self._metrics.count_pass(answered, batch.reason, seconds * cores)
+        self._promises.learn(max(0.0, time.perf_counter() - sent - (reply.pass_ended - reply.began)))
+        self._pass_log.add(self._record(batch, answered, seconds, reply.pass_ended - reply.began))
 
-    async def _retry(self, batch: list[Ticket], retry: bool) -> None:
-        """Each image alone, once; where that fails too, or nobody waits any more, the engine counts as broken."""
-        if retry or all(ticket.settled for ticket in batch):
-            self.engine_works = False
-            _settle(batch[0], EngineFailure("the engine failed on this image"))
-            return
-        for number, ticket in enumerate(batch, start=1):
-            if not ticket.settled:
-                await self._pass([ticket], "idle", retry=True, still_to_retry=len(batch) - number)
+    def _try_again(self, tickets: list[Ticket], lost: LaneLost) -> None:
+        """Each of them alone, on another lane; one over which a second lane was lost is the culprit."""
+        for ticket in tickets:
+            if ticket.settled:
+                continue
+            if ticket.suspect:
+                _log_culprit(ticket, str(lost))
+                if lost.reason == "hang" and lost.in_decoding:
+                    ticket.settle(ImageTooLarge("the image takes too long to decode", reason="decode_time"))
+                else:
+                    ticket.settle(EngineFailure("the engine failed on this image"))
+            else:
+                ticket.suspect = True
+                self._waiting.append(ticket)
+                self._promises.expect(ticket)
+        self._show_queue()
 
-    def _record(
-        self, batch: list[Ticket], reason: str, at: float, predicted: float, seconds: float, failed: bool
-    ) -> PassRecord:
+    def _record(self, batch: _Batch, answered: int, pass_seconds: float, batch_seconds: float) -> PassRecord:
         return PassRecord(
-            at=at,
-            model=self.model,
-            size=len(batch),
-            reason=reason,
-            left_waiting=len(self._tickets),
-            dropped=self._dropped,
-            waited_ms=round((at - min(map(_queued_at, batch))) * 1000, 3),
-            predicted_ms=round(predicted * 1000, 3),
-            actual_ms=round(seconds * 1000, 3),
-            failed=failed,
+            at=batch.at,
+            model=self._metrics.model,
+            size=answered,
+            reason=batch.reason,
+            left_waiting=len(self._waiting),
+            dropped=batch.dropped,
+            waited_ms=round((batch.at - min(map(_queued_at, batch.tickets))) * 1000, 3),
+            forecast_ms=round(batch.forecast * 1000, 3),
+            batch_ms=round(batch_seconds * 1000, 3),
+            pass_ms=round(pass_seconds * 1000, 3),
+            wide=batch.wide,
         )
 
     def _show_queue(self) -> None:
-        self._metrics.queue_depth.labels(self.model).inc(len(self._tickets) - self._shown)
-        self._shown = len(self._tickets)
-
-    def _stopped(self, task: asyncio.Task[None]) -> None:
-        """However the loop ended, nobody is left waiting."""
-        if not task.cancelled() and (error := task.exception()):
-            log.error("the scheduler of %s died", self.model, exc_info=error)
-        for ticket in (*self._running, *self._tickets):
-            _settle(ticket, NotReady("the scheduler has stopped"))
-        self._tickets.clear()
-        self._show_queue()
+        self._metrics.queue_depth.inc(len(self._waiting) - self._shown)
+        self._shown = len(self._waiting)
 
 
 def _queued_at(ticket: Ticket) -> float:
@@ -288,10 +296,15 @@ def _queued_at(ticket: Ticket) -> float:
     return ticket.queued_at
 
 
-def _settle(ticket: Ticket, result: Answer | ServiceError) -> None:
-    if ticket.answer is None or ticket.settled:  # its client left
-        return
-    if isinstance(result, ServiceError):
-        ticket.answer.set_exception(result)
-    else:
-        ticket.answer.set_result(result)
+def _log_culprit(ticket: Ticket, why: str) -> None:
+    """Which image it was, for whoever has it; never what is in it."""
+    data = ticket.item.data if ticket.item else b""
+    log.error(
+        "an image failed: %s",
+        why,
+        extra={
+            "image_sha256": hashlib.sha256(data).hexdigest(),
+            "image_bytes": len(data),
+            "image_format": ticket.image.format if ticket.image else "pixels",
+        },
+    )

@@ -2,12 +2,13 @@
 
 import asyncio
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
-from service.arrays import Logits, Pixels
+from service.errors import ServiceError
+from service.images.announced import Announced
+from service.lanes.lane import Answer
+from service.lanes.wire import Item
 
 Priority = Literal["interactive", "bulk"]
 
@@ -15,54 +16,65 @@ _SHORT = 1.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """One image's logits and when its pass began and ended (time.perf_counter seconds)."""
+class Passed:
+    """One image's answer, and when its batch began in a lane and its pass began and ended (perf_counter seconds)."""
 
-    logits: Logits
+    answer: Answer
+    began: float
     pass_started: float
     pass_ended: float
 
 
 @dataclass(eq=False, slots=True)
 class Ticket:
-    """An admitted image. Its future, once it is queued, is the only record of who waits for it."""
+    """An admitted image. All times are the event loop's, in seconds."""
 
-    deadline: float  # loop time after which nobody wants the answer
+    deadline: float  # nobody wants the answer later
     priority: Priority = "interactive"
-    due: float = math.inf  # loop time by which the answer is promised: the deadline, if not sooner
-    wanted_by: float = math.inf  # loop time that it is served by, if others can wait: when it is due, if not sooner
-    pixels: Pixels = field(default_factory=lambda: np.empty((0, 0, 3), np.uint8))
-    answer: asyncio.Future[Answer] | None = None
-    let_in_at: float = 0.0  # loop time
-    queued_at: float | None = None  # loop time
+    promised_by: float = math.inf  # the answer is promised by then: the deadline, if not sooner
+    serve_by: float = math.inf  # it is served by then, if others can wait: when it is promised, if not sooner
+    decode_seconds: float = 0.0  # forecast
+    item: Item | None = None  # what a lane is to do, once the body is here
+    image: Announced | None = None
+    let_in_at: float = 0.0
+    queued_at: float | None = None
     received: bool = False  # its body is here
-    ready_by: float | None = None  # loop time at which it was predicted to be queued, once that could be said
-    answered_at: float | None = None  # loop time at which its pass was back
+    suspect: bool = False  # a lane was lost over a batch with it, so it is tried alone
+    outcome: asyncio.Future[Passed] | None = None  # once it is queued, the only record of who waits for it
 
     def __post_init__(self) -> None:
-        self.due = min(self.due, self.deadline)
-        self.wanted_by = min(self.wanted_by, self.due)
+        self.promised_by = min(self.promised_by, self.deadline)
+        self.serve_by = min(self.serve_by, self.promised_by)
 
     def allow(self, seconds: float, since: float) -> None:
-        """Its deadline is so many seconds after loop time `since`, and so is what it is promised.
+        """Its deadline is so many seconds after `since`, and so is what it is promised.
 
         Of a long time half is left over, lest all that it yielded to makes it late in the end.
         """
-        self.deadline = self.due = since + seconds
-        self.wanted_by = self.due - max(0.0, seconds - _SHORT) / 2
+        self.deadline = self.promised_by = since + seconds
+        self.serve_by = self.promised_by - max(0.0, seconds - _SHORT) / 2
 
     def receive(self, now: float) -> None:
         """Its body is here. What the upload took counts against the deadline, but not against a sooner promise."""
         self.received = True
         if not self.is_hard:
-            self.due = self.wanted_by = min(self.due + now - self.let_in_at, self.deadline)
+            self.promised_by = self.serve_by = min(self.promised_by + now - self.let_in_at, self.deadline)
 
     @property
     def is_hard(self) -> bool:
-        """Whether an answer after `due` is worth nothing."""
-        return self.due == self.deadline
+        """Whether an answer after `promised_by` is worth nothing."""
+        return self.promised_by == self.deadline
 
     @property
     def settled(self) -> bool:
         """Whether its outcome is known, or its client left."""
-        return self.answer is not None and self.answer.done()
+        return self.outcome is not None and self.outcome.done()
+
+    def settle(self, outcome: Passed | ServiceError) -> None:
+        """Give whoever waits the outcome, unless there is one already."""
+        if self.outcome is None or self.outcome.done():
+            return
+        if isinstance(outcome, ServiceError):
+            self.outcome.set_exception(outcome)
+        else:
+            self.outcome.set_result(outcome)

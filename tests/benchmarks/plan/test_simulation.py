@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks.plan.simulation import Pod, play, simulate
-from service.engines.pass_times import PassTimes
+from service.engines.curve import PassTimes
 from service.errors import Overloaded
 from service.lanes.shared_cores import Turns
 from service.metrics import Metrics

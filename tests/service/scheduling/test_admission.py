@@ -3,7 +3,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from service.engines.pass_times import PassTimes
+from service.engines.curve import PassTimes
 from service.errors import DeadlineExceeded, InvalidImage, NotReady, Overloaded
 from service.lanes.decode_pool import DecodePool, PixelBudget
 from service.lanes.engine_thread import EngineRunner

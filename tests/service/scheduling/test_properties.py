@@ -11,7 +11,7 @@ import numpy as np
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from service.engines.pass_times import PassTimes
+from service.engines.curve import PassTimes
 from service.errors import DeadlineExceeded, EngineFailure, InvalidImage, Overloaded, ServiceError
 from service.lanes.shared_cores import Turns
 from service.metrics import OUTCOMES, Metrics

@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from service.engines.pass_times import PassTimes
+from service.engines.curve import PassTimes
 from service.errors import DeadlineExceeded, EngineFailure, NotReady
 from service.lanes.engine_thread import EngineRunner
 from service.lanes.shared_cores import Turns

@@ -1,6 +1,6 @@
 import pytest
 
-from service.engines.pass_times import PassTimes
+from service.engines.curve import PassTimes
 
 
 def test_between_measured_sizes_the_curve_is_straight_and_beyond_it_proportional() -> None:

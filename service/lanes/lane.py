@@ -1,0 +1,184 @@
+"""One lane as the front sees it: it is given a batch, and answers it or is lost."""
+
+import asyncio
+import json
+import socket
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from service import errors
+from service.errors import EngineFailure, ServiceError
+from service.lanes.orders import Loaded, LoadOrder
+from service.lanes.process import LaneProcess, Spawn
+from service.lanes.wire import HEAD, Buffer, Item, message
+
+LossReason = Literal["crash", "hang", "memory"]
+
+
+class LaneLost(Exception):
+    """The lane is gone, and its batch is unanswered; the message says how it ended."""
+
+    def __init__(self, reason: LossReason, told: str, in_decoding: bool) -> None:
+        super().__init__(told)
+        self.reason = reason
+        self.in_decoding = in_decoding  # known only of a batch that was to tell when it is decoded
+
+
+class LoadFailure(Exception):
+    """The lane could not load its model; the message is its engine's or bundle's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a lane says of one image."""
+
+    answer: bytes  # its best predictions as JSON, or its logits, float32 [classes]
+    image: bytes  # the ImageInfo as JSON
+    decode_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What went wrong in the lane; `told` is for the log and not for the client."""
+
+    told: str
+
+
+Outcome = Answer | ServiceError | Fault
+
+
+@dataclass(frozen=True, slots=True)
+class BatchAnswer:
+    """A batch's outcomes, in its order, and time.perf_counter seconds of its way."""
+
+    outcomes: list[Outcome]
+    began: float  # decoding, in the lane
+    pass_started: float
+    pass_ended: float
+
+
+class Lane(asyncio.Protocol):
+    """Use `start`, then `run` again and again, one batch at a time."""
+
+    def __init__(self, process: LaneProcess) -> None:
+        self.busy_until = 0.0  # loop time at which it is forecast to be free
+        self.process = process
+        self.has_wide_engine = False
+        self._transport: asyncio.Transport | None = None
+        self._received = bytearray()
+        self._reply: asyncio.Future[tuple[Any, memoryview]] | None = None
+        self.reason: LossReason = "crash"
+        self._decoded = True
+        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()  # done once it is gone
+
+    @classmethod
+    async def start(cls, spawn: Spawn, order: LoadOrder) -> tuple["Lane", Loaded]:
+        """A lane that has loaded its model and proven it.
+
+        Raises LoadFailure if its model is to blame, LaneLost if the process ended.
+        """
+        loop = asyncio.get_running_loop()
+        ours, theirs = socket.socketpair()
+        process = await asyncio.to_thread(spawn, theirs)
+        _, lane = await loop.create_connection(lambda: cls(process), sock=ours)
+        try:
+            said, _ = await lane._ask(message(asdict(order)))
+        except asyncio.CancelledError:
+            lane.kill("crash")
+            raise
+        if "failed" in said:
+            raise LoadFailure(said["failed"])
+        loaded = Loaded.of(said["loaded"])
+        lane.has_wide_engine = loaded.wide_seconds > 0
+        return lane, loaded
+
+    async def run(self, items: Sequence[Item], *, longest: float, wide: bool, alone: bool) -> BatchAnswer:
+        """Decode and pass a batch; `wide` uses all cores, and `alone` has the lane say when it has decoded.
+
+        Raises LaneLost if the lane ends, or is ended because it takes longer than `longest` seconds.
+        """
+        self._decoded = not alone
+        told = [[len(item.data), item.top_k, item.is_pixels] for item in items]
+        pieces = message({"items": told, "wide": wide, "tell_decoded": alone}, [item.data for item in items])
+        watchdog = asyncio.get_running_loop().call_later(longest, self.kill, "hang")
+        try:
+            said, body = await self._ask(pieces)
+        finally:
+            watchdog.cancel()
+        started, ended = said["pass"]
+        return BatchAnswer(_outcomes(said["items"], body), said["began"], started, ended)
+
+    def kill(self, reason: LossReason) -> None:
+        """End it."""
+        self.reason = reason
+        self.process.kill()
+        if self._transport:
+            self._transport.abort()
+
+    def close(self) -> None:
+        """Let it end by itself, once it has answered."""
+        if self._transport:
+            self._transport.close()
+
+    async def _ask(self, pieces: list[Buffer]) -> tuple[Any, memoryview]:
+        assert self._transport
+        if self._transport.is_closing():
+            raise self._loss()
+        self._reply = asyncio.get_running_loop().create_future()
+        self._transport.writelines(pieces)
+        return await self._reply
+
+    def _loss(self) -> LaneLost:
+        return LaneLost(self.reason, f"the lane of process {self.process.pid} is lost", not self._decoded)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The socket is watched from now on."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        """Take a piece of a reply."""
+        self._received += data
+        while len(self._received) >= HEAD.size:
+            text_bytes, part_bytes = HEAD.unpack_from(self._received)
+            end = HEAD.size + text_bytes + part_bytes
+            if len(self._received) < end:
+                return
+            whole, self._received = memoryview(self._received)[HEAD.size : end], self._received[end:]
+            said = json.loads(bytes(whole[:text_bytes]))
+            if "decoded" in said:
+                self._decoded = True
+            elif self._reply and not self._reply.done():
+                self._reply.set_result((said, whole[text_bytes:]))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The kernel's word that the lane is no more."""
+        if not self.lost.done():
+            self.lost.set_result(None)
+        if self._reply and not self._reply.done():
+            self._reply.set_exception(self._loss())
+
+
+def _outcomes(items: list[Any], body: memoryview) -> list[Outcome]:
+    outcomes: list[Outcome] = []
+    at = 0
+    for item in items:
+        if isinstance(item, list):
+            answer_bytes, image_bytes, decode_seconds = item
+            middle, end = at + answer_bytes, at + answer_bytes + image_bytes
+            outcomes.append(Answer(bytes(body[at:middle]), bytes(body[middle:end]), decode_seconds))
+            at = end
+        elif "error" in item:
+            outcomes.append(_error(item))
+        else:
+            outcomes.append(Fault(item["fault"]))
+    return outcomes
+
+
+def _error(item: dict[str, Any]) -> ServiceError:
+    kind = getattr(errors, item["error"], None)
+    if isinstance(kind, type) and issubclass(kind, ServiceError):
+        return kind(item["message"], reason=item["reason"])
+    return EngineFailure("the lane answered with an error that there is not")

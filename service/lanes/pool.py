@@ -1,0 +1,167 @@
+"""The lanes of one model: as many as its cores and memory allow, each replaced when it is lost."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+
+from service.engines.curve import PassSeconds, best_batch_size
+from service.lanes.lane import BatchAnswer, Lane, LaneLost, LoadFailure
+from service.lanes.memory import resident_bytes
+from service.lanes.orders import Loaded, LoadOrder
+from service.lanes.process import Spawn
+from service.lanes.wire import Item
+from service.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.1, 30.0  # seconds between two attempts to replace a lane
+_LOOK = 0.5  # seconds between looks at what the lanes hold in memory
+_COMPARED = 3  # passes of every lane at once
+_GIVEN_UP = 5  # attempts in a row, after which nobody should wait for a lane any longer
+
+
+class LanePool:
+    """Use `start`, then `take` a free lane and `run` a batch on it."""
+
+    def __init__(self, name: str, spawn: Spawn, metrics: Metrics, on_free: Callable[[], None]) -> None:
+        """`name` is the model's, for the log; `on_free` is called whenever a lane is free to take a batch."""
+        self._name = name
+        self._spawn = spawn
+        self._metrics = metrics
+        self._on_free = on_free
+        self._free: list[Lane] = []
+        self._lanes: dict[Lane, LoadOrder] = {}  # those that serve, and what one in its place is to load
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._failed_in_a_row = 0
+        self.size = 0  # of them when all serve
+        self.threads = 1  # of a lane's pass
+        self.cores = 1  # that a pass over one image alone may occupy
+
+    @property
+    def ready(self) -> int:
+        """How many serve now, each proven on the golden images."""
+        return len(self._lanes)
+
+    @property
+    def given_up(self) -> bool:
+        """Whether no lane serves, and again and again none could be started."""
+        return not self._lanes and self._failed_in_a_row >= _GIVEN_UP
+
+    @property
+    def idle(self) -> bool:
+        """Whether no lane has a batch."""
+        return len(self._free) == len(self._lanes)
+
+    @property
+    def has_free(self) -> bool:
+        """Whether a lane could take a batch now."""
+        return bool(self._free)
+
+    def free_at(self, now: float) -> list[float]:
+        """Of every lane that serves, when it is forecast to be free."""
+        return [max(now, lane.busy_until) if lane not in self._free else now for lane in self._lanes]
+
+    async def start(self, order: LoadOrder, lanes: int, image_bytes: int) -> Loaded:
+        """Start the first lane, which chooses and measures, then `lanes` in all, as it chose.
+
+        `image_bytes` are those of an image's pixels. Raises LoadFailure or LaneLost if one cannot be started.
+        """
+        first, loaded = await Lane.start(self._spawn, order)
+        self.size, self.threads = lanes, order.threads
+        self.cores = order.wide_threads or order.threads
+        like_it = replace(order, engine=loaded.engine, measure=False)
+        self._add(first, like_it)
+        narrow = replace(like_it, wide_threads=0)
+        try:
+            others = await asyncio.gather(*(Lane.start(self._spawn, narrow) for _ in range(1, lanes)))
+        except BaseException:
+            await self.close()
+            raise
+        for lane, _ in others:
+            self._add(lane, narrow)
+        self._begin(self._watch_memory(order.memory))
+        return replace(loaded, pass_seconds=await self._in_company(loaded.pass_seconds, image_bytes))
+
+    async def _in_company(self, curve: PassSeconds, image_bytes: int) -> PassSeconds:
+        """What passes take while every lane makes them: lanes share caches, memory and often the core itself."""
+        size = best_batch_size(curve)
+        zeros = [Item(bytes(image_bytes), 0, is_pixels=True)] * size
+        seconds: list[float] = []
+        for _ in range(_COMPARED):
+            lanes = [self.take() for _ in range(len(self._free))]
+            replies = await asyncio.gather(*(self.run(lane, zeros, 60, wide=False, alone=False) for lane in lanes))
+            seconds += [reply.pass_ended - reply.pass_started for reply in replies]
+        stretch = max(1.0, sum(seconds) / len(seconds) / curve[size])
+        return {size: stretch * seconds for size, seconds in curve.items()}
+
+    def take(self, *, wide: bool = False) -> Lane:
+        """A free lane, which is the caller's until it has run; `wide` prefers one that can use all cores."""
+        free = self._free
+        place = next((k for k, lane in enumerate(free) if lane.has_wide_engine == wide), 0)
+        return free.pop(place)
+
+    async def run(self, lane: Lane, items: list[Item], longest: float, *, wide: bool, alone: bool) -> BatchAnswer:
+        """One batch on a lane that was taken; raises LaneLost."""
+        reply = await lane.run(items, longest=longest, wide=wide and lane.has_wide_engine, alone=alone)
+        if lane in self._lanes:
+            self._free.append(lane)
+        return reply
+
+    async def close(self) -> None:
+        """Let every lane end; none may have a batch."""
+        for task in self._tasks:
+            task.cancel()
+        for lane in list(self._lanes):
+            self._forget(lane)
+            lane.close()
+
+    def _add(self, lane: Lane, order: LoadOrder) -> None:
+        self._lanes[lane] = order
+        self._free.append(lane)
+        self._metrics.lanes_ready.inc()
+        lane.lost.add_done_callback(lambda _: self._on_lost(lane))
+
+    def _on_lost(self, lane: Lane) -> None:
+        if lane in self._lanes:
+            order = self._forget(lane)
+            self._metrics.lane_restarts.labels(lane.reason).inc()
+            self._begin(self._replace(lane, order))
+
+    def _forget(self, lane: Lane) -> LoadOrder:
+        self._metrics.lanes_ready.dec()
+        if lane in self._free:
+            self._free.remove(lane)
+        return self._lanes.pop(lane)
+
+    def _begin(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work, name=f"lanes-{self._name}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _replace(self, lane: Lane, order: LoadOrder) -> None:
+        ending = await asyncio.to_thread(lane.process.ending)
+        log.error("a lane of %s is lost: %s", self._name, ending, extra={"reason": lane.reason, "pid": lane.process.pid})
+        pause = 0.0
+        while True:
+            await asyncio.sleep(pause)
+            try:
+                another, _ = await Lane.start(self._spawn, order)
+            except (LoadFailure, LaneLost, OSError) as error:
+                self._failed_in_a_row += 1
+                pause = min(_LONGEST_PAUSE, max(_SHORTEST_PAUSE, 2 * pause))
+                log.error("a lane of %s cannot be started, next attempt in %g s: %s", self._name, pause, error)
+            else:
+                break
+        self._failed_in_a_row = 0
+        self._add(another, order)
+        self._on_free()
+
+    async def _watch_memory(self, limit: int) -> None:
+        while limit:
+            await asyncio.sleep(_LOOK)
+            for lane in list(self._lanes):
+                if resident_bytes(lane.process.pid) > limit:
+                    log.error("a lane of %s holds more than %d MiB", self._name, limit >> 20)
+                    lane.kill("memory")
+                    self._on_lost(lane)

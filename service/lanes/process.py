@@ -1,0 +1,62 @@
+"""A lane as a process: forked from a process that has loaded the libraries already, so that a new one is there at once."""
+
+import multiprocessing
+import os
+import signal
+import socket
+from collections.abc import Callable
+from typing import Protocol
+
+
+class LaneProcess(Protocol):
+    """What runs a lane's program at the other end of a socket."""
+
+    @property
+    def pid(self) -> int:
+        """The operating system's number for it."""
+
+    def kill(self) -> None:
+        """End it at once."""
+
+    def ending(self) -> str:
+        """How it ended, in words, once its socket is closed."""
+
+
+Spawn = Callable[[socket.socket], LaneProcess]  # a lane, at the other end of this socket
+
+
+class ForkedLane:
+    """A process of its own (see `LaneProcess`)."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        """Start it; takes milliseconds, and a second the first time, when the libraries are loaded."""
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["service.lanes.program"])
+        self._process = context.Process(target=_run, args=(connection,), name="lane", daemon=True)
+        self._process.start()
+        connection.close()  # the lane has its own
+
+    @property
+    def pid(self) -> int:
+        """The operating system's number for it."""
+        return self._process.pid or 0
+
+    def kill(self) -> None:
+        """End it at once."""
+        self._process.kill()
+
+    def ending(self) -> str:
+        """How it ended, in words."""
+        self._process.join(1)  # its socket closes a moment before it is gone
+        code = self._process.exitcode
+        if code is None:
+            return "it closed its connection"
+        return f"it was ended by {signal.Signals(-code).name}" if code < 0 else f"it exited with {code}"
+
+
+def _run(connection: socket.socket) -> None:
+    from service.lanes.program import main  # noqa: PLC0415 - the libraries belong to the lane, not to the front
+
+    main(connection)
+
+

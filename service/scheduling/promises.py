@@ -1,0 +1,162 @@
+"""What is promised to one model's images: how long each may take, who is ahead, and whether there is time for one more."""
+
+import asyncio
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from service.scheduling.forecast import completion_times
+from service.scheduling.order import BatchLimits, serving_order
+from service.scheduling.running_mean import RunningMean
+from service.scheduling.ticket import Priority, Ticket
+from service.scheduling.times import DecodeTimes, PassTimes
+
+_TARGET, _TARGET_IMAGES = 0.35, 48  # seconds, and images that there is time for at least
+_SMALL = 0.005  # seconds
+
+
+class Lanes(Protocol):
+    """What a forecast needs to know of the lanes."""
+
+    def free_at(self, now: float) -> list[float]:
+        """Of every lane that serves, when it is forecast to be free."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long, in seconds, an answer is worth waiting for where the client does not say."""
+
+    target: float  # promised at the door; 0: what suits the model
+    deadline: float  # the end of it
+
+
+class Promises:
+    """Knows every image that was let in and that no lane has taken yet."""
+
+    def __init__(
+        self,
+        lanes: Lanes,
+        limits: BatchLimits,
+        pass_times: PassTimes,
+        decode_times: DecodeTimes,
+        patience: Patience,
+        loop_lag: Callable[[], float] = lambda: 0.0,
+    ) -> None:
+        """`loop_lag` says how many seconds an image is forecast to lose to the event loop."""
+        self.limits = limits
+        self.pass_times = pass_times
+        self.decode_times = decode_times
+        self.sharing = 1  # models that have work, this one included: each has as large a share of the cores
+        self._lanes = lanes
+        self._patience = patience
+        self._loop_lag = loop_lag
+        self._ahead: dict[Ticket, float] = {}  # and the seconds of decoding that each adds to those below
+        self._decoding = 0.0
+        self._earliest, self._latest = math.inf, -math.inf  # bounds of when any is promised, and is to be served
+        self._lost = RunningMean(0.0, least=0.0)  # seconds that answers lately lost between the front and its lanes
+
+    def __len__(self) -> int:
+        """How many are ahead."""
+        return len(self._ahead)
+
+    def __contains__(self, ticket: Ticket) -> bool:
+        """Whether it is ahead."""
+        return ticket in self._ahead
+
+    def ticket(self, seconds: float | None = None, priority: Priority = "interactive") -> Ticket:
+        """For an image that comes now; `seconds` and `priority` are what its client asks for.
+
+        Only who asks for nothing is promised the target. Bulk has time.
+        """
+        now = asyncio.get_running_loop().time()
+        if seconds is None and priority == "interactive":
+            ticket = Ticket(now + self._patience.deadline, priority, promised_by=now + self._target())
+        else:
+            ticket = Ticket(math.inf, priority)
+            ticket.allow(self._patience.deadline if seconds is None else seconds, now)
+        ticket.decode_seconds = self.decode_times.usual
+        return ticket
+
+    def _target(self) -> float:
+        """Seconds; where an operator chose none, some dozens of clients who wait for their answers are never refused,
+        however slow the model or the machine.
+        """
+        images = self.limits.images
+        return self._patience.target or max(_TARGET, _TARGET_IMAGES / images * self.full_batch)
+
+    @property
+    def full_batch(self) -> float:
+        """Forecast seconds of a full batch of usual images."""
+        return self.limits.images * self.decode_times.usual + self.pass_times.seconds(self.limits.images)
+
+    def expect(self, ticket: Ticket) -> None:
+        """It is ahead from now on, or its times are others now."""
+        self._decoding += ticket.decode_seconds - self._ahead.get(ticket, 0.0)
+        self._ahead[ticket] = ticket.decode_seconds
+        self._earliest = min(self._earliest, ticket.promised_by)
+        self._latest = max(self._latest, ticket.serve_by)
+
+    def forget(self, *tickets: Ticket) -> None:
+        """They are taken by a lane, have left, or upload so slowly that nobody need be sent away for them."""
+        for ticket in tickets:
+            self._decoding -= self._ahead.pop(ticket, 0.0)
+        if len(tickets) > 1 or not self._ahead:
+            self._earliest = min((ticket.promised_by for ticket in self._ahead), default=math.inf)
+            self._latest = max((ticket.serve_by for ticket in self._ahead), default=-math.inf)
+
+    def seconds_late(self, ticket: Ticket, *, alone: bool) -> float:
+        """By how much the worst of the promises would be missed because of `ticket`; not positive if none would.
+
+        `alone`: no other image is inside, of whatever model.
+        """
+        now = asyncio.get_running_loop().time()
+        if alone:  # whatever is believed of this machine, an idle service tries, and learns
+            return now + self.pass_times.at_best(1) - ticket.promised_by
+        free_at = self._lanes.free_at(now)
+        if not free_at:  # every lane is being replaced: what is let in waits for one
+            return -math.inf
+        margin = max(self._lost.value, self._loop_lag())
+        before = len(self._ahead) - (ticket in self._ahead)
+        decoding = self._decoding - self._ahead.get(ticket, 0.0) + ticket.decode_seconds
+        busy = sum(free_at) - now * len(free_at)
+        one, full = self.pass_times.seconds(1), self.pass_times.seconds(self.limits.images)
+        slowest = max(free_at) + self.sharing * ((decoding + (before + 1) * one) / len(free_at) + full)
+        if slowest + margin <= min(self._earliest, ticket.promised_by):
+            return slowest - ticket.promised_by
+        if ticket.serve_by >= self._latest:  # the last of all: what is ahead comes first
+            whole = decoding + before * min(one, full / self.limits.images)
+            late = now + (busy + self.sharing * whole) / len(free_at) - (ticket.promised_by - self._kept(ticket, now, margin))
+            if late > 0:
+                return late
+        return self._late_by_playing_out(ticket, now, free_at, margin)
+
+    def _late_by_playing_out(self, ticket: Ticket, now: float, free_at: list[float], margin: float) -> float:
+        others = [other for other in self._ahead if other is not ticket and not other.settled]
+        order = self._order([*others, ticket], now)
+        times = dict(zip(order, self._times(order, now, free_at), strict=True))
+        late = times[ticket] - (ticket.promised_by - self._kept(ticket, now, margin))
+        missed = [other for other in others if times[other] > other.promised_by - margin * other.is_hard]
+        if late <= 0 and missed:
+            # Who would be late anyway is no reason to refuse another.
+            order.remove(ticket)
+            before = dict(zip(order, self._times(order, now, free_at), strict=True))
+            for other in missed:
+                if times[other] > before[other]:
+                    late = max(late, times[other] - other.promised_by + margin * other.is_hard)
+        return late
+
+    def _order(self, tickets: list[Ticket], now: float) -> list[Ticket]:
+        return serving_order(tickets, now, self.limits.images, self.full_batch)
+
+    def _times(self, order: list[Ticket], now: float, free_at: list[float]) -> list[float]:
+        times = completion_times(order, free_at, self.limits, self.pass_times.seconds)
+        return [now + self.sharing * (time - now) for time in times] if self.sharing > 1 else times
+
+    def _kept(self, ticket: Ticket, now: float, margin: float) -> float:
+        """Seconds in hand; of a mere promise no more than a third."""
+        return margin if ticket.is_hard else min(margin, (ticket.promised_by - now) / 3)
+
+    def learn(self, lost: float) -> None:
+        """An answer lost so many seconds between the front and its lane, and back."""
+        self._lost.take(lost)

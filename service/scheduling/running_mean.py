@@ -1,0 +1,18 @@
+"""A running mean that one odd value cannot move far."""
+
+_WEIGHT = 0.1  # of the newest value
+_OUTLIER = 4.0  # times the mean: what a larger value counts as, since one odd one must not close the door
+
+
+class RunningMean:
+    """Starts at `value` and follows what it is given, between `least` and `most`."""
+
+    def __init__(self, value: float, *, least: float, most: float = float("inf")) -> None:
+        self.value = value
+        self._least = least
+        self._most = most
+
+    def take(self, newest: float) -> None:
+        """One more value."""
+        newest = min(newest, _OUTLIER * max(self.value, self._least))
+        self.value = min(self._most, max(self._least, self.value + _WEIGHT * (newest - self.value)))
