@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 
-from service.limits import check_limits
+from service.host import check_limits
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LEAVES = (
-    *("errors", "settings", "metrics", "cgroup", "timings", "logs"),
+    *("errors", "settings", "metrics", "host", "timings", "logs"),
     *("bundles/manifest", "engines/engine", "models/postprocess"),
 )
 
