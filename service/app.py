@@ -26,14 +26,13 @@ from service.edge.cross_origin import CrossOrigin
 from service.edge.shedding import Shedding
 from service.edge.telemetry import Telemetry
 from service.engines.choice import candidates, choose_engine
-from service.engines.measuring import measure_decode_seconds
+from service.engines.measuring import measure_decode_seconds, thread_budget
 from service.errors import EngineFailure, MalformedRequest, ServiceError, error_json
-from service.host import allowed_cores, thread_budget
+from service.host import allowed_cores, check_memory
 from service.images.preprocess import preparation
 from service.lanes.decode_pool import DecodePool, PixelBudget
 from service.lanes.engine_thread import EngineRunner
 from service.lanes.shared_cores import Turns
-from service.memory import check_memory
 from service.metrics import Metrics
 from service.models.lifecycle import Reloader
 from service.models.loader import LARGEST_BATCH, FindEngines, Loader, VerifiedModel, verify_model

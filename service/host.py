@@ -1,10 +1,20 @@
-"""How many cores this process may use, and how they are split between decoding and the engine."""
+"""What this process may use: cores and memory, by cgroup (v1 or v2), affinity and `ulimit`."""
 
 import os
-from dataclasses import dataclass
+import resource
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
-from service.cgroup import limiting_groups
+# Below these, libraries have been seen to abort, or to raise from anywhere, while they are loaded or start threads.
+_LEAST_LIMITS = (
+    (resource.RLIMIT_NOFILE, 64, 1, "open files (ulimit -n) is too little: it takes 64, and one for each connection"),
+    (resource.RLIMIT_AS, 2**30, 2**20, "MiB of address space (ulimit -v) is too little: it takes 1024, and the models"),
+)
+_MEMORY_FILES = {1: "memory.limit_in_bytes", 2: "memory.max"}
+# Bytes: a service with a model of 0.4 MB that answers 60 requests at once; in 110 MiB the kernel ended it.
+_LEAST_MEMORY = 120 * 2**20
+_COPIES = 4  # of a model's file: L/16 took 4.3 times its own while it was loaded
 
 
 def allowed_cores(root: Path = Path("/")) -> float:
@@ -13,12 +23,34 @@ def allowed_cores(root: Path = Path("/")) -> float:
     May be fractional (a container limited to half a core). `root` is where /proc and /sys are looked up.
     """
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min([float(affinity), *_quotas(root)])
+    return min([float(affinity), *_cpu_quotas(root)])
 
 
-def _quotas(root: Path) -> list[float]:
+def check_memory(models: list[Path], root: Path = Path("/")) -> None:
+    """Raise MemoryError if a cgroup limit is below what the service and these files need at the very least.
+
+    Otherwise the kernel would end the process without a word. `root` is where /proc and /sys are looked up.
+    """
+    needed = _LEAST_MEMORY + _COPIES * sum(model.stat().st_size for model in models if model.is_file())
+    limit = min(_memory_limits(root), default=needed)
+    if limit < needed:
+        raise MemoryError(
+            f"the memory limit of {limit >> 20} MiB is too little: "
+            f"to load the models takes {needed >> 20} MiB, and requests come on top"
+        )
+
+
+def check_limits() -> None:
+    """Raise OSError for a limit of open files or of address space below what the service takes without any load."""
+    for kind, least, unit, told in _LEAST_LIMITS:
+        limit = resource.getrlimit(kind)[0]
+        if limit != resource.RLIM_INFINITY and limit < least:
+            raise OSError(f"the limit of {limit // unit} {told}")
+
+
+def _cpu_quotas(root: Path) -> list[float]:
     read = {1: _quota_v1, 2: _quota_v2}
-    return [quota for version, group in limiting_groups("cpu", root) if (quota := read[version](group)) is not None]
+    return [quota for version, group in _groups("cpu", root) if (quota := read[version](group)) is not None]
 
 
 def _quota_v2(group: Path) -> float | None:
@@ -38,34 +70,35 @@ def _quota_v1(group: Path) -> float | None:
     return None if quota <= 0 else quota / period
 
 
-# Of their cores' time, what decoding and passes that take turns use; the rest goes in handing over.
-_TURNS_EFFICIENCY = 0.85
+def _memory_limits(root: Path) -> list[int]:
+    limits = []
+    for version, group in _groups("memory", root):
+        try:
+            text = (group / _MEMORY_FILES[version]).read_text().strip()
+        except OSError:
+            continue
+        if text.isdecimal():  # and not v2's "max"
+            limits.append(int(text))
+    return limits
 
 
-@dataclass(frozen=True, slots=True)
-class ThreadBudget:
-    """The one split of the allowed cores: decode + engine threads <= cores, if there is at least one.
+def _groups(controller: Literal["cpu", "memory"], root: Path) -> Iterator[tuple[int, Path]]:
+    """(cgroup version, folder) of every group that may limit this process, its own first, whether or not it is there.
 
-    With 0 decode threads decoding has none of its own: it takes turns with the engine on the engine's.
+    `root` is where /proc and /sys are looked up.
     """
-
-    cores: float
-    decode_threads: int
-    engine_threads: int
-
-
-def thread_budget(
-    cores: float, engine_threads: int = 0, engine_seconds: float = 3.0, decode_seconds: float = 1.0
-) -> ThreadBudget:
-    """Split `cores` so that most images are answered, given the core-seconds that one spends in engine and decoding.
-
-    `engine_threads` says how many the engine gets; decoding gets the rest, and takes turns where nothing is left.
-    """
-    whole = max(1, int(cores))
-    if engine_threads:
-        return ThreadBudget(cores, max(0, whole - engine_threads), engine_threads)
-    rates = {engine: min(engine / engine_seconds, (whole - engine) / decode_seconds) for engine in range(1, whole)}
-    if whole == 1 or engine_seconds > decode_seconds:  # where decoding is the larger part, its own thread is kept busy
-        rates[whole] = _TURNS_EFFICIENCY * whole / (engine_seconds + decode_seconds)
-    best = max(rates, key=rates.__getitem__)
-    return ThreadBudget(cores, whole - best, best)
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":  # the v2 hierarchy
+            version, base = 2, root / "sys/fs/cgroup"
+        elif controller in controllers.split(","):
+            version, base = 1, root / "sys/fs/cgroup" / controller
+        else:
+            continue
+        # In a container the path may be the host's while the mount shows only our own part: try every ancestor.
+        group = Path(path.lstrip("/"))
+        yield from ((version, base / part) for part in (group, *group.parents))

@@ -9,8 +9,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LEAVES = (
-    *("errors", "settings", "metrics", "cgroup", "timings", "logs"),
-    *("bundles/manifest", "engines/engine", "lanes/postprocess"),
+    *("errors", "settings", "metrics", "host", "timings", "logs"),
+    *("bundles/manifest", "engines/engine", "models/postprocess"),
 )
 
 
@@ -32,7 +32,7 @@ def sources(package: str) -> list[Path]:
 
 def test_the_service_never_loads_torch_or_the_export_stage() -> None:
     program = (
-        "import service.__main__, service.app, sys\n"
+        "import service.serve, service.app, sys\n"
         "print([m for m in sys.modules if m.split('.')[0] in ('torch', 'model_export', 'onnx', 'sklearn')])"
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
@@ -98,11 +98,11 @@ def test_only_metrics_names_metrics_and_only_errors_knows_status_codes() -> None
             assert not [n for n in numbers if isinstance(n, int) and 400 <= n < 512], path
 
 
-def test_only_app_and_main_construct_the_pipeline() -> None:
+def test_only_app_and_serve_construct_the_pipeline() -> None:
     for path in sources("service"):
         constructions = [" Replica(", " Loader(", " LoadedModels(", " Reloader(", " Metrics(", " Settings("]
         if path.name != "loader.py":  # which app.py constructs, and which makes each model's part
             constructions += [" Scheduler(", " Classifier(", "OnnxEngine(m"]
-        if path.name not in ("app.py", "__main__.py"):
+        if path.name not in ("app.py", "serve.py"):
             for construction in constructions:
                 assert construction not in path.read_text().replace("class ", "class"), (path, construction)

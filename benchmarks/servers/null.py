@@ -6,7 +6,8 @@ import time
 import numpy as np
 from prometheus_client import Gauge
 
-from service import __main__ as entry
+from service import serve
+from service.__main__ import main
 from service.app import build_replica
 from service.arrays import LogitBatch, PixelBatch
 from service.bundles.bundle import Bundle
@@ -61,5 +62,5 @@ def _build(settings: Settings, metrics: Metrics) -> Replica:
 
 
 if __name__ == "__main__":
-    entry.build_replica = _build  # type: ignore[assignment, attr-defined]
-    entry.main()
+    serve.build_replica = _build  # type: ignore[assignment, attr-defined]
+    main()

@@ -2,6 +2,8 @@
 
 import asyncio
 import io
+import os
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -258,21 +260,49 @@ def test_a_flag_that_is_none_is_told_in_one_line(flags: list[str]) -> None:
     assert line.startswith("mixer-serve: ")
 
 
-def test_sigterm_while_the_libraries_are_loaded_ends_at_once_with_0() -> None:
-    """As soon as our code runs: what the interpreter does before is not ours."""
-    begun = "import runpy, sys; sys.modules['errno'] = None; runpy.run_module('service', run_name='__main__')"
-    handler = "import signal; print(signal.getsignal(signal.SIGTERM) not in (signal.SIG_DFL, None))"
-    code = f"try:\n {begun}\nexcept ImportError:\n {handler}"
-    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert ended.stdout == "True\n", ended.stderr
+PROGRAMS = {"module": ["-m", "service"], "console script": ["-c", "from service.__main__ import main; main()"]}
+
+
+@pytest.mark.parametrize("program", PROGRAMS.values(), ids=PROGRAMS)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_the_libraries_are_loaded_ends_at_once_with_0(
+    tmp_path: Path, program: list[str], number: signal.Signals
+) -> None:
+    """Held up in the middle of an import. A SIGHUP then means nothing: nothing is loaded that could be reloaded."""
+    (tmp_path / "uvicorn.py").write_text("import time\nprint('loading', flush=True)\ntime.sleep(60)\n")
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, *program, "--port", "0", "--metrics-port", "0"]
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "loading\n"
+        process.send_signal(signal.SIGHUP)
+        process.send_signal(number)
+        try:
+            assert process.wait(timeout=30) == 0
+        finally:
+            process.kill()
+
+
+def test_what_every_spawned_process_imports_is_light() -> None:
+    """Each lane imports the main module too: no library, and of ours what the main module alone needs."""
+    program = """
+import sys
+before = set(sys.modules)
+import service.__main__
+loaded = {name.partition('.')[0] for name, module in sys.modules.items() if module and name not in before}
+print(*loaded - sys.stdlib_module_names)
+"""
+    command = [sys.executable, "-c", program]
+    output = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert output == "service\n"
 
 
 def test_what_start_up_made_is_left_out_of_later_collections_of_garbage() -> None:
     script = """
 import gc
-from service import __main__
-__main__.DrainingServer.run = lambda self, sockets: print(gc.get_freeze_count(), len(gc.get_objects()))
-__main__.main()
+from service import serve
+serve.DrainingServer.run = lambda self, sockets: print(gc.get_freeze_count(), len(gc.get_objects()))
+serve.serve()
 """
     command = [sys.executable, "-c", script, "--host", "127.0.0.1", "--port", "0", "--metrics-port", "0"]
     output = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=120).stdout

@@ -3,9 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from service.host import allowed_cores, thread_budget
+from service.host import allowed_cores, check_memory
 
 AFFINITY = len(os.sched_getaffinity(0))
+MIB = 2**20
 
 
 def tree(root: Path, files: dict[str, str]) -> Path:
@@ -63,29 +64,29 @@ def test_quota_caps_the_affinity(tmp_path: Path, files: dict[str, str], cores: f
 
 
 @pytest.mark.parametrize(
-    ("cores", "engine_ms", "decode_ms", "engine", "decode"),
+    ("membership", "file", "unlimited"),
     [
-        (16, 40, 2, 15, 1),
-        (16, 2, 2, 8, 8),
-        (16, 7, 3, 11, 5),
-        (8, 0.1, 5, 1, 7),
-        (2, 2, 2, 1, 1),  # a core each keeps both busy
-        (2, 40, 2, 2, 0),  # a core of its own would leave decoding idle nearly all the time
-        (2, 1, 3, 1, 1),
-        (3.9, 30, 10, 2, 1),
-        (1, 10, 10, 1, 0),
-        (0.5, 10, 10, 1, 0),
+        ("0::/\n", "sys/fs/cgroup/memory.max", "max\n"),
+        ("4:memory:/docker/x\n", "sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n"),
     ],
+    ids=["v2", "v1"],
 )
-def test_cores_go_where_the_time_goes(
-    cores: float, engine_ms: float, decode_ms: float, engine: int, decode: int
+def test_a_limit_below_what_the_models_take_is_refused(
+    tmp_path: Path, membership: str, file: str, unlimited: str
 ) -> None:
-    budget = thread_budget(cores, 0, engine_ms, decode_ms)
-    assert (budget.engine_threads, budget.decode_threads) == (engine, decode)
-    assert budget.decode_threads + budget.engine_threads <= max(1, cores)
+    model = tmp_path / "model.onnx"
+    model.write_bytes(bytes(4 * MIB))
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/cgroup").write_text(membership)
+    limit = tmp_path / file
+    limit.parent.mkdir(parents=True)
+    for text in (unlimited, str(136 * MIB)):
+        limit.write_text(text)
+        check_memory([model], tmp_path)
+    limit.write_text(str(135 * MIB))
+    with pytest.raises(MemoryError, match="135 MiB is too little: to load the models takes 136 MiB"):
+        check_memory([model], tmp_path)
 
 
-@pytest.mark.parametrize(("cores", "threads", "decode"), [(8, 3, 5), (2, 1, 1), (2, 2, 0), (0.5, 1, 0)])
-def test_the_operator_may_choose_the_engine_threads(cores: float, threads: int, decode: int) -> None:
-    budget = thread_budget(cores, engine_threads=threads)
-    assert (budget.decode_threads, budget.engine_threads) == (decode, threads)
+def test_without_cgroups_there_is_no_limit(tmp_path: Path) -> None:
+    check_memory([], tmp_path)

@@ -8,6 +8,7 @@ from service.engines.measuring import (
     best_rate,
     measure_decode_seconds,
     measure_pass_seconds,
+    thread_budget,
     warm_up,
 )
 
@@ -59,3 +60,32 @@ def test_decoding_is_measured_on_a_real_jpeg() -> None:
     seen: list[bytes] = []
     assert measure_decode_seconds(seen.append) >= 0
     assert seen[0][:2] == b"\xff\xd8"
+
+
+@pytest.mark.parametrize(
+    ("cores", "engine_ms", "decode_ms", "engine", "decode"),
+    [
+        (16, 40, 2, 15, 1),
+        (16, 2, 2, 8, 8),
+        (16, 7, 3, 11, 5),
+        (8, 0.1, 5, 1, 7),
+        (2, 2, 2, 1, 1),  # a core each keeps both busy
+        (2, 40, 2, 2, 0),  # a core of its own would leave decoding idle nearly all the time
+        (2, 1, 3, 1, 1),
+        (3.9, 30, 10, 2, 1),
+        (1, 10, 10, 1, 0),
+        (0.5, 10, 10, 1, 0),
+    ],
+)
+def test_cores_go_where_the_time_goes(
+    cores: float, engine_ms: float, decode_ms: float, engine: int, decode: int
+) -> None:
+    budget = thread_budget(cores, 0, engine_ms, decode_ms)
+    assert (budget.engine_threads, budget.decode_threads) == (engine, decode)
+    assert budget.decode_threads + budget.engine_threads <= max(1, cores)
+
+
+@pytest.mark.parametrize(("cores", "threads", "decode"), [(8, 3, 5), (2, 1, 1), (2, 2, 0), (0.5, 1, 0)])
+def test_the_operator_may_choose_the_engine_threads(cores: float, threads: int, decode: int) -> None:
+    budget = thread_budget(cores, engine_threads=threads)
+    assert (budget.decode_threads, budget.engine_threads) == (decode, threads)
