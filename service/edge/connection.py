@@ -9,7 +9,7 @@ import json
 import logging
 import re
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import httptools
@@ -32,7 +32,11 @@ _SMALL_BODY = 2**20  # bytes; sooner thrown away to the end than a new connectio
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """One connection; for `uvicorn.Config(http=HttpProtocol)`."""
+    """One connection; for `uvicorn.Config(http=HttpProtocol)`.
+
+    Each request's ASGI scope has under "mixer.on_leave" a function that takes one callback (the last one given counts)
+    and calls it once if the client leaves before its answer is complete, or at once if it has left already.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -42,6 +46,8 @@ class HttpProtocol(HttpToolsProtocol):
         self._linger_timer: asyncio.TimerHandle | None = None
         self._linger_bytes = LINGER_BYTES
         self._closing = False  # no more requests are read
+        self._served: RequestResponseCycle | None = None  # with pipelined requests behind it, not uvicorn's cycle
+        self._on_leave: Callable[[], None] | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A connection that never speaks is kept as long as one between two requests."""
@@ -49,12 +55,14 @@ class HttpProtocol(HttpToolsProtocol):
         self._keep_alive()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Leave no timer behind."""
+        """Tell whoever serves a request of this client, and leave no timer behind."""
         self._unset_keepalive_if_required()
         self._end_head()
         if self._linger_timer:
             self._linger_timer.cancel()
         super().connection_lost(exc)
+        if self._served:
+            self._leave(self._served)
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser, within bounds."""
@@ -142,10 +150,28 @@ class HttpProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGIApp) -> None:  # type: ignore[override]
+        def on_leave(callback: Callable[[], None]) -> None:
+            if cycle.disconnected:
+                callback()
+            elif not cycle.response_complete:
+                self._on_leave = callback
+
         async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+            scope["mixer.on_leave"] = on_leave
             await app(scope, receive, self._early_send(cycle, send) if cycle.more_body else send)
 
+        self._served, self._on_leave = cycle, None
         super()._start_asgi_task(cycle, serve)  # type: ignore[arg-type]
+
+    def _leave(self, cycle: RequestResponseCycle) -> None:
+        """Nobody waits for this answer any more."""
+        if cycle.response_complete:
+            return
+        cycle.disconnected = True
+        cycle.message_event.set()
+        callback, self._on_leave = self._on_leave, None
+        if callback:
+            callback()
 
     def _early_send(self, cycle: RequestResponseCycle, send: Send) -> Send:
         """`send` for a request that is served before its body is here, and may be answered before."""
@@ -202,8 +228,7 @@ class HttpProtocol(HttpToolsProtocol):
             if not cycle.more_body:  # it is whole, and what is refused came after it
                 cycle.keep_alive = False
                 return
-            cycle.disconnected = True
-            cycle.message_event.set()
+            self._leave(cycle)
             if cycle.response_started:
                 self.transport.close()
                 return
