@@ -5,10 +5,8 @@ It overrides private parts of uvicorn's protocol; tests/service/test_http_protoc
 """
 
 import asyncio
-import json
 import logging
 import re
-import uuid
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -16,7 +14,9 @@ import httptools
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from service.errors import HeadersTooLarge, MalformedRequest, RequestTimeout, ServiceError, error_json
+from service.edge.rendering import render_error
+from service.edge.telemetry import request_id_of
+from service.errors import HeadersTooLarge, MalformedRequest, RequestTimeout, ServiceError
 
 log = logging.getLogger(__name__)
 
@@ -232,20 +232,16 @@ class HttpProtocol(HttpToolsProtocol):
             if cycle.response_started:
                 self.transport.close()
                 return
-        request_id = uuid.uuid4().hex
+        # Of the request whose body this is about, or else of the head, as far as it is known.
+        asked = cycle and not cycle.response_complete
+        scope: Scope = dict(cycle.scope) if asked else {"headers": self.headers or ()}
+        path: str = scope.get("path") or getattr(self, "url", b"").partition(b"?")[0].decode("latin-1")
+        request_id = request_id_of(scope)
         told = {"client": self.client and self.client[0], "request_id": request_id}
         log.info("%d %s", error.status, error.message, extra=told)
-        path = getattr(self, "url", b"").decode("latin-1")  # as far as it is known
-        body = json.dumps(error_json({"path": path}, error.body())).encode()
-        headers = [
-            *self.server_state.default_headers,
-            (b"x-request-id", request_id.encode()),
-            (b"x-content-type-options", b"nosniff"),
-            (b"content-type", b"application/json"),
-            (b"content-length", b"%d" % len(body)),
-            (b"connection", b"close"),
-        ]
-        lines = [STATUS_LINE[error.status], *(b"%b: %b\r\n" % header for header in headers), b"\r\n", body]
+        status, headers, body = render_error(path, error, request_id)
+        headers = [*self.server_state.default_headers, *headers, (b"connection", b"close")]
+        lines = [STATUS_LINE[status], *(b"%b: %b\r\n" % header for header in headers), b"\r\n", body]
         self.transport.write(b"".join(lines))
         self._closing = True
         self._linger()

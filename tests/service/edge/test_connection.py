@@ -175,16 +175,26 @@ async def test_errors_under_v2_are_their_messages_alone_and_have_an_id(applicati
         status, headers, body = await answer_of(reader)
         assert (status, body) == (400, {"error": "this is not HTTP/1.1"})
         assert len(headers["x-request-id"]) == 32
+        assert (headers["cache-control"], headers["x-content-type-options"]) == ("no-store", "nosniff")
+        assert headers["server-timing"].startswith("total;dur=")
+
+
+async def test_an_error_has_the_id_that_the_client_gave(application: Application) -> None:
+    async with connected(application) as (reader, writer):
+        writer.write(b"GET /v2?a=b HTTP/1.1\r\nx-request-id: mine\r\n\r\n")
+        status, headers, body = await answer_of(reader)
+        assert (status, body, headers["x-request-id"]) == (400, {"error": "a request has exactly one Host"}, "mine")
 
 
 async def test_a_body_that_breaks_off_its_encoding_is_answered_and_the_application_let_go(
     application: Application,
 ) -> None:
     async with connected(application) as (reader, writer):
-        writer.write(POST % (b"/", b"transfer-encoding: chunked\r\n"))
+        writer.write(POST % (b"/", b"transfer-encoding: chunked\r\nx-request-id: mine\r\n"))
         await application.entered.wait()
         writer.write(b"nonsense\r\n")
-        assert (await answer_of(reader))[0] == 400
+        status, headers, _ = await answer_of(reader)
+        assert (status, headers["x-request-id"]) == (400, "mine")
         await application.disconnected.wait()
 
 
