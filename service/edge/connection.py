@@ -5,18 +5,18 @@ It overrides private parts of uvicorn's protocol; tests/service/edge/test_connec
 """
 
 import asyncio
-import json
 import logging
 import re
-import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import httptools
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from service.errors import HeadersTooLarge, MalformedRequest, RequestTimeout, ServiceError, error_json
+from service.edge.rendering import render_error
+from service.edge.telemetry import request_id_of
+from service.errors import HeadersTooLarge, MalformedRequest, RequestTimeout, ServiceError
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,11 @@ _SMALL_BODY = 2**20  # bytes; sooner thrown away to the end than a new connectio
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """One connection; for `uvicorn.Config(http=HttpProtocol)`."""
+    """One connection; for `uvicorn.Config(http=HttpProtocol)`.
+
+    Each request's ASGI scope has under "mixer.on_leave" a function that takes one callback (the last one given counts)
+    and calls it once if the client leaves before its answer is complete, or at once if it has left already.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -42,6 +46,8 @@ class HttpProtocol(HttpToolsProtocol):
         self._linger_timer: asyncio.TimerHandle | None = None
         self._linger_bytes = LINGER_BYTES
         self._closing = False  # no more requests are read
+        self._served: RequestResponseCycle | None = None  # with pipelined requests behind it, not uvicorn's cycle
+        self._on_leave: Callable[[], None] | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A connection that never speaks is kept as long as one between two requests."""
@@ -49,12 +55,14 @@ class HttpProtocol(HttpToolsProtocol):
         self._keep_alive()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Leave no timer behind."""
+        """Tell whoever serves a request of this client, and leave no timer behind."""
         self._unset_keepalive_if_required()
         self._end_head()
         if self._linger_timer:
             self._linger_timer.cancel()
         super().connection_lost(exc)
+        if self._served:
+            self._leave(self._served)
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser, within bounds."""
@@ -142,10 +150,28 @@ class HttpProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGIApp) -> None:  # type: ignore[override]
+        def on_leave(callback: Callable[[], None]) -> None:
+            if cycle.disconnected:
+                callback()
+            elif not cycle.response_complete:
+                self._on_leave = callback
+
         async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+            scope["mixer.on_leave"] = on_leave
             await app(scope, receive, self._early_send(cycle, send) if cycle.more_body else send)
 
+        self._served, self._on_leave = cycle, None
         super()._start_asgi_task(cycle, serve)  # type: ignore[arg-type]
+
+    def _leave(self, cycle: RequestResponseCycle) -> None:
+        """Nobody waits for this answer any more."""
+        if cycle.response_complete:
+            return
+        cycle.disconnected = True
+        cycle.message_event.set()
+        callback, self._on_leave = self._on_leave, None
+        if callback:
+            callback()
 
     def _early_send(self, cycle: RequestResponseCycle, send: Send) -> Send:
         """`send` for a request that is served before its body is here, and may be answered before."""
@@ -202,25 +228,20 @@ class HttpProtocol(HttpToolsProtocol):
             if not cycle.more_body:  # it is whole, and what is refused came after it
                 cycle.keep_alive = False
                 return
-            cycle.disconnected = True
-            cycle.message_event.set()
+            self._leave(cycle)
             if cycle.response_started:
                 self.transport.close()
                 return
-        request_id = uuid.uuid4().hex
+        # Of the request whose body this is about, or else of the head, as far as it is known.
+        asked = cycle and not cycle.response_complete
+        scope: Scope = dict(cycle.scope) if asked else {"headers": self.headers or ()}
+        path: str = scope.get("path") or getattr(self, "url", b"").partition(b"?")[0].decode("latin-1")
+        request_id = request_id_of(scope)
         told = {"client": self.client and self.client[0], "request_id": request_id}
         log.info("%d %s", error.status, error.message, extra=told)
-        path = getattr(self, "url", b"").decode("latin-1")  # as far as it is known
-        body = json.dumps(error_json({"path": path}, error.body())).encode()
-        headers = [
-            *self.server_state.default_headers,
-            (b"x-request-id", request_id.encode()),
-            (b"x-content-type-options", b"nosniff"),
-            (b"content-type", b"application/json"),
-            (b"content-length", b"%d" % len(body)),
-            (b"connection", b"close"),
-        ]
-        lines = [STATUS_LINE[error.status], *(b"%b: %b\r\n" % header for header in headers), b"\r\n", body]
+        status, headers, body = render_error(path, error, request_id)
+        headers = [*self.server_state.default_headers, *headers, (b"connection", b"close")]
+        lines = [STATUS_LINE[status], *(b"%b: %b\r\n" % header for header in headers), b"\r\n", body]
         self.transport.write(b"".join(lines))
         self._closing = True
         self._linger()

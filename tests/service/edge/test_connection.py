@@ -18,10 +18,11 @@ Client = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class Application:
-    """Says what it got; /early answers before it reads, /gate once the test opens it."""
+    """Says what it got; /early answers before it reads, /gate once the test opens it, /leave never."""
 
     def __init__(self) -> None:
         self.served: list[str] = []
+        self.left: list[str] = []
         self.entered = asyncio.Event()
         self.gate = asyncio.Event()
         self.disconnected = asyncio.Event()
@@ -40,6 +41,11 @@ class Application:
                     return
                 body += message["body"]
                 more = message["more_body"]
+        scope["mixer.on_leave"](lambda: self.left.append(scope["path"]))
+        if scope["path"] == "/leave":
+            await self.gate.wait()
+            scope["mixer.on_leave"](lambda: self.left.append("told again"))
+            return
         if scope["path"] == "/gate":
             await self.gate.wait()
         headers = {name.decode(): value.decode() for name, value in scope["headers"]}
@@ -169,16 +175,26 @@ async def test_errors_under_v2_are_their_messages_alone_and_have_an_id(applicati
         status, headers, body = await answer_of(reader)
         assert (status, body) == (400, {"error": "this is not HTTP/1.1"})
         assert len(headers["x-request-id"]) == 32
+        assert (headers["cache-control"], headers["x-content-type-options"]) == ("no-store", "nosniff")
+        assert headers["server-timing"].startswith("total;dur=")
+
+
+async def test_an_error_has_the_id_that_the_client_gave(application: Application) -> None:
+    async with connected(application) as (reader, writer):
+        writer.write(b"GET /v2?a=b HTTP/1.1\r\nx-request-id: mine\r\n\r\n")
+        status, headers, body = await answer_of(reader)
+        assert (status, body, headers["x-request-id"]) == (400, {"error": "a request has exactly one Host"}, "mine")
 
 
 async def test_a_body_that_breaks_off_its_encoding_is_answered_and_the_application_let_go(
     application: Application,
 ) -> None:
     async with connected(application) as (reader, writer):
-        writer.write(POST % (b"/", b"transfer-encoding: chunked\r\n"))
+        writer.write(POST % (b"/", b"transfer-encoding: chunked\r\nx-request-id: mine\r\n"))
         await application.entered.wait()
         writer.write(b"nonsense\r\n")
-        assert (await answer_of(reader))[0] == 400
+        status, headers, _ = await answer_of(reader)
+        assert (status, headers["x-request-id"]) == (400, "mine")
         await application.disconnected.wait()
 
 
@@ -346,3 +362,36 @@ async def test_pipelined_requests_are_answered_in_order(application: Application
     async with connected(application) as (reader, writer):
         writer.write(b"".join(POST % (b"/%d" % n, b"content-length: 1\r\n") + b"x" for n in range(50)))
         assert [(await answer_of(reader))[2]["path"] for _ in range(50)] == [f"/{n}" for n in range(50)]
+
+
+@pytest.mark.parametrize("behind", [0, 3], ids=["alone", "pipelined"])
+@pytest.mark.parametrize("asked", [b"/leave", b"/gate"])
+async def test_an_endpoint_learns_without_reading_that_its_client_left(
+    application: Application, asked: bytes, behind: int
+) -> None:
+    async with connected(application) as (reader, writer):
+        writer.write(POST % (b"/", b"content-length: 0\r\n"))
+        await answer_of(reader)
+        application.entered.clear()
+        writer.write(POST % (asked, b"content-length: 0\r\n") + POST % (b"/next", b"content-length: 0\r\n") * behind)
+        await application.entered.wait()
+        assert application.left == []
+    async with asyncio.timeout(10):
+        while not application.left:
+            await asyncio.sleep(0.01)
+        application.gate.set()
+        while application.served[-1] == "/leave" and application.left != ["/leave", "told again"]:
+            await asyncio.sleep(0.01)
+    assert application.left[0] == asked.decode()
+    assert application.served == ["/", asked.decode()]
+
+
+async def test_who_has_its_answer_has_not_left(application: Application) -> None:
+    async with connected(application) as (reader, writer):
+        for _ in range(2):
+            writer.write(POST % (b"/", b"content-length: 0\r\n"))
+            await answer_of(reader)
+    async with connected(application) as (reader, writer):
+        writer.write(POST % (b"/last", b"content-length: 0\r\n"))
+        await answer_of(reader)
+    assert application.left == []
