@@ -123,6 +123,8 @@ class Metrics:
             "model_loads_total", "Models loaded while serving, and those that could not be.", "model", "outcome"
         )
         self._models: dict[str, ModelMetrics] = {}
+        self._requests: dict[tuple[str, int], tuple[Counter, Histogram]] = {}  # looked up once
+        self._receive = self.stage_duration.labels("receive")
 
     def add_model(self, model: str, cores: float) -> "ModelMetrics":
         """A model's series, at zero when it is new, so that rate() and alerts work from the first scrape.
@@ -133,21 +135,32 @@ class Metrics:
             self._models[model] = ModelMetrics(self, model, cores)
         return self._models[model]
 
-    def show_loaded(self, infos: list[dict[str, str]], curves: dict[str, dict[int, float]]) -> None:
+    def show_loaded(
+        self, infos: list[dict[str, str]], curves: dict[str, dict[int, float]], capacities: dict[str, float]
+    ) -> None:
         """Show what is loaded, and nothing of what no longer is.
 
         `infos` are mixer_model_info's labels of each version of each model, `curves` the seconds of a pass of each
-        model's latest, by batch size.
+        model's latest, by batch size, and `capacities` the images a second of all its lanes.
         """
         _show(self.model_info, {tuple(info[label] for label in INFO): 1 for info in infos})
         _show(
             self.calibrated_pass_seconds,
             {(model, str(size)): seconds for model, curve in curves.items() for size, seconds in curve.items()},
         )
-        _show(
-            self.predicted_capacity,
-            {(model,): max(size / seconds for size, seconds in curve.items()) for model, curve in curves.items()},
-        )
+        _show(self.predicted_capacity, {(model,): capacity for model, capacity in capacities.items()})
+
+    def count_request(self, route: str, status: int, seconds: float, receive_seconds: float | None) -> None:
+        """Count a request that is answered, and the time it took, of which its body took `receive_seconds`."""
+        series = self._requests.get((route, status))
+        if series is None:
+            series = self.requests.labels(route, status), self.request_duration.labels(route)
+            self._requests[route, status] = series
+        counted, duration = series
+        counted.inc()
+        duration.observe(seconds)
+        if receive_seconds is not None:
+            self._receive.observe(receive_seconds)
 
     def images_per_second_of_all(self) -> float:
         """Images answered by all models together, mean of the last 10 s."""

@@ -48,7 +48,8 @@ class Settings(BaseSettings):
         default=["CPUExecutionProvider"],
         description="comma-separated onnxruntime execution providers, in order; others make onnxruntime the engine",
     )
-    threads: int = Field(default=0, ge=0, description="engine threads; 0: chosen from the measured costs of an image")
+    lanes: int = Field(default=0, ge=0, description="processes that decode and run the model; 0: one a core, as memory allows")
+    threads: int = Field(default=0, ge=0, description="threads of a pass in each lane; 0: as the cores allow")
     max_batch_size: int = Field(
         default=0, ge=0, le=1024, description="most images in one pass; 0: chosen from the measured passes, at most 16"
     )
@@ -60,9 +61,6 @@ class Settings(BaseSettings):
     )
     max_inflight_bytes: int = Field(
         default=256 * 2**20, ge=1, description="request bodies inside at once; beyond it clients get 429 at once"
-    )
-    max_inflight_pixels: int = Field(
-        default=100_000_000, ge=1, description="pixels decoded at once; beyond it decoding waits its turn"
     )
     deadline_ms: float = Field(
         default=5000, gt=0, le=600_000, description="time to answer unless the client's X-Deadline-Ms says otherwise"
@@ -86,6 +84,7 @@ class Settings(BaseSettings):
         default=5, ge=0, le=3600, description="time after SIGTERM to keep serving new work while not ready"
     )
     debug: bool = Field(default=False, description="serve /debug/passes")
+    log_requests: Literal["all", "errors", "off"] = Field(default="errors", description="which requests have a log line")
     log_format: Literal["json", "text"] = Field(default="json", description="form of the log lines")
     cors_origins: _CommaSeparated = Field(
         default=[],
@@ -157,10 +156,6 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"MIXER_MAX_INFLIGHT_BYTES {self.max_inflight_bytes} is below "
                 f"MIXER_MAX_BODY_BYTES {self.max_body_bytes}"
-            )
-        if self.max_inflight_pixels < self.max_pixels:
-            raise ValueError(
-                f"MIXER_MAX_INFLIGHT_PIXELS {self.max_inflight_pixels} is below MIXER_MAX_PIXELS {self.max_pixels}"
             )
         if self.tracing and not all(map(importlib.util.find_spec, ("opentelemetry", "opentelemetry.sdk"))):
             raise ValueError("MIXER_TRACING needs OpenTelemetry: pip install 'mixer-serving[otel]'")

@@ -1,8 +1,15 @@
-"""How an error looks that is answered outside of the framework: as every other one does."""
+"""How every error looks, wherever it was raised: in the connection, in an endpoint, or in the framework."""
 
+import http
 import json
 
-from service.errors import ServiceError, error_json
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.types import Scope
+
+from service.errors import EngineFailure, MalformedRequest, ServiceError, error_json
 
 # On every answer: kept by nobody, unless a route says otherwise, and never taken for what it does not say it is.
 SAFE_HEADERS = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
@@ -11,19 +18,58 @@ Headers = list[tuple[bytes, bytes]]
 
 
 def render_error(path: str, error: ServiceError, request_id: str, seconds: float = 0.0) -> tuple[int, Headers, bytes]:
-    """The status, headers and body of the answer to a request for `path`, of which as much is given as is known.
+    """The status, headers and body of an answer that no layer adds anything to.
 
-    Under /v2 the body is that protocol's. `seconds` is the time since the request began.
+    `path` is as much of the request's as is known. `seconds` is the time since the request began.
     """
-    body = json.dumps(error_json({"path": path}, error.body())).encode()
-    headers = [(name.encode(), value.encode()) for name, value in error.headers.items()]
-    if error.retry_after:
-        headers.append((b"retry-after", b"%d" % error.retry_after))
-    headers += [
-        (b"content-type", b"application/json"),
-        (b"content-length", b"%d" % len(body)),
+    response = error_response({"path": path}, error)
+    headers = [
+        *response.raw_headers,
         *SAFE_HEADERS,
         (b"x-request-id", request_id.encode()),
         (b"server-timing", b"total;dur=%.2f" % (seconds * 1000)),
     ]
-    return error.status, headers, body
+    return error.status, headers, bytes(response.body)
+
+
+def error_response(scope: Scope, error: ServiceError) -> Response:
+    """The answer to a request; under /v2 its body is that protocol's."""
+    fields = error.body()
+    request_id = scope.get("state", {}).get("request_id")
+    if isinstance(error, EngineFailure) and request_id:  # a fault of ours, which the log has under this id
+        fields["message"] += f"; the request id is {request_id}"
+    headers = error.headers | ({"retry-after": str(error.retry_after)} if error.retry_after else {})
+    body = json.dumps(error_json(scope, fields))
+    return Response(body, error.status, headers, media_type="application/json")
+
+
+def known_error(error: Exception) -> ServiceError | None:
+    """What an exception is to a client; None if it is a fault of ours."""
+    if isinstance(error, ServiceError):
+        return error
+    if isinstance(error, RequestValidationError):
+        causes = "; ".join(f"{cause['loc'][-1]}: {cause['msg']}" for cause in error.errors())
+        return MalformedRequest(causes, reason="parameter")
+    return None
+
+
+async def on_error(request: Request, error: Exception) -> Response:
+    """The framework's handler of what an endpoint raises."""
+    known = known_error(error)
+    assert known
+    request.scope.setdefault("state", {})["error"] = known
+    return error_response(request.scope, known)
+
+
+async def on_http_exception(request: Request, error: Exception) -> Response:
+    """The framework's own refusals: no such route, method not allowed; the latter answers OPTIONS."""
+    assert isinstance(error, HTTPException)
+    headers = dict(error.headers or {})
+    if error.status_code == http.HTTPStatus.METHOD_NOT_ALLOWED:
+        methods = {*headers.get("Allow", "").split(", "), "OPTIONS"} - {""}
+        headers["Allow"] = ", ".join(sorted(methods | ({"HEAD"} if "GET" in methods else set())))
+        if request.method == "OPTIONS":
+            return Response(status_code=http.HTTPStatus.NO_CONTENT, headers=headers)
+    fields = {"code": http.HTTPStatus(error.status_code).name.lower(), "message": str(error.detail)}
+    body = json.dumps(error_json(request.scope, fields))
+    return Response(body, error.status_code, headers, media_type="application/json")

@@ -3,7 +3,6 @@
 import io
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
@@ -50,36 +49,3 @@ def _fastest(work: Callable[[], object]) -> float:
         work()
         seconds.append(time.perf_counter() - started)
     return min(seconds)
-
-
-# Of their cores' time, what decoding and passes that take turns use; the rest goes in handing over.
-_TURNS_EFFICIENCY = 0.85
-
-
-@dataclass(frozen=True, slots=True)
-class ThreadBudget:
-    """The one split of the allowed cores: decode + engine threads <= cores, if there is at least one.
-
-    With 0 decode threads decoding has none of its own: it takes turns with the engine on the engine's.
-    """
-
-    cores: float
-    decode_threads: int
-    engine_threads: int
-
-
-def thread_budget(
-    cores: float, engine_threads: int = 0, engine_seconds: float = 3.0, decode_seconds: float = 1.0
-) -> ThreadBudget:
-    """Split `cores` so that most images are answered, given the core-seconds that one spends in engine and decoding.
-
-    `engine_threads` says how many the engine gets; decoding gets the rest, and takes turns where nothing is left.
-    """
-    whole = max(1, int(cores))
-    if engine_threads:
-        return ThreadBudget(cores, max(0, whole - engine_threads), engine_threads)
-    rates = {engine: min(engine / engine_seconds, (whole - engine) / decode_seconds) for engine in range(1, whole)}
-    if whole == 1 or engine_seconds > decode_seconds:  # where decoding is the larger part, its own thread is kept busy
-        rates[whole] = _TURNS_EFFICIENCY * whole / (engine_seconds + decode_seconds)
-    best = max(rates, key=rates.__getitem__)
-    return ThreadBudget(cores, whole - best, best)

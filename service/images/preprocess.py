@@ -1,7 +1,6 @@
 """RGB image -> pixels: the uint8 array that the engine takes."""
 
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +9,6 @@ from PIL import Image
 from service.arrays import Pixels
 from service.bundles.manifest import Preprocessing
 from service.images.decode import Box, ImageInfo, decode
-from service.lanes.decode_pool import PixelBudget
 
 _FILTERS = {
     "bilinear": Image.Resampling.BILINEAR,
@@ -53,20 +51,13 @@ class Preprocessor:
 Prepare = Callable[[bytes], tuple[Pixels, ImageInfo]]
 
 
-def preparation(preprocessing: Preprocessing, max_pixels: int, budget: PixelBudget | None = None) -> Prepare:
-    """Encoded bytes -> pixels, and what the client is told of the image. Raises the ServiceErrors of `decode`.
-
-    The decoded image counts against `budget` while it is in memory.
-    """
+def preparation(preprocessing: Preprocessing, max_pixels: int) -> Prepare:
+    """Encoded bytes -> pixels, and what the client is told of the image. Raises the ServiceErrors of `decode`."""
     preprocess = Preprocessor(preprocessing)
-    budget = budget or PixelBudget(max_pixels)
     smallest = 2 * preprocessing.resize_short  # so that the filter still has two pixels to weigh for one
 
     def prepare(data: bytes) -> tuple[Pixels, ImageInfo]:
-        with ExitStack() as held:
-            rgb, image, area = decode(
-                data, max_pixels, lambda pixels: held.enter_context(budget.reserve(pixels)), smallest
-            )
-            return preprocess(rgb, area), image
+        rgb, image, area = decode(data, max_pixels, smallest=smallest)
+        return preprocess(rgb, area), image
 
     return prepare

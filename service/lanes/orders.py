@@ -15,7 +15,7 @@ class LoadOrder:
     providers: list[str]  # onnxruntime's
     threads: int  # of a pass
     wide_threads: int  # of a pass over one image while the other lanes are idle; 0: the lane makes none
-    largest_batch: int
+    max_batch_size: int  # 0: what pays, up to 16
     max_pixels: int
     memory: int  # bytes that the lane may take; 0: as much as it likes
     measure: bool  # pass times, or only make the passes once
@@ -29,6 +29,7 @@ class Loaded:
     description: str  # library, version and how it runs
     considered: dict[str, str]  # how each engine fared
     golden_max_abs_error: float
+    max_batch_size: int
     pass_seconds: PassSeconds  # by batch size; empty unless it was told to measure
     wide_seconds: float  # of a pass over one image on `wide_threads`; 0: it makes none
     decode_seconds: float  # of a photograph of ordinary size

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 
-from service.engines.curve import PassSeconds, best_batch_size
+from service.engines.curve import PassSeconds
 from service.lanes.lane import BatchAnswer, Lane, LaneLost, LoadFailure
 from service.lanes.memory import resident_bytes
 from service.lanes.orders import Loaded, LoadOrder
@@ -70,7 +70,7 @@ class LanePool:
         first, loaded = await Lane.start(self._spawn, order)
         self.size, self.threads = lanes, order.threads
         self.cores = order.wide_threads or order.threads
-        like_it = replace(order, engine=loaded.engine, measure=False)
+        like_it = replace(order, engine=loaded.engine, max_batch_size=loaded.max_batch_size, measure=False)
         self._add(first, like_it)
         narrow = replace(like_it, wide_threads=0)
         try:
@@ -81,18 +81,17 @@ class LanePool:
         for lane, _ in others:
             self._add(lane, narrow)
         self._begin(self._watch_memory(order.memory))
-        return replace(loaded, pass_seconds=await self._in_company(loaded.pass_seconds, image_bytes))
+        return replace(loaded, pass_seconds=await self._in_company(loaded.pass_seconds, loaded.max_batch_size, image_bytes))
 
-    async def _in_company(self, curve: PassSeconds, image_bytes: int) -> PassSeconds:
+    async def _in_company(self, curve: PassSeconds, max_batch_size: int, image_bytes: int) -> PassSeconds:
         """What passes take while every lane makes them: lanes share caches, memory and often the core itself."""
-        size = best_batch_size(curve)
-        zeros = [Item(bytes(image_bytes), 0, is_pixels=True)] * size
+        zeros = [Item(bytes(image_bytes), 0, is_pixels=True)] * max_batch_size
         seconds: list[float] = []
         for _ in range(_COMPARED):
             lanes = [self.take() for _ in range(len(self._free))]
             replies = await asyncio.gather(*(self.run(lane, zeros, 60, wide=False, alone=False) for lane in lanes))
             seconds += [reply.pass_ended - reply.pass_started for reply in replies]
-        stretch = max(1.0, sum(seconds) / len(seconds) / curve[size])
+        stretch = max(1.0, sum(seconds) / len(seconds) / curve[max_batch_size])
         return {size: stretch * seconds for size, seconds in curve.items()}
 
     def take(self, *, wide: bool = False) -> Lane:

@@ -16,7 +16,7 @@ from service.bundles.golden import GoldenImages
 from service.engines.choice import Build, choose_engine
 from service.engines.engine import Engine
 from service.engines.measuring import measure_decode_seconds, measure_pass_seconds, warm_up
-from service.engines.curve import batch_sizes_up_to
+from service.engines.curve import batch_sizes_up_to, best_batch_size
 from service.errors import ServiceError
 from service.images.decode import ImageInfo
 from service.images.preprocess import preparation
@@ -26,6 +26,7 @@ from service.lanes.postprocess import Predictions
 
 FindEngines = Callable[[Bundle, int, str, list[str]], dict[str, Build]]
 
+_LARGEST_BATCH = 16  # of those to choose among
 _WORTH_IT = 0.9  # of a pass's time on the lane's own threads: more is no reason for a second engine
 
 
@@ -41,7 +42,7 @@ class Worker:
 
     def __init__(self, order: LoadOrder, find_engines: FindEngines) -> None:
         """Raises BundleError, EngineError, GoldenMismatch, or what an engine's library raises."""
-        bundle = load_bundle(Path(order.bundle))
+        bundle = load_bundle(Path(order.bundle), verified=True)  # by the front
         self._side = bundle.manifest.image_size
         self._prepare = preparation(bundle.manifest.preprocessing, order.max_pixels)
         self._golden = GoldenImages(bundle, self._prepare)
@@ -55,8 +56,10 @@ class Worker:
         self._engine = self._wide = choice.engine
         curve = {}
         if order.measure:
-            curve = measure_pass_seconds(choice.engine, self._side, batch_sizes_up_to(order.largest_batch))
-        warm_up(choice.engine, self._side, order.largest_batch)
+            sizes = batch_sizes_up_to(order.max_batch_size or _LARGEST_BATCH)
+            curve = measure_pass_seconds(choice.engine, self._side, sizes)
+        max_batch_size = order.max_batch_size or best_batch_size(curve)
+        warm_up(choice.engine, self._side, max_batch_size)
         wide_seconds = 0.0
         if order.wide_threads > order.threads:
             wide_seconds = self._widen(engines(order.wide_threads, choice.name)[choice.name])
@@ -68,6 +71,7 @@ class Worker:
             description=choice.engine.name,
             considered=choice.considered,
             golden_max_abs_error=choice.golden_max_abs_error,
+            max_batch_size=max_batch_size,
             pass_seconds=curve,
             wide_seconds=wide_seconds,
             decode_seconds=decode_seconds,

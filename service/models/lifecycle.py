@@ -3,20 +3,17 @@
 import asyncio
 import logging
 import re
-import threading
 from collections.abc import Callable, Collection, Coroutine
-from concurrent.futures import Future
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal
 
 from service.api.schemas import BundleState
 from service.arrays import LogitBatch, PixelBatch
 from service.bundles.bundle import BundleError, Versions, choose_bundles, list_bundles, load_bundle, sha256_of
-from service.bundles.golden import GoldenMismatch
-from service.engines.engine import Engine, EngineError
 from service.errors import NotLoaded, NotReady, UnknownModel
-from service.metrics import Metrics
+from service.lanes.lane import LaneLost, LoadFailure
 from service.models.classifier import Classifier
 from service.models.loader import Loader
 from service.models.registry import LoadedModels
@@ -25,35 +22,35 @@ from service.settings import Settings
 
 log = logging.getLogger(__name__)
 
-_T = TypeVar("_T")
 Change = Callable[[], Coroutine[None, None, None]]
 
 _FOLDERS = re.compile(r"(?<![\w./])/([^\s/'\":]+/)*(?=[^\s/])")  # of an absolute path, up to its last name
 
 
-class Reloader:
+@dataclass(frozen=True, slots=True)
+class BundleState:
+    """One version of a model in the repository; `reason` says why it is not ready, or what failed since it is."""
+
+    name: str
+    version: str
+    state: Literal["READY", "LOADING", "UNAVAILABLE"]
+    reason: str
+
+
+class Lifecycle:
     """Loads and unloads models, on the running event loop. Whatever fails leaves what served as it was."""
 
-    def __init__(
-        self, settings: Settings, loader: Loader, models: LoadedModels, admission: Admission, metrics: Metrics
-    ) -> None:
+    def __init__(self, settings: Settings, loader: Loader, models: LoadedModels, admission: Admission) -> None:
         self._settings = settings
         self._loader = loader
         self._models = models
         self._admission = admission
-        self._metrics = metrics
         self._turn = asyncio.Lock()
         self._changes: set[asyncio.Task[None]] = set()
         self._retiring: dict[asyncio.Task[None], Classifier] = {}
         self._loading: Path | None = None
         self._failures: dict[tuple[str, str], str] = {}  # by name and version: why the last load failed
-        self._workers: list[threading.Thread] = []
         self._stopping = False
-
-    @property
-    def busy(self) -> bool:
-        """Whether a thread still works on a load, perhaps on one that was given up."""
-        return any(worker.is_alive() for worker in self._workers)
 
     async def load(self, name: str) -> None:
         """Load what the settings ask of a model, or else its latest version, where that is new or has changed.
@@ -105,7 +102,7 @@ class Reloader:
         self.stop()
         for retirement, classifier in list(self._retiring.items()):
             retirement.cancel()
-            await classifier.scheduler.close()
+            await classifier.close()
 
     async def _change(self, change: Change) -> None:
         """Make one change and wait for it; it comes to its end even if nobody waits any more."""
@@ -170,7 +167,7 @@ class Reloader:
 
     async def _list(self) -> dict[str, Versions]:
         try:
-            return await self._in_thread(partial(list_bundles, self._settings.model_repository))
+            return await asyncio.to_thread(list_bundles, self._settings.model_repository)
         except BundleError as error:
             raise NotLoaded(self._public(error), reason="repository") from None
 
@@ -181,7 +178,7 @@ class Reloader:
             old = [classifier for classifier in self._models.versions(name) if _place(classifier) == _place(path)]
             self._loading = path
             try:
-                new = await self._in_thread(partial(self._load_unless, path, [c.bundle_sha256 for c in old]))
+                new = await self._load_unless(path, [classifier.bundle_sha256 for classifier in old])
             except Exception as error:  # whatever a library raises: what serves goes on
                 failures.append(self._failed(path, error))
                 continue
@@ -189,50 +186,32 @@ class Reloader:
                 self._loading = None
             self._failures.pop((name, path.name), None)
             if new:
-                self._metrics.model_loads.labels(name, "ok").inc()
+                new.metrics.loads["ok"].inc()
                 self._swap(add=[new], remove=old)
         if not failures:
             versions = [path.name for path in paths]
             self._swap(remove=[c for c in self._models.versions(name) if c.manifest.version not in versions])
         return failures
 
-    def _load_unless(self, path: Path, loaded: list[str]) -> Classifier | None:
-        """In a thread: the classifier, or None if an intact bundle of the same sha256 is loaded."""
-        manifest = path / "manifest.json"
-        if loaded and manifest.is_file() and sha256_of(manifest) in loaded:
+    async def _load_unless(self, path: Path, loaded: list[str]) -> Classifier | None:
+        """The classifier, or None if an intact bundle of the same sha256 is loaded."""
+
+        def is_loaded() -> bool:
+            manifest = path / "manifest.json"
+            if not loaded or not manifest.is_file() or sha256_of(manifest) not in loaded:
+                return False
             load_bundle(path.resolve())  # what would not start again is said now
+            return True
+
+        if await asyncio.to_thread(is_loaded):
             return None
-        return self._loader.load(path, self._run_pass)
-
-    def _run_pass(self, engine: Engine, pixels: PixelBatch) -> tuple[LogitBatch, float]:
-        """In a thread: a pass among those of the models that serve."""
-        if self._stopping:
-            raise NotReady("the service is shutting down")
-        return asyncio.run_coroutine_threadsafe(self._loader.runner.measure(engine, pixels), self._loop).result()
-
-    async def _in_thread(self, work: Callable[[], _T]) -> _T:
-        """Off the event loop, in a thread that no shutdown waits for: nothing can interrupt a library at work."""
-        self._loop = asyncio.get_running_loop()
-        done: Future[_T] = Future()
-        done.set_running_or_notify_cancel()
-
-        def run() -> None:
-            try:
-                done.set_result(work())
-            except BaseException as error:
-                done.set_exception(error)
-
-        worker = threading.Thread(target=run, name="load", daemon=True)
-        worker.start()
-        self._workers = [other for other in self._workers if other.is_alive()] + [worker]
-        return await asyncio.wrap_future(done)
+        return await self._loader.load(path, 1 + len(self._models.classifiers))
 
     def _failed(self, path: Path, error: Exception) -> str:
         name, version = place = _place(path)
-        foreseen = isinstance(error, (BundleError, EngineError, GoldenMismatch, OSError))
+        foreseen = isinstance(error, (BundleError, LoadFailure, LaneLost, MemoryError, OSError))
         log.error("%s/%s is not loaded: %s", name, version, error, exc_info=None if foreseen else error)
-        self._metrics.model_loads.labels(name, "failed").inc()
-        error.__traceback__ = None  # which would hold what was built
+        self._loader.metrics.model_loads.labels(name, "failed").inc()
         self._failures[place] = self._public(error)
         return f"{name}/{version}: {self._failures[place]}"
 
@@ -242,7 +221,7 @@ class Reloader:
 
     def _swap(self, *, add: Collection[Classifier] = (), remove: Collection[Classifier] = ()) -> None:
         for classifier in add:
-            classifier.scheduler.start()
+            classifier.start()
         self._models.change(add=add, remove=remove)
         for classifier in remove:
             retirement = asyncio.create_task(self._retire(classifier), name="retire")
@@ -251,8 +230,8 @@ class Reloader:
 
     async def _retire(self, classifier: Classifier) -> None:
         """Let it answer whoever was sent to it; what it held is free once the last of them is gone."""
-        await self._admission.wait_until_left(classifier.scheduler)
-        await classifier.scheduler.close()
+        await self._admission.wait_until_left(classifier)
+        await classifier.close()
         log.info("unloaded %s/%s", *_place(classifier))
 
 

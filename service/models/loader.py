@@ -1,121 +1,114 @@
-"""Bundle path -> Classifier: verified, built, measured, warm and proven on its golden images."""
+"""Bundle path -> Classifier: verified, and its lanes started, measured, warm and proven on the golden images."""
 
+import asyncio
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from service.bundles.bundle import Bundle, BundleError, load_bundle
-from service.bundles.golden import GoldenImages
-from service.engines.choice import Build, choose_engine
-from service.engines.engine import RunPass, timed_pass
-from service.engines.measuring import best_batch_size, best_rate, warm_up
-from service.engines.curve import PassTimes
-from service.images.preprocess import Prepare, preparation
-from service.lanes.decode_pool import DecodePool, PixelBudget
-from service.lanes.engine_thread import EngineRunner
+from service.lanes.orders import Loaded, LoadOrder
+from service.lanes.pool import LanePool
+from service.lanes.process import Spawn
+from service.lanes.shape import choose_shape
 from service.metrics import Metrics
-from service.models.classifier import Classifier, Patience
+from service.models.classifier import Classifier
+from service.scheduling.loop_lag import LoopLag
 from service.scheduling.pass_log import PassLog
-from service.scheduling.scheduler import BatchPolicy, Scheduler
+from service.scheduling.promises import Patience, Promises
+from service.scheduling.scheduler import Scheduler
+from service.scheduling.shared_cores import SharedCores
+from service.scheduling.times import DecodeTimes, PassTimes
 from service.settings import Settings
 
 log = logging.getLogger(__name__)
 
-LARGEST_BATCH = 16  # of those that MAX_BATCH_SIZE 0 chooses among
-# Seconds; a pass is called hung only beyond this and beyond twenty times what it took when it was measured.
-_SHORTEST_HANG = 10.0
-
-FindEngines = Callable[[Bundle, int, Settings], dict[str, list[Build]]]  # those that run a bundle on so many threads
-
-
-@dataclass(frozen=True)
-class VerifiedModel:
-    """A bundle whose every byte is as promised, its way from bytes to pixels, and what to prove an engine with."""
-
-    bundle: Bundle
-    prepare: Prepare
-    golden: GoldenImages
-
-
-def verify_model(path: Path, max_pixels: int, pixel_budget: PixelBudget) -> VerifiedModel:
-    """Read and verify the bundle <repository>/<name>/<version>; raises BundleError."""
-    bundle = load_bundle(path.resolve())  # so that a link that is moved meanwhile does not mix two of them
-    manifest = bundle.manifest
-    if (manifest.name, manifest.version) != (path.parent.name, path.name):
-        raise BundleError(f"{path}: its manifest calls it {manifest.name}/{manifest.version}")
-    prepare = preparation(manifest.preprocessing, max_pixels, pixel_budget)
-    return VerifiedModel(bundle, prepare, GoldenImages(bundle, prepare))
+_CPU_PROVIDERS = ("CPUExecutionProvider",)
 
 
 @dataclass(frozen=True)
 class Loader:
-    """Makes classifiers that share threads, decode pool and metrics. May be called in any thread."""
+    """Makes classifiers that share the cores."""
 
     settings: Settings
-    find_engines: FindEngines
-    engine_threads: int
-    runner: EngineRunner
-    decode_pool: DecodePool
-    pixel_budget: PixelBudget
+    cores: float
+    memory: int | None  # bytes, the container's limit
+    spawn: Spawn
+    shared_cores: SharedCores
     metrics: Metrics
     pass_log: PassLog
+    loop_lag: LoopLag
 
-    def load(self, path: Path, run_pass: RunPass) -> Classifier:
-        """Verify, then `build`."""
-        return self.build(verify_model(path, self.settings.max_pixels, self.pixel_budget), run_pass)
+    async def load(self, path: Path, models: int = 1) -> Classifier:
+        """The classifier of the bundle <repository>/<name>/<version>, not yet started; `models` share the memory.
 
-    def build(self, model: VerifiedModel, run_pass: RunPass = timed_pass) -> Classifier:
-        """The classifier of a verified model, not yet started; `run_pass` runs the passes that this takes.
-
-        Raises EngineError, GoldenMismatch or what an engine's library raises if no engine serves.
+        Raises BundleError, LoadFailure or LaneLost if it cannot be served, MemoryError if it does not fit, ValueError
+        if the settings ask for more lanes and threads than there are cores.
         """
-        settings, manifest = self.settings, model.bundle.manifest
-        choice = choose_engine(
-            self.find_engines(model.bundle, self.engine_threads, settings),
-            partial(model.golden.prove, run_pass=run_pass),
-            manifest.image_size,
-            settings.max_batch_size or LARGEST_BATCH,
-            run_pass,
+        path = path.resolve()  # so that a link that is moved meanwhile does not mix two of them
+        bundle = await asyncio.to_thread(load_bundle, path)
+        manifest, settings = bundle.manifest, self.settings
+        if (manifest.name, manifest.version) != (path.parent.name, path.name):
+            raise BundleError(f"{path}: its manifest calls it {manifest.name}/{manifest.version}")
+        shape = choose_shape(
+            self.cores,
+            bundle.model_path.stat().st_size,
+            self.memory,
+            models=models,
+            lanes=settings.lanes,
+            threads=settings.threads,
+            on_gpu=tuple(settings.providers) != _CPU_PROVIDERS,
         )
-        max_batch_size = settings.max_batch_size or best_batch_size(choice.curve)
-        warm_up(choice.engine, manifest.image_size, max_batch_size, run_pass)
+        order = LoadOrder(
+            bundle=str(path),
+            engine=settings.engine,
+            providers=settings.providers,
+            threads=shape.threads,
+            wide_threads=shape.wide_threads,
+            max_batch_size=settings.max_batch_size,
+            max_pixels=settings.max_pixels,
+            memory=shape.lane_memory,
+            measure=True,
+        )
+        lanes = LanePool(manifest.name, self.spawn, self.metrics, self.shared_cores.serve)
+        loaded = await lanes.start(order, shape.lanes, 3 * manifest.image_size**2)
+        return self._around(bundle, lanes, loaded)
+
+    def _around(self, bundle: Bundle, lanes: LanePool, loaded: Loaded) -> Classifier:
+        settings, manifest = self.settings, bundle.manifest
+        metrics = self.metrics.add_model(manifest.name, self.cores)
+        promises = Promises(
+            lanes,
+            loaded.max_batch_size,
+            PassTimes(loaded.pass_seconds),
+            DecodeTimes(loaded.decode_seconds),
+            Patience(target=settings.latency_target_ms / 1000, deadline=settings.deadline_ms / 1000),
+            loop_lag=lambda: self.loop_lag.on_the_way,
+        )
         scheduler = Scheduler(
-            manifest.name,
-            choice.engine,
-            self.runner,
-            policy=BatchPolicy(
-                max_batch_size,
-                max_queue_delay=settings.max_queue_delay_ms / 1000,
-                longest_pass=max(_SHORTEST_HANG, 20 * max(choice.curve.values())),
-                between_passes=self.decode_pool.seconds_before_pass,
-            ),
-            pass_times=PassTimes(choice.curve),
-            metrics=self.metrics,
+            lanes,
+            promises,
+            self.shared_cores,
+            max_queue_delay=settings.max_queue_delay_ms / 1000,
+            metrics=metrics,
             pass_log=self.pass_log,
         )
+        classifier = Classifier(bundle, loaded, lanes, promises, scheduler, metrics)
         log.info(
             "serving %s/%s on %s",
             manifest.name,
             manifest.version,
-            choice.engine.name,
+            loaded.description,
             extra={
                 "precision": manifest.precision,
-                "engines": choice.considered,
-                "golden_max_abs_error": choice.golden_max_abs_error,
-                "pass_ms": {size: round(seconds * 1000, 3) for size, seconds in choice.curve.items()},
-                "images_per_second": round(best_rate(choice.curve), 1),
-                "max_batch_size": max_batch_size,
+                "engines": loaded.considered,
+                "golden_max_abs_error": loaded.golden_max_abs_error,
+                "lanes": lanes.size,
+                "lane_threads": lanes.threads,
+                "lane_mib": loaded.resident_bytes >> 20,
+                "pass_ms": {size: round(seconds * 1000, 3) for size, seconds in loaded.pass_seconds.items()},
+                "alone_ms": round(loaded.wide_seconds * 1000, 3),
+                "images_per_second": round(classifier.images_per_second, 1),
+                "max_batch_size": loaded.max_batch_size,
             },
         )
-        return Classifier(
-            model.bundle,
-            prepare=model.prepare,
-            golden=model.golden,
-            decode_pool=self.decode_pool,
-            scheduler=scheduler,
-            choice=choice,
-            patience=Patience(target=settings.latency_target_ms / 1000, deadline=settings.deadline_ms / 1000),
-            metrics=self.metrics,
-        )
+        return classifier

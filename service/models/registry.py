@@ -13,11 +13,10 @@ class LoadedModels:
     The first one is the default model's. Used on the event loop, once it runs.
     """
 
-    def __init__(self, models: list[str], metrics: Metrics, cores: float) -> None:
-        """`models` are those of the settings, `cores` those allowed."""
+    def __init__(self, models: list[str], metrics: Metrics) -> None:
+        """`models` are those of the settings."""
         self._names = list(dict.fromkeys(model.partition("/")[0] for model in models))
         self._metrics = metrics
-        self._cores = cores
         self._classifiers: list[Classifier] = []
 
     @property
@@ -40,12 +39,12 @@ class LoadedModels:
         """Let some serve instead of others, at once."""
         stay = [classifier for classifier in self._classifiers if classifier not in remove]
         self._classifiers = sorted([*stay, *add], key=self._place)
-        for classifier in add:
-            self._metrics.add_model(classifier.manifest.name, self._cores)
-        latest_last = reversed(self._classifiers)
+        latest = {classifier.manifest.name: classifier for classifier in reversed(self._classifiers)}
+        self._metrics.lanes.set(sum(classifier.lanes.size for classifier in self._classifiers))
         self._metrics.show_loaded(
             [classifier.info for classifier in self._classifiers],
-            {classifier.manifest.name: classifier.choice.curve for classifier in latest_last},
+            {name: classifier.loaded.pass_seconds for name, classifier in latest.items()},
+            {name: classifier.images_per_second for name, classifier in latest.items()},
         )
 
     def _place(self, classifier: Classifier) -> tuple[int, str, int]:

@@ -3,13 +3,11 @@
 import asyncio
 from dataclasses import dataclass, field
 
-from service.api.api_keys import ApiKeys
-from service.bundles.golden import GoldenMismatch
-from service.errors import NotReady, ServiceError
-from service.lanes.engine_thread import EngineRunner
+from service.bundles.bundle import BundleError, find_bundles
+from service.errors import NotReady
 from service.metrics import Metrics
-from service.models.classifier import Classifier
-from service.models.lifecycle import Reloader
+from service.models.lifecycle import Lifecycle
+from service.models.loader import Loader
 from service.models.registry import LoadedModels
 from service.scheduling.admission import Admission
 from service.scheduling.loop_lag import LoopLag
@@ -19,84 +17,72 @@ from service.settings import Settings
 
 @dataclass
 class Replica:
-    """Everything a request needs."""
+    """Everything that a request needs, and its life from the first model to the last answer."""
 
     settings: Settings
     cores: float  # allowed when it was built, as the metrics have them
     metrics: Metrics
-    api_keys: ApiKeys
-    admin_keys: ApiKeys | None  # for changing what is loaded; without a file of them nobody may
+    loader: Loader
     admission: Admission
-    runner: EngineRunner
     models: LoadedModels
-    reloader: Reloader
+    lifecycle: Lifecycle
     pass_log: PassLog
     loop_lag: LoopLag
     draining: bool = field(default=False, init=False)
 
-    @property
-    def classifiers(self) -> list[Classifier]:
-        """Those of every loaded version of every model, that of the default model first."""
-        return self.models.classifiers
+    async def start(self) -> None:
+        """Load, verify, measure, warm up and prove every model, then begin to serve.
 
-    def start(self) -> None:
-        """Begin to serve, on the running event loop."""
+        Raises BundleError, LoadFailure or LaneLost if one cannot be served, MemoryError if they do not fit in the
+        memory limit, ValueError if the settings ask for more than there is.
+        """
+        try:
+            paths = await asyncio.to_thread(find_bundles, self.settings.model_repository, self.settings.models)
+        except BundleError as error:
+            raise BundleError(f"MIXER_MODEL_REPOSITORY {error}") from None
+        # One after the other: two that are measured at once would disturb each other.
+        classifiers = [await self.loader.load(path, len(paths)) for path in paths]
+        for classifier in classifiers:
+            classifier.start()
+        self.models.change(add=classifiers)
+        self.metrics.lane_threads.set(max(classifier.lanes.threads for classifier in classifiers))
+        self.metrics.cores.set(self.cores)  # once loading is over: alerts on replicas look here
         self.loop_lag.start()
-        for classifier in self.classifiers:
-            classifier.scheduler.start()
         self.metrics.ready.set(1)
         self.metrics.live.set_function(lambda: self.live)
 
     def drain(self) -> None:
         """Report not ready from now on, while still serving."""
         self.draining = True
-        self.reloader.stop()
+        self.lifecycle.stop()
         self.metrics.draining.set(1)
         self.metrics.ready.set(0)
 
     async def close(self) -> None:
         """Answer every ticket, then stop."""
         self.drain()
-        await self.reloader.close()
-        await asyncio.gather(*(classifier.scheduler.close() for classifier in self.classifiers))
+        await self.lifecycle.close()
+        await asyncio.gather(*(classifier.close() for classifier in self.models.classifiers))
         self.loop_lag.stop()
-        self.runner.close()
-
-    def find(self, name: str | None, version: str | None) -> Classifier:
-        """The classifier of a model, by default the default one, the latest version; raises UnknownModel."""
-        return self.models.find(name, version)
 
     @property
     def live(self) -> bool:
-        """False once a scheduler has stopped or its engine hangs: nothing but a restart helps."""
-        return self.draining or all(classifier.scheduler.beats for classifier in self.classifiers)
+        """False once a model has no lane and none can be started: nothing but a restart helps."""
+        return self.draining or all(classifier.serves for classifier in self.models.classifiers)
 
     def check_live(self) -> None:
         """Raise NotReady unless live."""
         if not self.live:
-            raise NotReady("a scheduler has stopped or its engine hangs", reason="scheduler_stopped")
+            raise NotReady("a model has no lane, and none can be started", reason="no_lane")
 
-    async def check_ready(self) -> None:
-        """Raise NotReady unless every model can answer and no shutdown has begun.
-
-        After a failed pass the engine must reproduce a golden image again before the replica counts as ready.
-        """
+    def check_ready(self) -> None:
+        """Raise NotReady unless every model has a proven lane and no shutdown has begun."""
         try:
             if self.draining:
                 raise NotReady("the service is shutting down", reason="draining")
-            self.check_live()
-            for classifier in self.classifiers:
-                if classifier.scheduler.alive and not classifier.scheduler.engine_works:  # or it has been unloaded
-                    await self._prove(classifier)
+            if not all(classifier.lanes.ready for classifier in self.models.classifiers):
+                raise NotReady("a model has no lane at the moment", reason="no_lane")
         except NotReady:
             self.metrics.ready.set(0)
             raise
         self.metrics.ready.set(1)
-
-    async def _prove(self, classifier: Classifier) -> None:
-        try:
-            at = asyncio.get_running_loop().time() + self.settings.deadline_ms / 1000
-            async with asyncio.timeout_at(at):
-                await classifier.check_golden(at)
-        except (ServiceError, GoldenMismatch, TimeoutError):
-            raise NotReady("the engine does not reproduce its golden images", reason="engine_failing") from None

@@ -3,114 +3,81 @@
 import asyncio
 import math
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from types import TracebackType
+from typing import Protocol
 
 from service.errors import DeadlineExceeded, NotReady, Overloaded, ServiceError
-from service.metrics import Metrics
-from service.scheduling.forecast import Prediction
-from service.scheduling.scheduler import Scheduler
+from service.metrics import ModelMetrics
+from service.scheduling.promises import Promises
 from service.scheduling.ticket import Ticket
 
-# Of who was let in: "rejected" are those at the door, which no time left and a stopped engine cannot make of them.
+# Of who was let in: what is "rejected" there has waited in vain, and only at the door is an image rejected.
 _OUTCOME_INSIDE = {"invalid": "invalid", "cancelled": "cancelled", "expired": "expired", "rejected": "expired"}
 
 
-class Admission:
-    """Bounds images and bytes inside, keeps promises as the prediction says, and counts how each image ended."""
+class Model(Protocol):
+    """What admission needs of a model."""
 
-    def __init__(
-        self,
-        max_images: int,
-        max_bytes: int,
-        prediction: Prediction,
-        metrics: Metrics,
-    ) -> None:
+    promises: Promises
+    metrics: ModelMetrics
+
+    @property
+    def serves(self) -> bool:
+        """Whether a lane serves, or one in its place is on its way."""
+
+
+class Admission:
+    """Bounds images and bytes inside, keeps promises as the forecast says, and counts how each image ended."""
+
+    def __init__(self, max_images: int, max_bytes: int) -> None:
         self._max_images = max_images
         self._max_bytes = max_bytes
-        self._prediction = prediction
-        self._metrics = metrics
-        self._inside: Counter[Scheduler] = Counter()  # images, until they are answered
-        self._emptied: dict[Scheduler, asyncio.Event] = {}
+        self._inside: Counter[Model] = Counter()  # images, until they are answered
+        self._emptied: dict[Model, asyncio.Event] = {}
         self._bytes = 0
-        self.inflight = 0
 
-    async def wait_until_left(self, scheduler: Scheduler) -> None:
+    @property
+    def inflight(self) -> int:
+        """Images inside."""
+        return self._inside.total()
+
+    async def wait_until_left(self, model: Model) -> None:
         """Wait until the last image of a model that nobody is sent to any more is answered."""
-        while self._inside[scheduler]:
-            self._emptied[scheduler] = asyncio.Event()
-            await self._emptied[scheduler].wait()
-        self._emptied.pop(scheduler, None)
-        del self._inside[scheduler]
+        while self._inside[model]:
+            self._emptied[model] = asyncio.Event()
+            await self._emptied[model].wait()
+        self._emptied.pop(model, None)
+        del self._inside[model]
 
-    @contextmanager
-    def admit(self, scheduler: Scheduler, ticket: Ticket, body_bytes: int = 0) -> Iterator[Ticket]:
-        """Let an image in for the length of the block, whose end is its outcome.
+    def admit(self, model: Model, ticket: Ticket) -> "Place":
+        """Let an image in for the length of a `with` block, whose end is its outcome.
 
-        Raises Overloaded, with a reason and the time to retry, if there is no room for it or no time: its own
-        deadline would be missed, or it would make another's be missed.
+        Raises NotReady if the model has no lane, or Overloaded, with a reason and the time to retry, if there is no
+        room or no time: its own deadline would be missed, or it would make another's be missed.
         """
         try:
-            self.check(scheduler, ticket, body_bytes)
+            self._check(model, ticket)
         except (NotReady, Overloaded) as error:
-            self._metrics.count_rejection(scheduler.model, error.reason)
+            model.metrics.count_rejection(error.reason)
             raise
-        self._metrics.admitted_images.labels(scheduler.model).inc()
-        scheduler.expect(ticket)
-        self._inside[scheduler] += 1
-        ticket.let_in_at = scheduler.now()
-        outcome = "error"
-        self._count(+1, body_bytes)
-        try:
-            yield ticket
-            outcome = "ok"
-            self._prediction.learn(ticket, scheduler.now())
-        except ServiceError as error:
-            outcome = _OUTCOME_INSIDE.get(error.outcome or "error", "error")
-            if isinstance(error, DeadlineExceeded) and ticket.received:
-                self._prediction.learn_of_a_miss(ticket, scheduler.now())
-            raise
-        except asyncio.CancelledError:
-            outcome = "cancelled"
-            raise
-        finally:
-            scheduler.ahead.pop(ticket, None)
-            self._inside[scheduler] -= 1
-            if not self._inside[scheduler] and scheduler in self._emptied:
-                self._emptied[scheduler].set()
-            self._count(-1, -body_bytes)
-            self._metrics.count_image(scheduler.model, outcome)
+        return Place(self, model, ticket)
 
-    def check(self, scheduler: Scheduler, ticket: Ticket, body_bytes: int = 0) -> None:
-        """Raise what `admit` would, and change nothing."""
-        if not scheduler.beats:
-            raise NotReady("the scheduler has stopped or its engine hangs", reason="scheduler_stopped")
-        if self._prediction.loop_alone_takes > ticket.deadline - scheduler.now():
+    def _check(self, model: Model, ticket: Ticket) -> None:
+        if not model.serves:
+            raise NotReady("no lane serves this model", reason="no_lane")
+        if model.promises.loop_lag() > ticket.deadline - asyncio.get_running_loop().time():
             raise Overloaded("too many requests arrive at once", reason="event_loop", retry_after=1)
-        self._check_room(scheduler, body_bytes)
-        self.check_time(scheduler, ticket)
+        inside = self.inflight
+        if inside >= self._max_images:
+            raise self._full(model, "inflight_images", f"{inside} images are inside, of {self._max_images}")
+        self.check_time(model, ticket)
 
-    def _check_room(self, scheduler: Scheduler, body_bytes: int) -> None:
-        over = [
-            (reason, f"{held} {unit} are inside, of {limit}")
-            for reason, unit, held, more, limit in (
-                ("inflight_images", "images", self.inflight, 1, self._max_images),
-                ("inflight_bytes", "bytes", self._bytes, body_bytes, self._max_bytes),
-            )
-            if held + more > limit
-        ]
-        if over:
-            (reason, message), *_ = over
-            full = scheduler.pass_times.seconds(scheduler.max_batch_size)
-            passes = math.ceil(len(scheduler.ahead) / scheduler.max_batch_size)
-            raise Overloaded(message, reason=reason, retry_after=max(1, math.ceil(passes * full)))
-
-    def check_time(self, scheduler: Scheduler, ticket: Ticket) -> None:
+    def check_time(self, model: Model, ticket: Ticket) -> None:
         """Raise Overloaded if there is no time for a ticket, at the door or inside with a deadline that is new."""
-        if ticket in scheduler.ahead:
-            scheduler.expect(ticket)
-        alone = self.inflight == (ticket in scheduler.ahead)
-        late = self._prediction.seconds_late(scheduler, ticket, alone=alone)
+        promises = model.promises
+        if ticket in promises:
+            promises.expect(ticket)
+        late = promises.seconds_late(ticket, alone=self.inflight == (ticket in promises))
         if late > 0:
             raise Overloaded(
                 f"a deadline would be missed by {late * 1000:.0f} ms",
@@ -118,7 +85,62 @@ class Admission:
                 retry_after=max(1, math.ceil(late)),
             )
 
-    def _count(self, images: int, body_bytes: int) -> None:
-        self.inflight += images
-        self._bytes += body_bytes
-        self._metrics.inflight_images.set(self.inflight)
+    def charge(self, model: Model, received: int) -> None:
+        """Take in that so many bytes of a body have come; raises Overloaded if they are more than there is room for."""
+        if self._bytes + received > self._max_bytes:
+            raise self._full(model, "inflight_bytes", f"{self._bytes} bytes are inside, of {self._max_bytes}")
+        self._bytes += received
+
+    def _full(self, model: Model, reason: str, message: str) -> Overloaded:
+        batches = math.ceil(len(model.promises) / model.promises.max_batch_size)
+        retry_after = max(1, math.ceil(batches * model.promises.full_batch))
+        return Overloaded(message, reason=reason, retry_after=retry_after)
+
+    def enter(self, model: Model) -> None:
+        """One more image is inside."""
+        self._inside[model] += 1
+
+    def leave(self, model: Model, charged: int) -> None:
+        """One image, and what its body was charged, is inside no more."""
+        self._inside[model] -= 1
+        self._bytes -= charged
+        if not self._inside[model] and model in self._emptied:
+            self._emptied[model].set()
+
+
+class Place:
+    """An image's place inside. Its block's end is the image's outcome."""
+
+    def __init__(self, admission: Admission, model: Model, ticket: Ticket) -> None:
+        self.ticket = ticket
+        self._admission = admission
+        self._model = model
+        self._charged = 0
+
+    def charge(self, received: int) -> None:
+        """See `Admission.charge`."""
+        self._admission.charge(self._model, received)
+        self._charged += received
+
+    def __enter__(self) -> "Place":
+        self._model.metrics.admitted_images.inc()
+        self.ticket.let_in_at = asyncio.get_running_loop().time()
+        self._model.promises.expect(self.ticket)
+        self._admission.enter(self._model)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if error is None:
+            outcome = "ok"
+        elif isinstance(error, ServiceError):
+            outcome = _OUTCOME_INSIDE.get(error.outcome or "error", "error")
+            if isinstance(error, DeadlineExceeded) and self.ticket.received:
+                # Of a promise that was broken all of the time went unseen.
+                self._model.promises.learn(asyncio.get_running_loop().time() - self.ticket.let_in_at)
+        else:
+            outcome = "cancelled" if isinstance(error, asyncio.CancelledError) else "error"
+        self._model.promises.forget(self.ticket)
+        self._admission.leave(self._model, self._charged)
+        self._model.metrics.count_image(outcome)

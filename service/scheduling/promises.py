@@ -12,6 +12,7 @@ from service.scheduling.running_mean import RunningMean
 from service.scheduling.ticket import Priority, Ticket
 from service.scheduling.times import DecodeTimes, PassTimes
 
+_SLACK = 1.25  # times a full batch of ordinary images: what a batch may take
 _TARGET, _TARGET_IMAGES = 0.35, 48  # seconds, and images that there is time for at least
 _SMALL = 0.005  # seconds
 
@@ -37,20 +38,20 @@ class Promises:
     def __init__(
         self,
         lanes: Lanes,
-        limits: BatchLimits,
+        max_batch_size: int,
         pass_times: PassTimes,
         decode_times: DecodeTimes,
         patience: Patience,
         loop_lag: Callable[[], float] = lambda: 0.0,
     ) -> None:
         """`loop_lag` says how many seconds an image is forecast to lose to the event loop."""
-        self.limits = limits
+        self.max_batch_size = max_batch_size
         self.pass_times = pass_times
         self.decode_times = decode_times
         self.sharing = 1  # models that have work, this one included: each has as large a share of the cores
         self._lanes = lanes
         self._patience = patience
-        self._loop_lag = loop_lag
+        self.loop_lag = loop_lag
         self._ahead: dict[Ticket, float] = {}  # and the seconds of decoding that each adds to those below
         self._decoding = 0.0
         self._earliest, self._latest = math.inf, -math.inf  # bounds of when any is promised, and is to be served
@@ -82,13 +83,18 @@ class Promises:
         """Seconds; where an operator chose none, some dozens of clients who wait for their answers are never refused,
         however slow the model or the machine.
         """
-        images = self.limits.images
-        return self._patience.target or max(_TARGET, _TARGET_IMAGES / images * self.full_batch)
+        return self._patience.target or max(_TARGET, _TARGET_IMAGES / self.max_batch_size * self.full_batch)
+
+    @property
+    def limits(self) -> BatchLimits:
+        """A batch takes no longer than a full one of ordinary images, whatever is in it."""
+        ordinary = self.pass_times.correction * self.max_batch_size * self.decode_times.ordinary
+        return BatchLimits(self.max_batch_size, _SLACK * (ordinary + self.pass_times.seconds(self.max_batch_size)))
 
     @property
     def full_batch(self) -> float:
         """Forecast seconds of a full batch of usual images."""
-        return self.limits.images * self.decode_times.usual + self.pass_times.seconds(self.limits.images)
+        return self.max_batch_size * self.decode_times.usual + self.pass_times.seconds(self.max_batch_size)
 
     def expect(self, ticket: Ticket) -> None:
         """It is ahead from now on, or its times are others now."""
@@ -116,16 +122,16 @@ class Promises:
         free_at = self._lanes.free_at(now)
         if not free_at:  # every lane is being replaced: what is let in waits for one
             return -math.inf
-        margin = max(self._lost.value, self._loop_lag())
+        margin = max(self._lost.value, self.loop_lag())
         before = len(self._ahead) - (ticket in self._ahead)
         decoding = self._decoding - self._ahead.get(ticket, 0.0) + ticket.decode_seconds
         busy = sum(free_at) - now * len(free_at)
-        one, full = self.pass_times.seconds(1), self.pass_times.seconds(self.limits.images)
+        one, full = self.pass_times.seconds(1), self.pass_times.seconds(self.max_batch_size)
         slowest = max(free_at) + self.sharing * ((decoding + (before + 1) * one) / len(free_at) + full)
         if slowest + margin <= min(self._earliest, ticket.promised_by):
             return slowest - ticket.promised_by
         if ticket.serve_by >= self._latest:  # the last of all: what is ahead comes first
-            whole = decoding + before * min(one, full / self.limits.images)
+            whole = decoding + before * min(one, full / self.max_batch_size)
             late = now + (busy + self.sharing * whole) / len(free_at) - (ticket.promised_by - self._kept(ticket, now, margin))
             if late > 0:
                 return late
@@ -147,7 +153,7 @@ class Promises:
         return late
 
     def _order(self, tickets: list[Ticket], now: float) -> list[Ticket]:
-        return serving_order(tickets, now, self.limits.images, self.full_batch)
+        return serving_order(tickets, now, self.max_batch_size, self.full_batch)
 
     def _times(self, order: list[Ticket], now: float, free_at: list[float]) -> list[float]:
         times = completion_times(order, free_at, self.limits, self.pass_times.seconds)

@@ -155,7 +155,7 @@ class Scheduler:
 
     def _filled(self) -> bool:
         """Whether a batch need not wait any longer, where an operator has it wait to fill."""
-        if not self._max_queue_delay or self._stopping or len(self._waiting) >= self._promises.limits.images:
+        if not self._max_queue_delay or self._stopping or len(self._waiting) >= self._promises.max_batch_size:
             return True
         until = min(self._fill_times())
         loop = asyncio.get_running_loop()

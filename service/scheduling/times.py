@@ -57,6 +57,7 @@ class DecodeTimes:
 
     def __init__(self, ordinary_seconds: float) -> None:
         """`ordinary_seconds` is what the JPEG of the start took."""
+        self.ordinary = ordinary_seconds
         self._machine = ordinary_seconds / _nominal(Announced("JPEG", _ORDINARY), 0)
         self._corrections: dict[str, RunningMean] = {}
         self._usual = RunningMean(ordinary_seconds, least=1e-6)

@@ -8,8 +8,8 @@ from fastapi import Request
 from fastapi.responses import Response
 
 from service.api.body import LARGE, read_body
+from service.api.door import Visit, Work, admitted
 from service.api.parameters import InferParameters
-from service.api.reception import Work, serve_images
 from service.api.v2.request import Inference, parse
 from service.api.v2.response import answer
 from service.errors import MalformedRequest, ServiceError
@@ -26,38 +26,41 @@ async def infer(request: Request, classifier: Classifier, asked: InferParameters
     """
     replica: Replica = request.app.state.replica
     timings: StageTimings = request.state.timings
-    json_length = None if asked.json_length is None else int(asked.json_length)
-    inference: Inference | None = None
-
-    async def read(ticket: Ticket) -> list[Work]:
-        nonlocal inference
-        body = await read_body(request, replica.settings.max_body_bytes)
-        understand = partial(parse, body, json_length, classifier.manifest.image_size)
-        inference = await asyncio.to_thread(understand) if len(body) > LARGE else understand()
-        if inference.priority:
-            ticket.priority = inference.priority
-            if inference.priority == "bulk":  # as of who says so in a header
-                ticket.allow(ticket.deadline - ticket.let_in_at, ticket.let_in_at)
-        if inference.timeout:
-            ticket.allow(inference.timeout, ticket.let_in_at)
-            replica.admission.check_time(classifier.scheduler, ticket)
-        return _works(classifier, inference)
-
-    results = await serve_images(request, classifier, read, asked.deadline_seconds, asked.priority, all_or_none=True)
-    answers = [result for result in results if isinstance(result, Classification)]
+    async with admitted(request, classifier, asked.deadline_seconds, asked.priority) as visit:
+        inference = await visit.receive(_read(request, classifier, asked, visit))
+        _take_its_own_times(replica, classifier, visit.ticket, inference)
+        answers = await visit.answer_all(_works(classifier, inference))
     for each in answers:
         timings.include(each.stages)
-    assert inference is not None
-    logits = np.stack([each.logits for each in answers])
+    logits = np.stack([np.frombuffer(each.answer, np.float32) for each in answers])
     accepted = request.headers.get("accept-encoding", "")
     respond = partial(answer, inference, classifier.manifest, classifier.labels, logits, accepted)
     body, headers = await asyncio.to_thread(respond) if logits.nbytes > LARGE else respond()
     return Response(body, headers=headers)
 
 
+async def _read(request: Request, classifier: Classifier, asked: InferParameters, visit: Visit) -> Inference:
+    replica: Replica = request.app.state.replica
+    body = await read_body(request, replica.settings.max_body_bytes, visit.charge)
+    json_length = None if asked.json_length is None else int(asked.json_length)
+    understand = partial(parse, body, json_length, classifier.manifest.image_size)
+    return await asyncio.to_thread(understand) if len(body) > LARGE else understand()
+
+
+def _take_its_own_times(replica: Replica, classifier: Classifier, ticket: Ticket, inference: Inference) -> None:
+    """The body's priority and timeout, in place of those at the door."""
+    if inference.priority:
+        ticket.priority = inference.priority
+        if inference.priority == "bulk":  # as of who says so in a header
+            ticket.allow(ticket.deadline - ticket.let_in_at, ticket.let_in_at)
+    if inference.timeout:
+        ticket.allow(inference.timeout, ticket.let_in_at)
+        replica.admission.check_time(classifier, ticket)
+
+
 def _works(classifier: Classifier, inference: Inference) -> list[Work]:
     if isinstance(inference.images, np.ndarray):
-        return [partial(classifier.classify_pixels, pixels, 0) for pixels in inference.images]
+        return [partial(classifier.classify_pixels, pixels.tobytes(), 0) for pixels in inference.images]
     return [partial(_classify_file, classifier, number, data) for number, data in enumerate(inference.images)]
 
 

@@ -1,0 +1,53 @@
+"""How a model's lanes share out the cores and the memory."""
+
+from dataclasses import dataclass
+
+# Bytes, as measured with models from 0.4 to 840 MB: a lane without its model, each byte of a model file in a lane, and
+# the front with the process that lanes are forked from.
+LANE_BYTES, COPIES, FRONT_BYTES = 80 * 2**20, 3, 100 * 2**20
+_UNLIMITED = 2 * 2**30  # beyond the model: what a lane may take where nothing limits memory
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """So many lanes with so many threads each; lanes x threads <= cores."""
+
+    lanes: int
+    threads: int
+    wide_threads: int  # for an image that is alone; 0: no more than the lane's own
+    lane_memory: int  # bytes that a lane may hold
+
+
+def choose_shape(
+    cores: float,
+    model_bytes: int,
+    memory: int | None,
+    *,
+    models: int = 1,
+    lanes: int = 0,
+    threads: int = 0,
+    on_gpu: bool = False,
+) -> Shape:
+    """A lane a core, each with a pass on one thread: nothing waits for anything, and most images are answered.
+
+    Fewer lanes with more threads each where `memory`, the container's limit, does not hold as many copies of the model;
+    `models` are all that share it. What an operator asks for of `lanes` and `threads` holds. On a GPU one lane, whose
+    decoding and passes follow one another.
+
+    Raises ValueError if lanes times threads exceed the cores, MemoryError if not even one lane would fit.
+    """
+    whole = max(1, int(cores))
+    needed = LANE_BYTES + COPIES * model_bytes
+    fitting = whole if memory is None else (memory - FRONT_BYTES) // models // needed
+    if fitting < max(1, lanes):
+        raise MemoryError(
+            f"the memory limit of {(memory or 0) >> 20} MiB is too little: the service and {max(1, lanes)} lanes "
+            f"take {(FRONT_BYTES + models * max(1, lanes) * needed) >> 20} MiB, and requests come on top"
+        )
+    if not lanes:
+        lanes = 1 if on_gpu else min(max(1, whole // max(1, threads)), fitting)
+    threads = threads or max(1, whole // lanes)
+    if lanes * threads > whole and lanes * threads > 1:
+        raise ValueError(f"MIXER_LANES {lanes} times MIXER_THREADS {threads} exceeds the {cores:g} cores allowed")
+    share = needed + _UNLIMITED if memory is None else (memory - FRONT_BYTES) // models // lanes
+    return Shape(lanes, threads, 0 if on_gpu or lanes == 1 else whole, share)
