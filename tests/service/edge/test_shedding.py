@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from tests.doubles import EchoEngine, level_png, replica_around
+from tests.service.api.v2.messages import INFER, levels, pixels
 from tests.service.replicas import client_of, outcomes, rejections
-from tests.service.v2.messages import INFER, levels, pixels
 
 pytestmark = pytest.mark.anyio
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from tests.doubles import CLASSES, EchoEngine, FailingEngine, GatedEngine, level_png, replica_around
+from tests.service.api.v2.messages import INFER, files, levels, pixels
 from tests.service.replicas import client_of, outcomes
-from tests.service.v2.messages import INFER, files, levels, pixels
 
 pytestmark = pytest.mark.anyio
 

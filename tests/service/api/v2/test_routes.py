@@ -6,8 +6,8 @@ import pytest
 
 from service.models.replica import Replica
 from tests.doubles import CLASSES, SIDE, EchoEngine, replica_around, write_bundle
+from tests.service.api.v2.messages import INFER, levels, pixels
 from tests.service.replicas import client_of
-from tests.service.v2.messages import INFER, levels, pixels
 
 pytestmark = pytest.mark.anyio
 

@@ -4,8 +4,8 @@ import httpx
 import pytest
 
 from tests.doubles import EchoEngine, level_png, replica_around, write_bundle
+from tests.service.api.v2.messages import INFER, files, levels, pixels
 from tests.service.replicas import client_of
-from tests.service.v2.messages import INFER, files, levels, pixels
 
 pytestmark = pytest.mark.anyio
 
