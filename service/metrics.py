@@ -118,6 +118,7 @@ class Metrics:
             "model_loads_total", "Models loaded while serving, and those that could not be.", "model", "outcome"
         )
         self._rates: dict[str, Rate] = {}
+        self._keys: dict[str, set[str]] = {}  # names by file
 
     def add_model(self, model: str, cores: float) -> None:
         """Create a model's series, at zero, so that rate() and alerts work from the first scrape.
@@ -164,10 +165,16 @@ class Metrics:
         """Images answered by all models together, mean of the last 10 s."""
         return sum(rate.per_second() for rate in self._rates.values())
 
-    def add_key(self, key: str) -> None:
-        """Create an API key's series, at zero, and that of requests without one."""
-        for outcome in KEY_OUTCOMES:
-            self.key_requests.labels(key, outcome)
+    def show_keys(self, file: str, names: set[str]) -> None:
+        """Have the series of a file's API keys, at zero, and that of requests without one; none of keys that are gone."""
+        before = self._keys.get(file, set())
+        self._keys[file] = names
+        for key in names - before:
+            for outcome in KEY_OUTCOMES:
+                self.key_requests.labels(key, outcome)
+        for key in before.difference(*self._keys.values()):
+            for outcome in KEY_OUTCOMES:
+                self.key_requests.remove(key, outcome)
         self.key_requests.labels("unknown", "unauthorized")
 
     def count_rejection(self, model: str, reason: str | None) -> None:
