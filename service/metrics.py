@@ -125,6 +125,7 @@ class Metrics:
         self._models: dict[str, ModelMetrics] = {}
         self._requests: dict[tuple[str, int], tuple[Counter, Histogram]] = {}  # looked up once
         self._receive = self.stage_duration.labels("receive")
+        self._keys: dict[str, set[str]] = {}  # names by file
 
     def add_model(self, model: str, cores: float) -> "ModelMetrics":
         """A model's series, at zero when it is new, so that rate() and alerts work from the first scrape.
@@ -166,10 +167,16 @@ class Metrics:
         """Images answered by all models together, mean of the last 10 s."""
         return sum(model.rate.per_second() for model in self._models.values())
 
-    def add_key(self, key: str) -> None:
-        """Create an API key's series, at zero, and that of requests without one."""
-        for outcome in KEY_OUTCOMES:
-            self.key_requests.labels(key, outcome)
+    def show_keys(self, file: str, names: set[str]) -> None:
+        """Have the series of a file's API keys, at zero, and that of requests without one; none of keys that are gone."""
+        before = self._keys.get(file, set())
+        self._keys[file] = names
+        for key in names - before:
+            for outcome in KEY_OUTCOMES:
+                self.key_requests.labels(key, outcome)
+        for key in before.difference(*self._keys.values()):
+            for outcome in KEY_OUTCOMES:
+                self.key_requests.remove(key, outcome)
         self.key_requests.labels("unknown", "unauthorized")
 
 

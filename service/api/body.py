@@ -1,124 +1,131 @@
 """Request body -> encoded images: raw bytes, multipart/form-data or JSON with base64, never past the size limit."""
 
 import asyncio
-import base64
-import binascii
-import json
-import re
-from collections.abc import AsyncGenerator
-from email.message import Message
+from collections.abc import AsyncGenerator, Callable
+from functools import partial
+from typing import Any
 
-from starlette.datastructures import UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
+from service.api.base64_text import decode_base64
+from service.api.form import images_in_form
 from service.api.inflate import inflate
+from service.api.json_text import parse_json
+from service.api.mistaken import refuse_mistakes
+from service.api.parameters import ClassifyParameters
 from service.errors import ClientGone, MalformedRequest, PayloadTooLarge
 
 MAX_IMAGES_PER_REQUEST = 64
-_LEFT = "the client left while sending its request"
-LARGE = 256 * 2**10  # bytes; about a millisecond of parsing
-_DATA_URL = re.compile(r"data:[^,]{0,256};base64,", re.IGNORECASE)  # RFC 2397, as browsers read files
+LARGE = 64 * 2**10  # bytes, from which on a body is parsed off the event loop: below, a millisecond is enough
+
+Charge = Callable[[int], None]  # told of bytes as they come; it may raise, and then no more of the body is taken
+
+_MANY = 16  # chunks, mostly of 64 KiB: more are put together off the event loop
+_SHAPE = '{"image": "<base64>"} or {"images": ["<base64>", ...]}'
+_MOST_PARTS = dict.fromkeys((b"{", b"[", b","), 1000)  # of JSON
 
 
-_MOST_PARTS = 1000  # of JSON: objects, lists, commas
+def free(received: int) -> None:
+    """Charge nothing."""
 
 
-class _InMemoryMultiPartParser(MultiPartParser):
-    spool_max_size = 2**63  # the body is bounded already, and the service writes no file
-
-
-async def read_images(request: Request, max_body_bytes: int) -> list[bytes]:
+async def read_images(request: Request, max_body_bytes: int, charge: Charge = free) -> list[bytes]:
     """The encoded images of a request, in order, at least one.
 
-    `multipart/form-data` holds them in fields named `image`, `application/json` as `{"image": "<base64>"}`, where a
-    `data:` URL will do; any other type, or none, means that the body is the image (curl --data-binary announces a
-    form). All of it may be compressed, and is bounded by `max_body_bytes` on the way and once inflated.
+    `multipart/form-data` holds them in fields named `image`, `application/json` as `{"image": "<base64>"}` or
+    `{"images": [...]}`, where `data:` URLs will do; any other type, or none, means that the body is the image (curl
+    --data-binary announces a form). All of it may be compressed, and is bounded by `max_body_bytes` on the way and
+    once inflated.
 
-    Raises MalformedRequest, PayloadTooLarge, UnsupportedEncoding, or ClientGone if the client leaves while sending.
+    Raises MalformedRequest, PayloadTooLarge, UnsupportedEncoding, UnsupportedImage if there is one image that is
+    something else, ClientGone if the client leaves while sending, or what `charge` raises.
     """
-    media_type = _media_type(request)
-    if media_type == "multipart/form-data":
-        return await _from_multipart(request, max_body_bytes)
-    body = await read_body(request, max_body_bytes)
-    if media_type == "application/json":
-        # Megabytes of base64 would hold the event loop, and everybody with it.
-        return [await asyncio.to_thread(_from_json, body) if len(body) > LARGE else _from_json(body)]
+    body = await read_body(request, max_body_bytes, charge)
     if not body:
         raise MalformedRequest("the body is empty; send an image", reason="empty_body")
-    return [body]
+    content_type = request.headers.get("content-type", "")
+    media_type = content_type.partition(";")[0].strip().lower()
+    if media_type == "multipart/form-data":
+        parse = partial(images_in_form, body, content_type, "image", MAX_IMAGES_PER_REQUEST)
+    elif media_type == "application/json":
+        parse = partial(_from_json, body)
+    else:
+        refuse_mistakes(body)
+        return [body]
+    images = await asyncio.to_thread(parse) if len(body) > LARGE else parse()
+    if len(images) == 1:  # of several, each has its own result
+        refuse_mistakes(images[0])
+    return images
 
 
-async def read_body(request: Request, max_body_bytes: int) -> bytes:
+async def read_body(request: Request, max_body_bytes: int, charge: Charge = free) -> bytes:
     """The whole body, inflated if it is compressed, and bounded by `max_body_bytes` on the way and then.
 
-    Raises MalformedRequest, PayloadTooLarge, UnsupportedEncoding, or ClientGone if the client leaves while sending.
+    `charge` is told of the bytes as they are received, and of those that they inflate to.
+
+    Raises MalformedRequest, PayloadTooLarge, UnsupportedEncoding, ClientGone if the client leaves while sending, or
+    what `charge` raises.
     """
     try:
-        return b"".join([chunk async for chunk in _chunks(request, max_body_bytes)])
+        body = await _joined([chunk async for chunk in _bounded(request, max_body_bytes, charge)])
     except ClientDisconnect:
-        raise ClientGone(_LEFT) from None
+        raise ClientGone("the client left while sending its request") from None
+    if encoding := ", ".join(request.headers.getlist("content-encoding")):
+        return await _inflated(body, encoding, max_body_bytes, charge)
+    return body
 
 
-def _media_type(request: Request) -> str:
-    message = Message()
-    message["content-type"] = request.headers.get("content-type", "")
-    return message.get_content_type()
-
-
-async def _bounded(request: Request, max_body_bytes: int) -> AsyncGenerator[bytes]:
+async def _bounded(request: Request, max_body_bytes: int, charge: Charge) -> AsyncGenerator[bytes]:
+    too_large = PayloadTooLarge(f"the body exceeds {max_body_bytes} bytes", reason="body_bytes")
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced) > max_body_bytes:
-        raise _too_large(max_body_bytes)
+        raise too_large
     received = 0
     async for chunk in request.stream():
         received += len(chunk)
         if received > max_body_bytes:
-            raise _too_large(max_body_bytes)
+            raise too_large
+        charge(len(chunk))
         yield chunk
 
 
-def _chunks(request: Request, max_body_bytes: int) -> AsyncGenerator[bytes]:
-    chunks = _bounded(request, max_body_bytes)
-    if encoding := ", ".join(request.headers.getlist("content-encoding")):
-        return _inflated(chunks, encoding, max_body_bytes)
-    return chunks
+async def _inflated(body: bytes, encoding: str, max_bytes: int, charge: Charge) -> bytes:
+    pieces = inflate(body, encoding, max_bytes)
+    inflated = []
+    while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
+        charge(len(piece))
+        inflated.append(piece)
+    return await _joined(inflated)
 
 
-async def _inflated(chunks: AsyncGenerator[bytes], encoding: str, max_bytes: int) -> AsyncGenerator[bytes]:
-    body = b"".join([chunk async for chunk in chunks])
-    yield await asyncio.to_thread(inflate, body, encoding, max_bytes)
+async def _joined(chunks: list[bytes]) -> bytes:
+    return await asyncio.to_thread(b"".join, chunks) if len(chunks) > _MANY else b"".join(chunks)
 
 
-def _too_large(max_body_bytes: int) -> PayloadTooLarge:
-    return PayloadTooLarge(f"the body exceeds {max_body_bytes} bytes", reason="body_bytes")
+def _from_json(body: bytes) -> list[bytes]:
+    document = parse_json(body, _MOST_PARTS, f"send {_SHAPE}")
+    if not isinstance(document, dict):
+        raise _malformed(f"the JSON body must be {_SHAPE}")
+    ClassifyParameters.refuse_in_body(*document)
+    if ("image" in document) == ("images" in document):
+        names = ", ".join(repr(name[:40]) for name in list(document)[:8])
+        raise _malformed(f"the JSON body must be {_SHAPE}; its members are {names or 'none'}")
+    if "image" in document:
+        return [_from_base64(document["image"], "image")]
+    images = document["images"]
+    if not isinstance(images, list) or not 1 <= len(images) <= MAX_IMAGES_PER_REQUEST:
+        raise _malformed(f"images must be a list of 1 to {MAX_IMAGES_PER_REQUEST} strings of base64")
+    return [_from_base64(image, f"images[{number}]") for number, image in enumerate(images)]
 
 
-async def _from_multipart(request: Request, max_body_bytes: int) -> list[bytes]:
-    chunks = _chunks(request, max_body_bytes)
-    parser = _InMemoryMultiPartParser(request.headers, chunks, max_files=MAX_IMAGES_PER_REQUEST)
+def _from_base64(value: Any, where: str) -> bytes:
+    if not isinstance(value, str):
+        raise _malformed(f"{where} must be a string of base64")
     try:
-        form = await parser.parse()
-    except ClientDisconnect:
-        raise ClientGone(_LEFT) from None
-    except (MultiPartException, UnicodeError) as error:  # the latter where an odd charset is announced
-        why = error.message if isinstance(error, MultiPartException) else "its charset"
-        raise MalformedRequest(f"the multipart body cannot be parsed: {why}", reason="multipart") from None
-    try:
-        images = [await part.read() for part in form.getlist("image") if isinstance(part, UploadFile)]
-    finally:
-        await form.close()
-    if not images:
-        raise MalformedRequest("the form has no file field named 'image'", reason="multipart")
-    return images
+        return decode_base64(value)
+    except ValueError as error:
+        raise _malformed(f"{where} is not base64: {error}") from None
 
 
-def _from_json(body: bytes) -> bytes:
-    try:
-        if any(body.count(mark) > _MOST_PARTS for mark in b"{[,"):  # which would hold everybody up
-            raise ValueError
-        image = json.loads(body)["image"]
-        data_url = _DATA_URL.match(image)
-        return base64.b64decode(image[data_url.end() :] if data_url else image, validate=True)
-    except (ValueError, KeyError, TypeError, RecursionError, binascii.Error):
-        raise MalformedRequest('the JSON body must be {"image": "<base64>"}', reason="json") from None
+def _malformed(message: str) -> MalformedRequest:
+    return MalformedRequest(message, reason="json")

@@ -7,15 +7,16 @@ from service.errors import NotAcceptable
 _WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _RANGE = re.compile(rf"\s*({_WORD})/({_WORD})\s*((?:;[^,]*)?)")
 _QUALITY = re.compile(r";\s*q\s*=\s*(\d*\.?\d+)\s*(?:;|$)", re.IGNORECASE)
+_LONGEST = 2000  # bytes of a header that are looked through
 _JSON = (("application", "json"), ("application", "*"), ("*", "*"))  # the most specific range counts
 
 
 def check_accept(accept: str) -> None:
     """Raise NotAcceptable if the header's value leaves out application/json.
 
-    None at all, or one that cannot be parsed, leaves out nothing.
+    None at all, one that cannot be parsed, or one that goes on for kilobytes, leaves out nothing.
     """
-    if accept in ("", "*/*", "application/json"):
+    if accept in ("", "*/*", "application/json") or len(accept) > _LONGEST:
         return
     qualities: dict[tuple[str, str], float] = {}
     for element in accept.split(","):

@@ -1,13 +1,18 @@
 """What a request may ask for in its query and headers."""
 
+from difflib import get_close_matches
 from typing import Any, ClassVar, Self
+from urllib.parse import parse_qsl
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from service.errors import MalformedRequest
 from service.scheduling.ticket import Priority
 
+_LONGEST_QUERY = 16 * 2**10  # bytes
+_MOST_IN_A_QUERY = 32  # parameters
 _SAID = {"title", "description"}  # beside a parameter's schema
 
 
@@ -30,14 +35,40 @@ class _Parameters(BaseModel):
 
     @classmethod
     def of(cls, request: Request) -> Self:
-        """Those of a request; raises RequestValidationError."""
+        """Those of a request; raises RequestValidationError, or MalformedRequest for a query that has others."""
         given = {name: value for name in cls.headers if (value := request.headers.get(name)) is not None}
-        if cls.query and request.scope["query_string"]:
-            given |= {name: value for name, value in request.query_params.items() if name in cls.query}
+        if query := request.scope["query_string"]:
+            given |= cls._read(query)
         try:
             return cls.model_validate(given)
         except ValidationError as error:
             raise RequestValidationError(error.errors()) from None
+
+    @classmethod
+    def _read(cls, query: bytes) -> dict[str, str]:
+        if len(query) > _LONGEST_QUERY:
+            raise _malformed(f"the query is longer than {_LONGEST_QUERY} bytes")
+        try:
+            pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=_MOST_IN_A_QUERY)
+        except ValueError:
+            raise _malformed(f"the query has more than {_MOST_IN_A_QUERY} parameters") from None
+        given: dict[str, str] = {}
+        for name, value in pairs:
+            if name not in cls.query:
+                raise _malformed(cls._unknown(name[:64]))
+            if name in given:
+                raise _malformed(f"the query parameter {name} is given twice")
+            given[name] = value
+        return given
+
+    @classmethod
+    def _unknown(cls, name: str) -> str:
+        unknown = f"unknown query parameter {name!r}"
+        if similar := get_close_matches(name.lower().replace("-", "_"), cls.query, n=1):
+            return f"{unknown}; did you mean {similar[0]}?"
+        if similar := get_close_matches(name.lower().replace("_", "-"), cls.headers, n=1):
+            return f"{unknown}; did you mean the header {similar[0].title()}?"
+        return f"{unknown}; " + (f"there are {', '.join(cls.query)}" if cls.query else "this route has none")
 
     @classmethod
     def described(cls) -> list[dict[str, Any]]:
@@ -63,6 +94,12 @@ class ClassifyParameters(_Parameters):
     model: str | None = Field(default=None, description="model name; the default model if left out")
     version: str | None = Field(default=None, description="model version; the latest loaded one if left out")
 
+    @classmethod
+    def refuse_in_body(cls, *names: str) -> None:
+        """Raise MalformedRequest if a field of the body has a parameter's name: it would be silently left out."""
+        if misplaced := set(names).intersection(cls.query):
+            raise _malformed(f"{', '.join(sorted(misplaced))} in the body: it goes into the query, as ?top_k=3 does")
+
 
 class InferParameters(_Parameters):
     """Those of the Open Inference Protocol's infer, whose body may have its own and whose path names the model."""
@@ -75,3 +112,7 @@ class InferParameters(_Parameters):
         pattern="^[0-9]{1,18}$",
         description="bytes of JSON before the tensors; 0: the body is an image",
     )
+
+
+def _malformed(message: str) -> MalformedRequest:
+    return MalformedRequest(message, reason="parameter")

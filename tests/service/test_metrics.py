@@ -62,7 +62,7 @@ def test_every_metric_of_the_contract_is_exposed_with_its_labels() -> None:
     metrics = Metrics()
     metrics.add_model("echo", cores=2)
     metrics.show_loaded([INFO], {"echo": {1: 0.02, 4: 0.04}})
-    metrics.add_key("mobile-app")
+    metrics.show_keys("keys", {"mobile-app"})
     metrics.requests.labels("/v1/classify", 200)
     metrics.request_duration.labels("/v1/classify")
     metrics.build_info.labels("1", "2", "3").set(1)
@@ -132,3 +132,20 @@ def test_a_second_version_of_a_model_goes_on_with_its_series(clock: Clock) -> No
         metrics.count_image("echo", "ok")
     clock.now += 1
     assert metrics.registry.get_sample_value("mixer_images_per_second", {"model": "echo"}) == 0.2
+
+
+def test_a_key_that_no_file_has_any_more_leaves_no_series() -> None:
+    metrics = Metrics()
+
+    def shown() -> set[str]:
+        samples = (sample for metric in metrics.registry.collect() for sample in metric.samples)
+        return {sample.labels["key"] for sample in samples if sample.name == "mixer_key_requests_total"}
+
+    metrics.show_keys("keys", {"a", "b", "both"})
+    metrics.show_keys("admin keys", {"both"})
+    metrics.key_requests.labels("a", "ok").inc()
+    metrics.show_keys("keys", {"a", "c"})
+    assert shown() == {"a", "c", "both", "unknown"}
+    assert metrics.registry.get_sample_value("mixer_key_requests_total", {"key": "a", "outcome": "ok"}) == 1
+    metrics.show_keys("admin keys", {"c"})
+    assert shown() == {"a", "c", "unknown"}

@@ -1,13 +1,13 @@
 """Body of a request for inference -> what is asked."""
 
-import gc
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
-from pydantic_core import from_json
 
+from service.api.json_text import parse_json
+from service.api.mistaken import refuse_mistakes
 from service.api.v2.names import IMAGE_BYTES, IMAGES, INPUTS, OUTPUTS
 from service.api.v2.schemas import InferRequest, InputTensor, Parameters
 from service.api.v2.tensors import read_encoded, read_pixels
@@ -16,8 +16,8 @@ from service.errors import MalformedRequest
 from service.scheduling.ticket import Priority
 
 _MICROSECONDS = 1e-6
-# What the JSON of a request may hold at most. Whoever parses it holds all others up, and an object of two bytes takes a
-# hundred in memory; eight images of 224 x 224 as nested lists are 400,000 lists and 1.2 million numbers.
+# What the JSON of a request may hold at most: eight images of 224 x 224 as nested lists are 400,000 lists and 1.2
+# million numbers.
 _MOST = {b"{": 1_000, b":": 10_000, b"[": 500_000, b",": 2_500_000}
 _MOST_ENTRIES = 64  # besides data: errors in a million entries would be a million errors
 _LONGEST_TIMEOUT = 600_000_000  # microseconds, as of X-Deadline-Ms
@@ -53,6 +53,7 @@ def parse(body: bytes, json_length: int | None, side: int) -> Inference:
     if json_length == 0:
         if not body:
             raise MalformedRequest("the body is empty; send an image", reason="empty_body")
+        refuse_mistakes(body)
         return Inference([body], [Output(name, binary=True) for name in OUTPUTS])
     if json_length is not None and json_length > len(body):
         raise MalformedRequest("Inference-Header-Content-Length exceeds the body", reason="header_length")
@@ -71,32 +72,15 @@ def parse(body: bytes, json_length: int | None, side: int) -> Inference:
 
 
 def _read_json(text: bytes) -> InferRequest:
-    if any(text.count(mark) > most for mark, most in _MOST.items()):
-        raise MalformedRequest("the JSON has more parts than a request needs; send tensors as binary", reason="json")
+    asked = parse_json(text, _MOST, "binary needs Inference-Header-Content-Length, of 0 if it is an image alone")
+    if any(len(part) > _MOST_ENTRIES for part in _envelope(asked)):
+        raise MalformedRequest(f"a list or object has more than {_MOST_ENTRIES} entries", reason="json")
     try:
-        asked = _parsed(text)
-        if any(len(part) > _MOST_ENTRIES for part in _envelope(asked)):
-            raise MalformedRequest(f"a list or object has more than {_MOST_ENTRIES} entries", reason="json")
         return InferRequest.model_validate(asked)
-    except ValidationError as errors:  # a ValueError too
+    except ValidationError as errors:
         first, *_ = errors.errors(include_url=False, include_context=False, include_input=False)
         where = ".".join(map(str, first["loc"]))[:100]
         raise MalformedRequest(f"{where}: {first['msg']}" if where else first["msg"], reason="json") from None
-    except ValueError as error:
-        raise MalformedRequest(
-            f"the body is not JSON ({error}); binary tensors need Inference-Header-Content-Length", reason="json"
-        ) from None
-
-
-def _parsed(text: bytes) -> Any:
-    # A list a pixel, all of them alive: the collector would look through them again and again, and hold others up.
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        return from_json(text, allow_inf_nan=False, cache_strings=False)
-    finally:
-        if collecting:
-            gc.enable()
 
 
 def _envelope(part: Any) -> Iterator[list[Any] | dict[str, Any]]:

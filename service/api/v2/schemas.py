@@ -5,9 +5,30 @@ Open Inference Protocol, specification/protocol/inference_rest.md; Triton, docs/
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, SkipValidation, StrictBool, StrictFloat, StrictInt, StrictStr
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, SkipValidation, StrictInt
+from pydantic_core import PydanticCustomError
 
-Parameters = dict[str, StrictBool | StrictInt | StrictFloat | StrictStr]
+Scalar = bool | int | float | str
+
+
+def _scalar(value: Any) -> Scalar:
+    # As a union it would be refused once for each of the types, none of which the client has heard of.
+    if not isinstance(value, Scalar):
+        raise PydanticCustomError("scalar", "must be true, false, a number, a string or null")
+    return value
+
+
+def _without_nulls(value: Any) -> Any:
+    """A parameter of null is left out, as clients write one that they have no value for."""
+    if isinstance(value, dict):
+        return {name: each for name, each in value.items() if each is not None}
+    return {} if value is None else value
+
+
+Parameters = Annotated[
+    dict[str, Annotated[Scalar, PlainValidator(_scalar, json_schema_input_type=Scalar)]],
+    BeforeValidator(_without_nulls, json_schema_input_type=dict[str, Scalar | None] | None),
+]
 Dimension = Annotated[StrictInt, Field(ge=0)]
 _RANK = 8  # more dimensions than any tensor has that a model here takes
 

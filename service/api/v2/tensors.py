@@ -4,8 +4,6 @@ Binary elements are row-major and little-endian; one of BYTES is its length in f
 (Triton, docs/protocol/extension_binary_data.md).
 """
 
-import base64
-import binascii
 import math
 import struct
 from itertools import chain
@@ -14,12 +12,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from service.api.base64_text import decode_base64
 from service.api.body import MAX_IMAGES_PER_REQUEST
 from service.api.v2.schemas import InputTensor, OutputTensor
 from service.arrays import PixelBatch
 from service.errors import MalformedRequest
 
 _LENGTH = struct.Struct("<I")  # of an element of BYTES
+_PIECE = 2**16  # elements: whoever looks at them lets others run in between
 
 
 def read_pixels(tensor: InputTensor, binary: memoryview | None, side: int) -> PixelBatch:
@@ -28,10 +28,7 @@ def read_pixels(tensor: InputTensor, binary: memoryview | None, side: int) -> Pi
     elements: bytes | memoryview
     if binary is None:
         try:
-            data = _flat(tensor, shape)
-            elements = bytes(data)
-            if bool in set(map(type, data)):  # true and false would pass for 1 and 0
-                raise TypeError
+            elements = _small_integers(_flat(tensor, shape))
         except (TypeError, ValueError, OverflowError):
             raise _malformed(tensor, "has elements that are not integers from 0 to 255") from None
     else:
@@ -46,10 +43,7 @@ def read_encoded(tensor: InputTensor, binary: memoryview | None) -> list[bytes]:
     column = len(tensor.shape) == 2
     shape = _checked(tensor, "BYTES", (1,) if column else ())
     if binary is None:
-        try:
-            return [base64.b64decode(element, validate=True) for element in _flat(tensor, shape)]
-        except (TypeError, ValueError, binascii.Error):
-            raise _malformed(tensor, "has elements that are not strings of base64") from None
+        return [_from_base64(tensor, number, element) for number, element in enumerate(_flat(tensor, shape))]
     elements: list[bytes] = []
     at = 0
     while at < len(binary) and len(elements) < shape[0]:
@@ -109,6 +103,26 @@ def _flat(tensor: InputTensor, shape: tuple[int, ...]) -> list[Any]:
             raise _malformed(tensor, "has data nested otherwise than its shape")
         level = list(chain.from_iterable(level))
     return level
+
+
+def _small_integers(data: list[Any]) -> bytes:
+    """Raises TypeError, ValueError or OverflowError for any element that is no integer from 0 to 255."""
+    pieces = []
+    for start in range(0, len(data), _PIECE):
+        piece = data[start : start + _PIECE]
+        if bool in set(map(type, piece)):  # true and false would pass for 1 and 0
+            raise TypeError
+        pieces.append(bytes(piece))
+    return b"".join(pieces)
+
+
+def _from_base64(tensor: InputTensor, number: int, element: Any) -> bytes:
+    if not isinstance(element, str):
+        raise _malformed(tensor, f"has an element {number} that is no string of base64")
+    try:
+        return decode_base64(element)
+    except ValueError as error:
+        raise _malformed(tensor, f"has an element {number} that is not base64: {error}") from None
 
 
 def _output(

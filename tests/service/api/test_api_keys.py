@@ -1,14 +1,21 @@
 import hashlib
 import logging
+import queue
+import shutil
+import subprocess
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from starlette.datastructures import Headers
 
+from service.api import api_keys
 from service.api.api_keys import ApiKeys
 from service.errors import RateLimited, Unauthorized
 from service.metrics import Metrics
 from tests.doubles import EchoEngine, level_png, replica_around
+from tests.service.api.loop_watch import counted_calls
 from tests.service.replicas import Upload, client_of, outcomes
 
 
@@ -94,8 +101,7 @@ def test_without_a_burst_a_seconds_worth_may_come_at_once(tmp_path: Path) -> Non
 def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
     door = Door(tmp_path / "keys", digest("old"))
     door.file.write_text(f"{digest('new')} and-a-name\n")
-    assert door.accepts("old"), "the file is looked at once a second at most"
-    door.time += 1
+    door.keys.look()
     assert not door.accepts("old")
     assert door.accepts("new")
 
@@ -108,14 +114,106 @@ def test_a_replaced_link_is_followed(tmp_path: Path) -> None:
     (tmp_path / "..data").symlink_to("first")
     file = tmp_path / "keys"
     file.symlink_to("..data/keys")
-    now = 0.0
-    keys = ApiKeys(file, Metrics(), now=lambda: now)
+    keys = ApiKeys(file, Metrics())
     (tmp_path / "..new").symlink_to("second")
     (tmp_path / "..new").replace(tmp_path / "..data")
-    now = 2.0
+    keys.look()
     keys.check(Headers({"x-api-key": "new"}))
     with pytest.raises(Unauthorized):
         keys.check(Headers({"x-api-key": "old"}))
+
+
+def test_a_changed_file_is_read_in_a_thread_of_its_own_and_nobody_has_to_ask(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.api.api_keys._LOOK_EVERY", 0.01)
+    door = Door(tmp_path / "keys", digest("old"))
+    readers: queue.Queue[int] = queue.Queue()
+
+    def noted(*arguments: Any) -> Any:
+        keys = read(*arguments)
+        readers.put(threading.get_ident())
+        return keys
+
+    read = api_keys._read
+    monkeypatch.setattr("service.api.api_keys._read", noted)
+    door.file.write_text(f"{digest('new')} app\n")
+    assert readers.get(timeout=30) != threading.get_ident()
+    door.keys.look()  # waits for whoever looks
+    assert door.accepts("new")
+
+
+def test_nobody_looks_at_the_file_of_keys_that_are_not_asked_for_any_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.api.api_keys._LOOK_EVERY", 0.01)
+    before = set(threading.enumerate())
+    (tmp_path / "keys").write_text(digest("a"))
+    keys = ApiKeys(tmp_path / "keys", Metrics())
+    (follower,) = set(threading.enumerate()) - before
+    del keys
+    follower.join(timeout=30)
+    assert not follower.is_alive()
+
+
+def test_keys_that_are_gone_leave_no_series(tmp_path: Path) -> None:
+    door = Door(tmp_path / "keys", f"{digest('a')} app\n{digest('b')} gone\n")
+    door.ask("a")
+    door.ask("b")
+    door.file.write_text(f"{digest('a')} app\n{digest('c')} new\n")
+    door.keys.look()
+    assert [door.counted(name, "ok") for name in ("app", "gone", "new")] == [1, None, 0]
+    assert door.counted("gone", "rate_limited") is None
+
+
+def test_what_a_key_costs_does_not_grow_with_their_number(tmp_path: Path) -> None:
+    """Reading takes so many steps a line, and a look-up the same number whatever the file holds."""
+
+    def steps(count: int) -> tuple[int, int]:
+        lines = "".join(f"{digest(str(number))} app-{number} rate=5\n" for number in range(count))
+        with counted_calls() as reading:
+            door = Door(tmp_path / "keys", lines)
+        with counted_calls() as asking:
+            assert door.accepts("7")
+        return len(reading), len(asking)
+
+    few, many = steps(200), steps(2000)
+    assert many[0] < 11 * few[0]
+    assert many[1] == few[1]
+
+
+@pytest.mark.parametrize(
+    ("printed", "names"),
+    [
+        ("{a}  -\n{b}  -\n", ["key-1", "key-2"]),
+        ("{a}  app.key\n{b}  other_app\n", ["app.key", "other_app"]),
+        ("{a}  /etc/keys/mobile app.txt\n{b} *C:\\keys\\b\n", ["etc-keys-mobile-app.txt", "C-keys-b"]),
+        ("{a}  key.txt\n{b}  key.txt\n", ["key.txt", "key.txt-2"]),
+        ("\\{a}  a\\nb\n{b}  鍵\n", ["a-nb", "key-2"]),
+        ("{a}  unknown\n{b} *-\n", ["key-1", "key-2"]),
+        ("{a}  - rate=5\n{b} app rate=5\n", ["key-1", "app"]),
+        ("{a}  " + "n" * 99 + "\n{b}  " + "n" * 99 + "\n", ["n" * 64, "n" * 50 + "-2"]),
+    ],
+)
+def test_lines_as_sha256sum_prints_them(tmp_path: Path, printed: str, names: list[str]) -> None:
+    door = Door(tmp_path / "keys", printed.format(a=digest("a"), b=digest("b")))
+    for key, name in zip("ab", names, strict=True):
+        door.ask(key)
+        assert door.counted(name, "ok") == 1
+
+
+@pytest.mark.skipif(not shutil.which("sha256sum"), reason="sha256sum is not there")
+def test_what_sha256sum_itself_prints(tmp_path: Path) -> None:
+    (tmp_path / "my key.txt").write_text("a")
+    (tmp_path / "other").write_text("b")
+    printed = subprocess.run(
+        ["sha256sum", "my key.txt", "other"], cwd=tmp_path, capture_output=True, text=True, check=True
+    ).stdout
+    printed += subprocess.run(["sha256sum"], input="c", capture_output=True, text=True, check=True).stdout
+    door = Door(tmp_path / "keys", printed)
+    for key, name in (("a", "my-key.txt"), ("b", "other"), ("c", "key-3")):
+        door.ask(key)
+        assert door.counted(name, "ok") == 1
 
 
 @pytest.mark.parametrize("content", ["", "# all gone\n", "a secret that nobody hashed\n", None])
@@ -129,14 +227,14 @@ def test_a_file_that_becomes_unusable_changes_nothing_and_is_reported(
         door.file.write_text(content)
     with caplog.at_level(logging.ERROR):
         for _ in range(3):
-            door.time += 1
+            door.keys.look()
             assert door.accepts("a")
             assert not door.accepts("b")
     (record,) = caplog.records
     assert "MIXER_API_KEYS_FILE" in record.getMessage()
     assert "secret" not in record.getMessage()
     door.file.write_text(digest("b"))
-    door.time += 1
+    door.keys.look()
     assert door.accepts("b")
 
 
@@ -145,6 +243,7 @@ def test_a_change_of_the_file_fills_no_bucket(tmp_path: Path) -> None:
     door.ask("a")
     door.ask("a")
     door.file.write_text(f"{digest('a')} renamed rate=0.1 burst=2")
+    door.keys.look()
     door.time += 1
     with pytest.raises(RateLimited):
         door.ask("a")

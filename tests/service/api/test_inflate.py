@@ -5,10 +5,14 @@ import zlib
 
 import pytest
 
-from service.api.inflate import inflate
+from service.api import inflate as inflating
 from service.errors import MalformedRequest, PayloadTooLarge, UnsupportedEncoding
 
 BODY = bytes(range(256)) * 40
+
+
+def inflate(body: bytes, encoding: str, most: int) -> bytes:
+    return b"".join(inflating.inflate(body, encoding, most))
 
 
 def raw_deflate(data: bytes) -> bytes:
@@ -97,3 +101,21 @@ def test_damage_is_named(encoding: str, body: bytes, message: str) -> None:
 def test_other_encodings_are_refused(encoding: str) -> None:
     with pytest.raises(UnsupportedEncoding, match="gzip or deflate"):
         inflate(BODY, encoding, 10**6)
+
+
+@pytest.mark.parametrize("length", [2**18 - 1, 2**18, 2**18 + 1, 2**20 - 258, 2**20, 2**20 + 1])
+@pytest.mark.parametrize("compress", [zlib.compress, raw_deflate])
+def test_no_piece_is_large_and_none_is_lost(compress, length: int) -> None:  # type: ignore[no-untyped-def]
+    pieces = list(inflating.inflate(compress(b"x" * length), "deflate", length))
+    assert b"".join(pieces) == b"x" * length
+    assert all(0 < len(piece) <= 2**18 for piece in pieces)
+
+
+def test_a_bomb_is_inflated_no_further_than_it_is_asked_for() -> None:
+    pieces = inflating.inflate(gzip.compress(bytes(200 * 2**20)), "gzip", 2**30)
+    tracemalloc.start()
+    try:
+        next(pieces)
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()

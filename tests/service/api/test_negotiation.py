@@ -17,6 +17,7 @@ from service.errors import NotAcceptable
         "application/json;q=0.001, */*;q=0",
         "*/*;q=0, application/*",
         *("json", "a/b/c", "text/html, ???", "text/html, /"),  # malformed
+        "text/html," * 5000,  # more than is looked through
     ],
 )
 def test_json_is_accepted(accept: str) -> None:

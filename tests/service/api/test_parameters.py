@@ -5,6 +5,7 @@ from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 
 from service.api.parameters import ClassifyParameters, InferParameters
+from service.errors import MalformedRequest
 
 
 def request(headers: Mapping[str, str] = {}, query: str = "") -> Request:
@@ -21,9 +22,50 @@ def test_deadline_and_priority_are_every_doors(parameters: type[ClassifyParamete
 
 
 def test_the_query_is_read_where_there_is_one() -> None:
-    asked = ClassifyParameters.of(request(query="top_k=3&model=m&version=2&priority=bulk&other=1"))
-    assert asked == ClassifyParameters(top_k=3, model="m", version="2")
-    assert InferParameters.of(request(query="json_length=3&deadline_ms=1")) == InferParameters()
+    asked = ClassifyParameters.of(request(query="top_k=3&model=m%C3%BC&version=2"))
+    assert asked == ClassifyParameters(top_k=3, model="mü", version="2")
+    assert ClassifyParameters.of(request(query="&")) == ClassifyParameters()
+
+
+@pytest.mark.parametrize(
+    ("query", "says"),
+    [
+        ("topk=3", "unknown query parameter 'topk'; did you mean top_k?"),
+        ("TopK=3", "did you mean top_k?"),
+        ("top-k=3", "did you mean top_k?"),
+        ("top_k=3&modell=m", "unknown query parameter 'modell'; did you mean model?"),
+        ("model_version=1", "did you mean version?"),
+        ("deadline_ms=3", "did you mean the header X-Deadline-Ms?"),
+        ("x-priority=bulk", "did you mean the header X-Priority?"),
+        ("%74opk=3", "'topk'"),
+        ("colour", "unknown query parameter 'colour'; there are top_k, model, version"),
+        ("=3", "unknown query parameter ''"),
+        ("a" * 1000, f"'{'a' * 64}'"),
+        ("top_k=3&top_k=4", "top_k is given twice"),
+        ("&".join(["a=1"] * 40), "more than 32 parameters"),
+        ("model=" + "a" * 17_000, "longer than 16384 bytes"),
+    ],
+)
+def test_a_query_that_asks_for_something_else_is_refused_by_name(query: str, says: str) -> None:
+    with pytest.raises(MalformedRequest) as refused:
+        ClassifyParameters.of(request(query=query))
+    assert says in refused.value.message
+    assert refused.value.reason == "parameter"
+    assert len(refused.value.message) < 200
+
+
+@pytest.mark.parametrize(
+    ("query", "says"),
+    [("version=2", "this route has none"), ("priority=bulk", "X-Priority"), ("timeout=5", "this route has none")],
+)
+def test_the_protocols_infer_has_no_query(query: str, says: str) -> None:
+    with pytest.raises(MalformedRequest, match=says):
+        InferParameters.of(request(query=query))
+
+
+def test_without_a_query_nothing_looks_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("service.api.parameters.parse_qsl")
+    assert ClassifyParameters.of(request()) == ClassifyParameters()
 
 
 @pytest.mark.parametrize(

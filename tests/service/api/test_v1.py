@@ -127,24 +127,6 @@ async def test_a_chunked_body_is_bounded_without_a_content_length(client: httpx.
     assert sent <= 12_000
 
 
-@pytest.mark.parametrize(
-    ("content_type", "body"),
-    [
-        (
-            "multipart/form-data; boundary=x; charset=undefined",
-            b'--x\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\nabc\r\n--x--\r\n',
-        ),
-        ("application/json", b'{"image":[' + b",".join([b"{}"] * 1500) + b"]}"),
-    ],
-    ids=["a charset that is none", "JSON of many parts"],
-)
-async def test_what_no_client_sends_by_mistake_is_400(
-    client: httpx.AsyncClient, content_type: str, body: bytes
-) -> None:
-    response = await client.post("/v1/classify", content=body, headers={"content-type": content_type})
-    assert (response.status_code, response.json()["error"]["code"]) == (400, "malformed_request")
-
-
 @pytest.mark.parametrize(("method", "path", "status"), [("GET", "/v1/classify", 405), ("GET", "/nowhere", 404)])
 async def test_the_frameworks_refusals_look_like_ours(
     client: httpx.AsyncClient, method: str, path: str, status: int
