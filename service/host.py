@@ -12,9 +12,6 @@ _LEAST_LIMITS = (
     (resource.RLIMIT_AS, 2**30, 2**20, "MiB of address space (ulimit -v) is too little: it takes 1024, and the models"),
 )
 _MEMORY_FILES = {1: "memory.limit_in_bytes", 2: "memory.max"}
-# Bytes: a service with a model of 0.4 MB that answers 60 requests at once; in 110 MiB the kernel ended it.
-_LEAST_MEMORY = 120 * 2**20
-_COPIES = 4  # of a model's file: L/16 took 4.3 times its own while it was loaded
 
 
 def allowed_cores(root: Path = Path("/")) -> float:
@@ -26,18 +23,12 @@ def allowed_cores(root: Path = Path("/")) -> float:
     return min([float(affinity), *_cpu_quotas(root)])
 
 
-def check_memory(models: list[Path], root: Path = Path("/")) -> None:
-    """Raise MemoryError if a cgroup limit is below what the service and these files need at the very least.
+def memory_limit(root: Path = Path("/")) -> int | None:
+    """Bytes that this process and its children may use: the least of the cgroup limits above it, or None.
 
-    Otherwise the kernel would end the process without a word. `root` is where /proc and /sys are looked up.
+    Beyond it the kernel ends processes without a word. `root` is where /proc and /sys are looked up.
     """
-    needed = _LEAST_MEMORY + _COPIES * sum(model.stat().st_size for model in models if model.is_file())
-    limit = min(_memory_limits(root), default=needed)
-    if limit < needed:
-        raise MemoryError(
-            f"the memory limit of {limit >> 20} MiB is too little: "
-            f"to load the models takes {needed >> 20} MiB, and requests come on top"
-        )
+    return min(_memory_limits(root), default=None)
 
 
 def check_limits() -> None:

@@ -101,7 +101,8 @@ class Metrics:
         for reason in RESTART_REASONS:
             self.lane_restarts.labels(reason)
         self.front_cpu_seconds = counter(
-            "front_cpu_seconds_total", "CPU time of the front's event loop, which is one thread: at 1 a second it is full."
+            "front_cpu_seconds_total",
+            "CPU time of the front's event loop, which is one thread: at 1 a second it is full.",
         )
         self.engine_core_seconds = counter("engine_core_seconds_total", "Pass wall time times its threads.", "model")
         self.images_per_second = gauge("images_per_second", "Images answered, mean of the last 10 s.", "model")
@@ -168,7 +169,7 @@ class Metrics:
         return sum(model.rate.per_second() for model in self._models.values())
 
     def show_keys(self, file: str, names: set[str]) -> None:
-        """Have the series of a file's API keys, at zero, and that of requests without one; none of keys that are gone."""
+        """Have the series of a file's API keys, at zero, and that of requests without one, and no others."""
         before = self._keys.get(file, set())
         self._keys[file] = names
         for key in names - before:

@@ -1,5 +1,6 @@
 """Serving, from the settings to the last answer."""
 
+import asyncio
 import errno
 import gc
 import logging
@@ -7,24 +8,21 @@ import os
 import signal
 import socket
 import sys
-import threading
-from concurrent.futures import Future
 from types import FrameType
 
 import uvicorn
+import uvloop
 from prometheus_client import start_http_server
 from pydantic import ValidationError
 from pydantic_settings import CliApp, SettingsError
 
-from service.app import build_replica, create_app
+from service.app import build_replica, create_api, with_edge
 from service.bundles.bundle import BundleError
-from service.bundles.golden import GoldenMismatch
 from service.edge.connection import HttpProtocol
 from service.edge.server import DrainingServer
-from service.engines.engine import EngineError
+from service.lanes.lane import LaneLost, LoadFailure
 from service.logs import configure_logging
 from service.metrics import Metrics
-from service.models.replica import Replica
 from service.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -55,13 +53,21 @@ def serve() -> None:
         listener = _bind(settings.host, settings.port)
     except (OSError, UnicodeError) as error:
         sys.exit(_unbound(settings.host, f"MIXER_PORT {settings.port}", error))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(settings, metrics, listener, metrics_server.server_port, hangups))
+
+
+async def _serve(
+    settings: Settings, metrics: Metrics, listener: socket.socket, metrics_port: int, hangups: list[int]
+) -> None:
     try:
-        replica = _build_in_thread(settings, metrics)
-        app = create_app(replica)
-    except (BundleError, EngineError, GoldenMismatch, MemoryError, OSError, RuntimeError, ValueError) as error:
+        replica = build_replica(settings, metrics)
+        app = with_edge(create_api(replica))
+        await replica.start()
+    except (BundleError, LoadFailure, LaneLost, MemoryError, OSError, RuntimeError, ValueError) as error:
         sys.exit(f"mixer-serve: {' '.join(str(error).split()) or type(error).__name__}")
     gc.collect()
-    gc.freeze()  # a collection that looks through all of this as well stops every thread for tens of milliseconds
+    gc.freeze()  # a collection that looks through all of this as well would hold the loop for tens of milliseconds
     config = uvicorn.Config(
         app,
         http=HttpProtocol,
@@ -72,23 +78,7 @@ def serve() -> None:
         lifespan="on",
         timeout_keep_alive=75,  # longer than the 60 s of common load balancers, so that they close first
     )
-    DrainingServer(config, replica, metrics_server.server_port, hangups).run(sockets=[listener])
-    if replica.reloader.busy or replica.runner.hung:
-        os._exit(0)  # the interpreter would wait for a hung pass, and be crashed by a library that builds a model
-
-
-def _build_in_thread(settings: Settings, metrics: Metrics) -> Replica:
-    """The built replica; this thread is free for signals, for which a library at work would not stop."""
-    built: Future[Replica] = Future()
-
-    def build() -> None:
-        try:
-            built.set_result(build_replica(settings, metrics))
-        except BaseException as error:
-            built.set_exception(error)
-
-    threading.Thread(target=build, name="load", daemon=True).start()
-    return built.result()
+    await DrainingServer(config, replica, metrics_port, hangups).serve(sockets=[listener])
 
 
 def _stop_loading(number: int, frame: FrameType | None) -> None:

@@ -48,7 +48,9 @@ class Settings(BaseSettings):
         default=["CPUExecutionProvider"],
         description="comma-separated onnxruntime execution providers, in order; others make onnxruntime the engine",
     )
-    lanes: int = Field(default=0, ge=0, description="processes that decode and run the model; 0: one a core, as memory allows")
+    lanes: int = Field(
+        default=0, ge=0, description="processes that decode and run the model; 0: one a core, as memory allows"
+    )
     threads: int = Field(default=0, ge=0, description="threads of a pass in each lane; 0: as the cores allow")
     max_batch_size: int = Field(
         default=0, ge=0, le=1024, description="most images in one pass; 0: chosen from the measured passes, at most 16"
@@ -84,7 +86,9 @@ class Settings(BaseSettings):
         default=5, ge=0, le=3600, description="time after SIGTERM to keep serving new work while not ready"
     )
     debug: bool = Field(default=False, description="serve /debug/passes")
-    log_requests: Literal["all", "errors", "off"] = Field(default="errors", description="which requests have a log line")
+    log_requests: Literal["all", "errors", "off"] = Field(
+        default="errors", description="which requests have a log line"
+    )
     log_format: Literal["json", "text"] = Field(default="json", description="form of the log lines")
     cors_origins: _CommaSeparated = Field(
         default=[],

@@ -33,18 +33,18 @@ async def page(request: Request) -> Response:
 async def status(request: Request) -> PageStatus:
     """What is served and how fast, for whoever may use it."""
     replica: Replica = request.app.state.replica
-    replica.api_keys.check(request.headers)
+    request.app.state.api_keys.check(request.headers)
     try:
-        await replica.check_ready()
+        replica.check_ready()
         ready = True
     except NotReady:
         ready = False
-    default = replica.find(None, None).manifest
+    default = replica.models.find(None, None).manifest
     images_per_second = replica.metrics.images_per_second_of_all()
     return PageStatus(
         ready=ready,
         default=ModelReference(name=default.name, version=default.version),
-        models=[PageModel.model_validate(classifier.manifest) for classifier in replica.classifiers],
+        models=[PageModel.model_validate(classifier.manifest) for classifier in replica.models.classifiers],
         images_per_second=images_per_second,
         images_per_second_per_core=images_per_second / replica.cores,
         cores=replica.cores,

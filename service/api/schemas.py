@@ -1,6 +1,5 @@
 """Response bodies of the HTTP API."""
 
-from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -98,15 +97,6 @@ class PageStatus(_Body):
     images_per_second: float
     images_per_second_per_core: float
     cores: float
-
-
-class BundleState(_Body):
-    """One version of a model in the repository; `reason` says why it is not ready, or what failed since it is."""
-
-    name: str
-    version: str
-    state: Literal["READY", "LOADING", "UNAVAILABLE"]
-    reason: str
 
 
 class V2Error(_Body):

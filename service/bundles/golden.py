@@ -22,7 +22,7 @@ class GoldenImages:
         self.pixels: PixelBatch = np.stack([prepare(image)[0] for image in images])
 
     def prove(self, run: Callable[[PixelBatch], LogitBatch]) -> float:
-        """Run all of them; returns the largest absolute error, raises GoldenMismatch beyond the manifest's tolerance."""
+        """Run all of them; returns the largest absolute error; raises GoldenMismatch beyond the tolerance."""
         error = float(np.abs(run(self.pixels) - self._expected).max())
         if not error <= self._tolerance:  # a NaN fails too
             raise GoldenMismatch(f"golden logits differ by {error:.3g}, tolerance {self._tolerance:.3g}")

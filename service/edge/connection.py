@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from service.edge.rendering import render_error
-from service.edge.telemetry import request_id_of
+from service.edge.request_id import request_id_of
 from service.errors import HeadersTooLarge, MalformedRequest, RequestTimeout, ServiceError
 
 log = logging.getLogger(__name__)

@@ -2,11 +2,12 @@
 
 from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.edge.telemetry import SAFE_HEADERS, request_id_of
-from service.errors import MalformedRequest, error_json
+from service.edge.rendering import SAFE_HEADERS, error_response
+from service.edge.request_id import request_id_of
+from service.errors import MalformedRequest
 
 _METHODS = ("GET", "HEAD", "OPTIONS", "POST")
 # What a page of another origin may send, beyond what every page may, and read. Libraries in pages add headers of their
@@ -57,7 +58,8 @@ class _Preflight(Response):
         if answer.status_code == MalformedRequest.status:
             error = MalformedRequest(bytes(answer.body).decode(), reason="cross_origin")
             allowed = {name: answer.headers[name] for name in answer.headers if not name.startswith("content-")}
-            answer = JSONResponse(error_json(scope, error.body()), error.status, allowed)
+            answer = error_response(scope, error)
+            answer.headers.update(allowed)
         answer.raw_headers += [
             (b"x-request-id", request_id_of(scope).encode()),
             (b"server-timing", b"total;dur=0"),

@@ -1,8 +1,6 @@
 """Around every request: its id, Server-Timing, metrics, log line, and one rendering of every error."""
 
 import logging
-import re
-import uuid
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
@@ -11,13 +9,13 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.edge.rendering import SAFE_HEADERS, error_response, known_error
+from service.edge.request_id import request_id_of
 from service.errors import EngineFailure
 from service.metrics import Metrics
 from service.timings import StageTimings
 
 log = logging.getLogger(__name__)
 
-_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _QUIET = ("/healthz/live", "/healthz/ready", "/v2/health/live", "/v2/health/ready", "/page/status", "/page/{file}")
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -44,7 +42,7 @@ class Edge:
         hot: Callable[[Scope], tuple[str, Endpoint] | None],
         log_requests: str,
     ) -> None:
-        """`hot` finds the route and endpoint of a request that is not for the framework; `log_requests` is the setting."""
+        """`hot` finds route and endpoint of a request that is not for the framework; `log_requests` is the setting."""
         self._app = app
         self._metrics = metrics
         self._is_draining = is_draining
@@ -101,7 +99,7 @@ class Edge:
     def _count(self, scope: Scope, status: int, timings: StageTimings) -> None:
         route = getattr(scope.get("route"), "path", "unmatched")
         self._metrics.count_request(route, status, timings.total, timings.stages.get("receive"))
-        if self._log_requests == "off" or (self._log_requests == "errors" and (status < 400 or status == 429)):  # noqa: PLR2004
+        if self._log_requests == "off" or (self._log_requests == "errors" and (status < 400 or status == 429)):
             return
         if route in _QUIET and status < 400:
             return
@@ -115,11 +113,6 @@ class Edge:
             scope["method"],
             route,
             status,
-            extra={name: value for name, value in told.items() if value is not None} | {"timing_ms": timings.milliseconds()},
+            extra={name: value for name, value in told.items() if value is not None}
+            | {"timing_ms": timings.milliseconds()},
         )
-
-
-def request_id_of(scope: Scope) -> str:
-    """The client's own id if it is harmless, else a new one."""
-    given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
-    return given.decode() if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex

@@ -72,7 +72,7 @@ class DrainingServer(uvicorn.Server):
 
     def _on_hangup(self) -> None:
         log.info("received SIGHUP")
-        self._replica.reloader.reload()
+        self._replica.lifecycle.reload()
 
     async def _drain(self) -> None:
         self._replica.drain()

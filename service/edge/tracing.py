@@ -39,7 +39,7 @@ def tracer_provider() -> TracerProvider:
 
 
 class Tracing:
-    """ASGI middleware around Telemetry, whose log lines and timings it uses.
+    """ASGI middleware around Edge, whose log lines and timings it uses.
 
     Spans are made after the answer, out of what was measured anyway, and sent by a thread of their own: a collector
     that is slow or down costs spans, never answers.

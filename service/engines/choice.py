@@ -8,11 +8,11 @@ from pathlib import Path
 
 from service.bundles.bundle import Bundle
 from service.bundles.manifest import Precision
+from service.engines.curve import best_rate
 from service.engines.engine import Engine, EngineError
 from service.engines.gpu.gpu_engine import GPU_PROVIDERS, make_gpu_engine
 from service.engines.measuring import measure_pass_seconds
 from service.engines.onnx_engine import OnnxEngine
-from service.engines.curve import best_rate
 
 Build = Callable[[], Engine]
 

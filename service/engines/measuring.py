@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
-from service.engines.engine import Engine
 from service.engines.curve import PassSeconds, batch_sizes_up_to
+from service.engines.engine import Engine
 
 _ALL_SIZES_UP_TO = 16
 _PHOTOGRAPH = (640, 360)  # a usual size on the web

@@ -81,7 +81,9 @@ class LanePool:
         for lane, _ in others:
             self._add(lane, narrow)
         self._begin(self._watch_memory(order.memory))
-        return replace(loaded, pass_seconds=await self._in_company(loaded.pass_seconds, loaded.max_batch_size, image_bytes))
+        return replace(
+            loaded, pass_seconds=await self._in_company(loaded.pass_seconds, loaded.max_batch_size, image_bytes)
+        )
 
     async def _in_company(self, curve: PassSeconds, max_batch_size: int, image_bytes: int) -> PassSeconds:
         """What passes take while every lane makes them: lanes share caches, memory and often the core itself."""
@@ -140,7 +142,9 @@ class LanePool:
 
     async def _replace(self, lane: Lane, order: LoadOrder) -> None:
         ending = await asyncio.to_thread(lane.process.ending)
-        log.error("a lane of %s is lost: %s", self._name, ending, extra={"reason": lane.reason, "pid": lane.process.pid})
+        log.error(
+            "a lane of %s is lost: %s", self._name, ending, extra={"reason": lane.reason, "pid": lane.process.pid}
+        )
         pause = 0.0
         while True:
             await asyncio.sleep(pause)

@@ -1,7 +1,6 @@
-"""A lane as a process: forked from a process that has loaded the libraries already, so that a new one is there at once."""
+"""A lane as a process, forked from one that has loaded the libraries already: a new lane is there at once."""
 
 import multiprocessing
-import os
 import signal
 import socket
 from collections.abc import Callable
@@ -58,5 +57,3 @@ def _run(connection: socket.socket) -> None:
     from service.lanes.program import main  # noqa: PLC0415 - the libraries belong to the lane, not to the front
 
     main(connection)
-
-

@@ -42,7 +42,7 @@ def receive(connection: socket) -> tuple[Any, memoryview] | None:
         return None
     text_bytes, part_bytes = HEAD.unpack(head)
     body = _exactly(connection, text_bytes + part_bytes)
-    return body and (json.loads(bytes(body[:text_bytes])), body[text_bytes:])
+    return None if body is None else (json.loads(bytes(body[:text_bytes])), body[text_bytes:])
 
 
 def _exactly(connection: socket, size: int) -> memoryview | None:

@@ -14,9 +14,9 @@ from service.arrays import Logits, Pixels
 from service.bundles.bundle import Bundle, load_bundle
 from service.bundles.golden import GoldenImages
 from service.engines.choice import Build, choose_engine
+from service.engines.curve import batch_sizes_up_to, best_batch_size
 from service.engines.engine import Engine
 from service.engines.measuring import measure_decode_seconds, measure_pass_seconds, warm_up
-from service.engines.curve import batch_sizes_up_to, best_batch_size
 from service.errors import ServiceError
 from service.images.decode import ImageInfo
 from service.images.preprocess import preparation

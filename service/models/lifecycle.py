@@ -9,8 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from service.api.schemas import BundleState
-from service.arrays import LogitBatch, PixelBatch
 from service.bundles.bundle import BundleError, Versions, choose_bundles, list_bundles, load_bundle, sha256_of
 from service.errors import NotLoaded, NotReady, UnknownModel
 from service.lanes.lane import LaneLost, LoadFailure

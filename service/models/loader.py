@@ -44,11 +44,10 @@ class Loader:
         Raises BundleError, LoadFailure or LaneLost if it cannot be served, MemoryError if it does not fit, ValueError
         if the settings ask for more lanes and threads than there are cores.
         """
-        path = path.resolve()  # so that a link that is moved meanwhile does not mix two of them
-        bundle = await asyncio.to_thread(load_bundle, path)
+        bundle = await asyncio.to_thread(_verified, path)
         manifest, settings = bundle.manifest, self.settings
-        if (manifest.name, manifest.version) != (path.parent.name, path.name):
-            raise BundleError(f"{path}: its manifest calls it {manifest.name}/{manifest.version}")
+        if (manifest.name, manifest.version) != (bundle.path.parent.name, bundle.path.name):
+            raise BundleError(f"{bundle.path}: its manifest calls it {manifest.name}/{manifest.version}")
         shape = choose_shape(
             self.cores,
             bundle.model_path.stat().st_size,
@@ -59,7 +58,7 @@ class Loader:
             on_gpu=tuple(settings.providers) != _CPU_PROVIDERS,
         )
         order = LoadOrder(
-            bundle=str(path),
+            bundle=str(bundle.path),
             engine=settings.engine,
             providers=settings.providers,
             threads=shape.threads,
@@ -112,3 +111,7 @@ class Loader:
             },
         )
         return classifier
+
+
+def _verified(path: Path) -> Bundle:
+    return load_bundle(path.resolve())  # so that a link that is moved meanwhile does not mix two bundles

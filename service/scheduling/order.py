@@ -37,7 +37,7 @@ def serving_order(tickets: Sequence[Ticket], now: float, images: int, full_batch
     """Interactive before bulk, each by when it is to be served; bulk that would be late if it waited goes by that too.
 
     A bulk ticket waits until the bulk before it, itself and a few batches more just fit into the time that it has left;
-    so bulk is never starved, and what was promised to it holds. `images` and `full_batch` (seconds) are of a full batch.
+    so bulk is never starved, and what was promised to it holds. A full batch has `images` and takes `full_batch` s.
     """
     bulk = sorted((ticket for ticket in tickets if ticket.priority == "bulk"), key=_serve_by)
     waits = {

@@ -1,4 +1,4 @@
-"""What is promised to one model's images: how long each may take, who is ahead, and whether there is time for one more."""
+"""What is promised to a model's images: how long each may take, who is ahead, whether there is time for one more."""
 
 import asyncio
 import math
@@ -132,7 +132,11 @@ class Promises:
             return slowest - ticket.promised_by
         if ticket.serve_by >= self._latest:  # the last of all: what is ahead comes first
             whole = decoding + before * min(one, full / self.max_batch_size)
-            late = now + (busy + self.sharing * whole) / len(free_at) - (ticket.promised_by - self._kept(ticket, now, margin))
+            late = (
+                now
+                + (busy + self.sharing * whole) / len(free_at)
+                - (ticket.promised_by - self._kept(ticket, now, margin))
+            )
             if late > 0:
                 return late
         return self._late_by_playing_out(ticket, now, free_at, margin)

@@ -142,7 +142,9 @@ class Scheduler:
     @property
     def can_serve(self) -> bool:
         """Whether a batch waits and a lane is free to take it."""
-        return self._lanes.has_free and bool(self._waiting) and any(map(self._eligible, self._waiting)) and self._filled()
+        return (
+            self._lanes.has_free and bool(self._waiting) and any(map(self._eligible, self._waiting)) and self._filled()
+        )
 
     def _eligible(self, ticket: Ticket) -> bool:
         """Not while it would hold, or endanger, the last lane."""

@@ -47,7 +47,7 @@ def metadata(classifier: Classifier, versions: list[str]) -> ModelMetadata:
 
 def config(classifier: Classifier, versions: list[str], settings: Settings) -> ModelConfig:
     """Triton's ModelConfig (its common repository, protobuf/model_config.proto), and the choices made here."""
-    manifest, choice, scheduler = classifier.manifest, classifier.choice, classifier.scheduler
+    manifest, loaded, lanes = classifier.manifest, classifier.loaded, classifier.lanes
     side, classes = manifest.image_size, manifest.classes
     return ModelConfig(
         name=manifest.name,
@@ -64,7 +64,7 @@ def config(classifier: Classifier, versions: list[str], settings: Settings) -> M
             for name in (LOGITS, PROBABILITIES)
         ],
         dynamic_batching=DynamicBatching(
-            preferred_batch_size=[scheduler.max_batch_size],
+            preferred_batch_size=[loaded.max_batch_size],
             max_queue_delay_microseconds=round(settings.max_queue_delay_ms * 1000),
             priority_levels=2,
             default_priority_level=1,
@@ -78,10 +78,11 @@ def config(classifier: Classifier, versions: list[str], settings: Settings) -> M
         version=manifest.version,
         precision=manifest.precision,
         gmacs=manifest.gmacs,
-        engine=choice.engine.name,
-        engines_considered=choice.considered,
-        engine_threads=choice.engine.threads,
-        engine_max_batch_size=scheduler.max_batch_size,
-        pass_seconds=choice.curve,
+        engine=loaded.description,
+        engines_considered=loaded.considered,
+        lanes=lanes.size,
+        lane_threads=lanes.threads,
+        engine_max_batch_size=loaded.max_batch_size,
+        pass_seconds=loaded.pass_seconds,
         images_per_second=classifier.images_per_second,
     )

@@ -7,10 +7,11 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from service.api.body import read_body
-from service.api.schemas import BundleState, V2Error
+from service.api.deadline import deadline
+from service.api.schemas import V2Error
 from service.errors import Forbidden, MalformedRequest
+from service.models.lifecycle import BundleState
 from service.models.replica import Replica
-from service.scheduling.deadline import deadline
 
 router = APIRouter(prefix="/v2/repository")
 
@@ -21,9 +22,9 @@ _MAX_BODY_BYTES = 64 * 2**10
 async def index(request: Request) -> list[BundleState]:
     """Every version of every model in the repository; with `{"ready": true}` only those that serve."""
     replica: Replica = request.app.state.replica
-    replica.api_keys.check(request.headers)
+    request.app.state.api_keys.check(request.headers)
     body = await _body(request)
-    states = await replica.reloader.index()
+    states = await replica.lifecycle.index()
     return [state for state in states if state.state == "READY" or not body.get("ready")]
 
 
@@ -33,26 +34,26 @@ async def index(request: Request) -> list[BundleState]:
 async def load(request: Request, model: str) -> list[BundleState]:
     """Load a model, or what is new or has changed of it, beside what serves; answers once it serves."""
     replica: Replica = request.app.state.replica
-    _check_admin(replica, request)
+    _check_admin(request)
     if (await _body(request)).get("parameters"):
         raise MalformedRequest("a model is loaded as its bundle is: there are no parameters", reason="parameter")
-    await replica.reloader.load(model)
-    return [state for state in await replica.reloader.index() if state.name == model]
+    await replica.lifecycle.load(model)
+    return [state for state in await replica.lifecycle.index() if state.name == model]
 
 
 @router.post("/models/{model}/unload", responses={s: {"model": V2Error} for s in (401, 403, 404, 409, 503)})
 async def unload(request: Request, model: str) -> list[BundleState]:
     """Unload every version of a model; those inside are answered."""
     replica: Replica = request.app.state.replica
-    _check_admin(replica, request)
-    await replica.reloader.unload(model)
-    return [state for state in await replica.reloader.index() if state.name == model]
+    _check_admin(request)
+    await replica.lifecycle.unload(model)
+    return [state for state in await replica.lifecycle.index() if state.name == model]
 
 
-def _check_admin(replica: Replica, request: Request) -> None:
-    if replica.admin_keys is None:
+def _check_admin(request: Request) -> None:
+    if request.app.state.admin_keys is None:
         raise Forbidden("models are not loaded by request here: the operator has set no MIXER_ADMIN_KEYS_FILE")
-    replica.admin_keys.check(request.headers)
+    request.app.state.admin_keys.check(request.headers)
 
 
 async def _body(request: Request) -> dict[str, Any]:

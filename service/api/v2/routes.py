@@ -56,7 +56,7 @@ def _route(*paths: str, statuses: tuple[int, ...], method: str = "GET", **option
 @_route("", statuses=(401,))
 async def server_metadata(request: Request) -> ServerMetadata:
     """The server, and what of the protocol it has."""
-    _replica(request).api_keys.check(request.headers)
+    request.app.state.api_keys.check(request.headers)
     return ServerMetadata(name="mixer-serving", version=__version__, extensions=describe.EXTENSIONS)
 
 
@@ -70,7 +70,7 @@ async def live(request: Request) -> ServerLive:
 @_route("/health/ready", statuses=(503,))
 async def ready(request: Request) -> ServerReady:
     """Whether to send traffic: inference is proven on golden images and no shutdown has begun."""
-    await _replica(request).check_ready()
+    _replica(request).check_ready()
     return ServerReady(ready=True)
 
 
@@ -78,8 +78,8 @@ async def ready(request: Request) -> ServerReady:
 async def all_statistics(request: Request) -> AllStatistics:
     """Cumulative statistics of every model."""
     replica = _replica(request)
-    replica.api_keys.check(request.headers)
-    return statistics(replica.classifiers)
+    request.app.state.api_keys.check(request.headers)
+    return statistics(replica.models.classifiers)
 
 
 @_route(*_MODEL, statuses=(401, 404))
@@ -92,8 +92,8 @@ async def model_metadata(request: Request, model: str, version: str | None = Non
 async def model_ready(request: Request, model: str, version: str | None = None) -> ModelReady:
     """Whether a model can answer."""
     replica = _replica(request)
-    classifier = replica.find(model, version)
-    await replica.check_ready()
+    classifier = replica.models.find(model, version)
+    replica.check_ready()
     return ModelReady(name=classifier.manifest.name, ready=True)
 
 
@@ -143,8 +143,8 @@ def _replica(request: Request) -> Replica:
 
 def _find(request: Request, model: str, version: str | None) -> Classifier:
     replica = _replica(request)
-    replica.api_keys.check(request.headers)
-    return replica.find(model, version)
+    request.app.state.api_keys.check(request.headers)
+    return replica.models.find(model, version)
 
 
 def _versions(request: Request, model: str) -> list[str]:

@@ -178,7 +178,8 @@ class ModelConfig(_Body):
     gmacs: float = Field(description="multiply-adds of one image, in thousands of millions")
     engine: str
     engines_considered: dict[str, str] = Field(description="by name: its rate, or why it cannot serve")
-    engine_threads: int
+    lanes: int
+    lane_threads: int
     engine_max_batch_size: int = Field(description="most images in one pass")
     pass_seconds: dict[int, float] = Field(description="wall time of a pass by batch size")
     images_per_second: float

@@ -11,7 +11,7 @@ def statistics(classifiers: list[Classifier]) -> AllStatistics:
 
 
 def _of(classifier: Classifier) -> ModelStatistics:
-    manifest, counted = classifier.manifest, classifier.scheduler.statistics
+    manifest, counted = classifier.manifest, classifier.statistics
     nothing = Duration(count=0, ns=0)  # there is no cache
     return ModelStatistics(
         name=manifest.name,
