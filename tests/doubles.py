@@ -2,7 +2,10 @@
 
 import hashlib
 import io
+import socket
 import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +14,7 @@ from PIL import Image
 from service.app import build_replica
 from service.arrays import LogitBatch, PixelBatch
 from service.bundles.manifest import Manifest
+from service.lanes.program import serve
 from service.metrics import Metrics
 from service.models.replica import Replica
 from service.settings import Settings
@@ -133,17 +137,65 @@ def write_bundle(repository: Path, name: str = "echo", version: str = "1") -> Pa
     return path
 
 
+class ThreadLanes:
+    """Starts lanes as threads of this process, around an engine of the test's; see `service.lanes.process`."""
+
+    def __init__(self, engine: EchoEngine) -> None:
+        self.engine = engine
+        self.started: list[ThreadLane] = []
+
+    def __call__(self, connection: socket.socket) -> "ThreadLane":
+        lane = ThreadLane(connection, self.engine)
+        self.started.append(lane)
+        return lane
+
+
+class ThreadLane:
+    """A lane whose process is a thread: to kill it is to cut its connection."""
+
+    pid = 0
+
+    def __init__(self, connection: socket.socket, engine: EchoEngine) -> None:
+        self._connection = connection
+        threading.Thread(target=self._serve, args=(engine,), daemon=True).start()
+
+    def _serve(self, engine: EchoEngine) -> None:
+        with suppress(OSError), self._connection:
+            serve(self._connection, lambda *_: {"double": lambda: engine})
+
+    def kill(self) -> None:
+        with suppress(OSError):
+            self._connection.shutdown(socket.SHUT_RDWR)
+
+    def ending(self) -> str:
+        return "the test ended it"
+
+
 def replica_around(engine: EchoEngine, repository: Path, **settings: object) -> Replica:
-    """A built replica that runs `engine`; a GatedEngine's gate is open while it is warmed up, then shut."""
+    """A replica that runs `engine`, in one lane unless `settings` say otherwise; `started` loads it."""
     if not repository.exists():
         write_bundle(repository)
+    chosen = {"lanes": 1, "threads": 1} | settings
+    return build_replica(Settings(model_repository=repository, **chosen), Metrics(), ThreadLanes(engine))
+
+
+@asynccontextmanager
+async def started(replica: Replica) -> AsyncIterator[Replica]:
+    """The replica serves for the length of the block; a GatedEngine's gate is open while it loads, then shut."""
+    spawn = replica.loader.spawn
+    engine = spawn.engine if isinstance(spawn, ThreadLanes) else None
     if isinstance(engine, GatedEngine):
         engine.gate.set()
-    replica = build_replica(
-        Settings(model_repository=repository, **settings), Metrics(), lambda *_: {"double": [lambda: engine]}
-    )
-    engine.batch_sizes.clear()
+    await replica.start()
+    replica.loop_lag.stop()  # whatever else this machine does
+    if engine:
+        engine.batch_sizes.clear()
     if isinstance(engine, GatedEngine):
         engine.gate.clear()
         engine.entered = threading.Semaphore(0)
-    return replica
+    try:
+        yield replica
+    finally:
+        if isinstance(engine, GatedEngine):
+            engine.gate.set()
+        await replica.close()

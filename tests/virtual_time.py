@@ -1,18 +1,18 @@
-"""An event loop whose clock jumps to the next timer, and an engine and decoders that take exactly that time."""
+"""An event loop whose clock jumps to the next timer, and lanes that take exactly the time that they are forecast to."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager, nullcontext
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from service.arrays import LogitBatch, PixelBatch
-from service.engines.engine import Engine
-from service.engines.curve import PassTimes
-from service.lanes.decode_pool import DecodePool
-from service.lanes.engine_thread import EngineRunner
-from service.lanes.shared_cores import Turns
+from service.errors import InvalidImage
+from service.lanes.lane import Answer, BatchAnswer, Fault, LaneLost, Outcome
+from service.lanes.wire import Item
+from service.scheduling.times import PassTimes
 
 _T = TypeVar("_T")
+
+DAMAGED, POISON, KILLER = 1, 2, 3  # images that do not decode, that the engine fails on, that end their lane
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
@@ -39,44 +39,84 @@ def run_virtually(main: Coroutine[Any, Any, _T]) -> _T:
         return runner.run(main)
 
 
-class VirtualRunner(EngineRunner):
-    """A pass takes what `times` predicts, and remembers when it began and ended."""
+class VirtualLane:
+    """A lane that takes exactly as long as it is forecast to."""
 
-    def __init__(self, times: PassTimes, turns: Turns | None = None) -> None:
-        super().__init__(turns)
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.busy_until = 0.0
+
+
+@dataclass(frozen=True)
+class Played:
+    """A batch as a lane saw it: loop times, and the first byte of each item."""
+
+    lane: int
+    began: float
+    ended: float
+    items: list[int]
+
+
+class VirtualLanes:
+    """Stands for a LanePool whose batches take what `times` says, and `decode_seconds` an image of the real world.
+
+    An item is one byte, the level that its answer names, or one of DAMAGED, POISON and KILLER.
+    """
+
+    cores = 1
+    threads = 1
+
+    def __init__(self, count: int, times: PassTimes, decode_seconds: float = 0.0) -> None:
+        self.size = count
+        self.ready = count
+        self.played: list[Played] = []
+        self.on_free: Callable[[], None] = lambda: None
         self._times = times
-        self.passes: list[tuple[float, float]] = []
+        self._decode_seconds = decode_seconds
+        self._lanes = [VirtualLane(number) for number in range(count)]
+        self._free = list(self._lanes)
 
-    async def run(self, engine: Engine, pixels: PixelBatch) -> tuple[LogitBatch, float]:
+    @property
+    def idle(self) -> bool:
+        return len(self._free) == self.ready
+
+    @property
+    def has_free(self) -> bool:
+        return bool(self._free)
+
+    def free_at(self, now: float) -> list[float]:
+        return [now if lane in self._free else max(now, lane.busy_until) for lane in self._lanes]
+
+    def take(self, *, wide: bool = False) -> Any:
+        return self._free.pop(0)
+
+    async def run(self, lane: Any, items: list[Item], longest: float, *, wide: bool, alone: bool) -> BatchAnswer:
         loop = asyncio.get_running_loop()
-        started = loop.time()
-        await asyncio.sleep(self._times.seconds(len(pixels)))
-        self.passes.append((started, loop.time()))
-        return engine.run(pixels), loop.time() - started
+        began = loop.time()
+        good = [item for item in items if item.data[0] != DAMAGED]
+        await asyncio.sleep(self._decode_seconds * len(items))
+        passing = loop.time()
+        if any(item.data[0] == KILLER for item in items):
+            self.ready -= 1
+            self._lanes.remove(lane)
+            loop.call_later(0.02, self._replace, lane)
+            raise LaneLost("crash", "killed", in_decoding=False)
+        if good:
+            await asyncio.sleep(self._times.seconds(len(good)))
+        self.played.append(Played(lane.number, began, loop.time(), [item.data[0] for item in items]))
+        self._free.append(lane)
+        return BatchAnswer([self._outcome(item) for item in items], began, passing, loop.time())
 
+    def _replace(self, lane: VirtualLane) -> None:
+        self.ready += 1
+        self._lanes.append(lane)
+        self._free.append(lane)
+        self.on_free()
 
-@asynccontextmanager
-async def _decoding(turns: Turns) -> AsyncIterator[None]:
-    await turns.begin_decoding()
-    try:
-        yield
-    finally:
-        turns.end_decoding()
-
-
-class VirtualDecodePool(DecodePool):
-    """Every image takes the same time."""
-
-    def __init__(self, threads: int, seconds: float, turns: Turns | None = None) -> None:
-        super().__init__(threads, seconds, turns)
-        self._seconds = seconds
-        self._free = asyncio.Semaphore(threads)
-
-    async def run(self, work: Callable[[bytes], _T], data: bytes) -> tuple[_T, float]:
-        self.waiting += 1
-        try:
-            async with _decoding(self._turns) if self._turns else nullcontext(), self._free:
-                await asyncio.sleep(self._seconds)
-                return work(data), self._seconds
-        finally:
-            self.waiting -= 1
+    def _outcome(self, item: Item) -> Outcome:
+        level = item.data[0]
+        if level == DAMAGED:
+            return InvalidImage("damaged")
+        if level == POISON:
+            return Fault("poisoned")
+        return Answer(bytes([level]), b"{}", self._decode_seconds)

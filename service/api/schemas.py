@@ -1,6 +1,5 @@
 """Response bodies of the HTTP API."""
 
-
 from pydantic import BaseModel, ConfigDict, Field
 
 

@@ -88,12 +88,13 @@ class LanePool:
     async def _in_company(self, curve: PassSeconds, max_batch_size: int, image_bytes: int) -> PassSeconds:
         """What passes take while every lane makes them: lanes share caches, memory and often the core itself."""
         zeros = [Item(bytes(image_bytes), 0, is_pixels=True)] * max_batch_size
-        seconds: list[float] = []
+        fastest = float("inf")
         for _ in range(_COMPARED):
             lanes = [self.take() for _ in range(len(self._free))]
             replies = await asyncio.gather(*(self.run(lane, zeros, 60, wide=False, alone=False) for lane in lanes))
-            seconds += [reply.pass_ended - reply.pass_started for reply in replies]
-        stretch = max(1.0, sum(seconds) / len(seconds) / curve[max_batch_size])
+            seconds = sum(reply.pass_ended - reply.pass_started for reply in replies) / len(replies)
+            fastest = min(fastest, seconds)
+        stretch = max(1.0, fastest / curve[max_batch_size])
         return {size: stretch * seconds for size, seconds in curve.items()}
 
     def take(self, *, wide: bool = False) -> Lane:

@@ -39,5 +39,5 @@ def serve(connection: socket, find_engines: FindEngines = candidates) -> None:
         send(connection, {"failed": str(error) or type(error).__name__, "kind": type(error).__name__})
         return
     send(connection, {"loaded": asdict(worker.loaded)})
-    while (order := receive(connection)) and worker.works:
+    while worker.works and (order := receive(connection)):
         send(connection, *worker.answer(*order, lambda: send(connection, {"decoded": True})))

@@ -123,8 +123,8 @@ class Worker:
             return _fault(error)
         return _Decoded(pixels, info, time.perf_counter() - started)
 
-    def _pass(self, engine: Engine, pixels: list[Pixels]) -> list[Logits | Exception]:
-        """The logits of each; if the pass fails, each is passed alone, so that only the culprit fails."""
+    def _pass(self, engine: Engine, pixels: list[Pixels], again: bool = False) -> list[Logits | Exception]:
+        """The logits of each; if the pass fails, each is passed `again`, alone, so that only the culprit fails."""
         if not pixels:
             return []
         try:
@@ -133,8 +133,8 @@ class Worker:
                 raise RuntimeError(f"the engine answered {logits.shape} for {len(pixels)} images, or not with numbers")
             return list(logits)
         except Exception as error:
-            if len(pixels) > 1:
-                return [row for one in pixels for row in self._pass(self._engine, [one])]
+            if not again:
+                return [row for one in pixels for row in self._pass(self._engine, [one], again=True)]
             self._prove_again()
             return [error]
 

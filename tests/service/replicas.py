@@ -5,20 +5,20 @@ from contextlib import asynccontextmanager
 
 import httpx
 
-from service.app import create_app
+from service.app import create_api, with_edge
 from service.models.replica import Replica
-from tests.doubles import level_png
+from tests.doubles import level_png, started
 
 
 @asynccontextmanager
 async def client_of(replica: Replica) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a replica that serves for the length of the block."""
-    app = create_app(replica)
     async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://mixer") as client,
+        started(replica),
+        httpx.AsyncClient(
+            transport=httpx.ASGITransport(with_edge(create_api(replica))), base_url="http://mixer"
+        ) as client,
     ):
-        replica.loop_lag.stop()  # whatever else this machine does
         yield client
 
 
