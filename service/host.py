@@ -28,7 +28,8 @@ def memory_limit(root: Path = Path("/")) -> int | None:
 
     Beyond it the kernel ends processes without a word. `root` is where /proc and /sys are looked up.
     """
-    return min(_memory_limits(root), default=None)
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return min((limit for limit in _memory_limits(root) if limit < machine), default=None)  # v1 has a huge one for none
 
 
 def check_limits() -> None:

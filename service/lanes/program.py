@@ -4,11 +4,12 @@ import faulthandler
 import logging
 import os
 import signal
+from collections.abc import Callable
 from dataclasses import asdict
 from socket import socket
 
 from service.engines.choice import candidates
-from service.lanes.memory import go_first
+from service.lanes.memory import bound_memory, go_first
 from service.lanes.orders import LoadOrder
 from service.lanes.wire import receive, send
 from service.lanes.worker import FindEngines, Worker
@@ -20,24 +21,30 @@ def main(connection: socket) -> None:
         signal.signal(number, signal.SIG_IGN)
     faulthandler.enable()
     go_first()
-    serve(connection)
+    logging.disable()  # it speaks to the front alone, which has the log
+    serve(connection, on_loaded=lambda order: bound_memory(order.memory))
     os._exit(0)  # no library's own end can hold it up
 
 
-def serve(connection: socket, find_engines: FindEngines = candidates) -> None:
-    """Do as the front says until it closes the connection.
+def serve(
+    connection: socket,
+    find_engines: FindEngines = candidates,
+    on_loaded: Callable[[LoadOrder], object] = lambda _: None,
+) -> None:
+    """Do as the front says until it closes the connection; `on_loaded` is called before the first batch.
 
     What goes wrong while loading is told as `{"failed": message, "kind": class}`, and ends the lane.
     """
-    logging.disable()  # a lane speaks to the front alone, which has the log
-    order = receive(connection)
-    if order is None:
+    first = receive(connection)
+    if first is None:
         return
+    order = LoadOrder(**first[0])
     try:
-        worker = Worker(LoadOrder(**order[0]), find_engines)
+        worker = Worker(order, find_engines)
+        on_loaded(order)
     except Exception as error:
         send(connection, {"failed": str(error) or type(error).__name__, "kind": type(error).__name__})
         return
     send(connection, {"loaded": asdict(worker.loaded)})
-    while worker.works and (order := receive(connection)):
-        send(connection, *worker.answer(*order, lambda: send(connection, {"decoded": True})))
+    while worker.works and (batch := receive(connection)):
+        send(connection, *worker.answer(*batch, lambda: send(connection, {"decoded": True})))

@@ -20,7 +20,7 @@ from service.engines.measuring import measure_decode_seconds, measure_pass_secon
 from service.errors import ServiceError
 from service.images.decode import ImageInfo
 from service.images.preprocess import preparation
-from service.lanes.memory import bound_memory, give_back, resident_bytes
+from service.lanes.memory import give_back, resident_bytes
 from service.lanes.orders import Loaded, LoadOrder
 from service.lanes.postprocess import Predictions
 
@@ -65,7 +65,6 @@ class Worker:
             wide_seconds = self._widen(engines(order.wide_threads, choice.name)[choice.name])
         decode_seconds = measure_decode_seconds(self._prepare) if order.measure else 0.0
         give_back()
-        bound_memory(order.memory)
         self.loaded = Loaded(
             engine=choice.name,
             description=choice.engine.name,

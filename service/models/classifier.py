@@ -98,8 +98,7 @@ class Classifier:
         self.promises.expect(ticket)
         self._scheduler.enqueue(ticket)
         assert ticket.outcome
-        late = DeadlineExceeded("the deadline passed before the answer was ready")
-        alarm = asyncio.get_running_loop().call_at(ticket.deadline, ticket.settle, late)
+        alarm = asyncio.get_running_loop().call_at(ticket.deadline, _expire, ticket)
         try:
             passed = await ticket.outcome
         finally:
@@ -122,3 +121,7 @@ class Classifier:
         """Answer who waits, then let the lanes end."""
         await self._scheduler.stop()
         await self.lanes.close()
+
+
+def _expire(ticket: Ticket) -> None:
+    ticket.settle(DeadlineExceeded("the deadline passed before the answer was ready"))

@@ -111,7 +111,8 @@ class Scheduler:
         ticket.queued_at, ticket.outcome = loop.time(), loop.create_future()
         self._waiting.append(ticket)
         self._show_queue()
-        self._cores.serve()
+        if self._lanes.has_free:
+            self._cores.serve()
 
     def start(self) -> None:
         """Begin to send batches to lanes."""
