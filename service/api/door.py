@@ -54,8 +54,8 @@ class Visit:
 
     async def receive(self, reading: Awaitable[_T]) -> _T:
         """Await the body until the deadline; raises DeadlineExceeded, which says that it was the upload."""
-        loop, ticket = asyncio.get_running_loop(), self.ticket
-        slow = loop.call_later(_SLOW_UPLOAD, self._classifier.promises.forget, ticket)
+        ticket, promises = self.ticket, self._classifier.promises
+        slow = promises.call_later(_SLOW_UPLOAD, promises.forget, ticket)
         started = time.perf_counter()
         try:
             async with asyncio.timeout_at(ticket.deadline):
@@ -66,7 +66,7 @@ class Visit:
         finally:
             slow.cancel()
             self._timings.stages["receive"] = time.perf_counter() - started
-        ticket.receive(loop.time())
+        ticket.receive(promises.now())
         return body
 
     async def answer_each(self, works: Sequence[Work]) -> list[Result]:

@@ -39,6 +39,7 @@ class Classifier:
         scheduler: Scheduler,
         metrics: ModelMetrics,
     ) -> None:
+        self._loop = asyncio.get_running_loop()
         self.manifest = bundle.manifest
         self.bundle_sha256 = bundle.sha256
         self.labels = bundle.labels
@@ -98,7 +99,7 @@ class Classifier:
         self.promises.expect(ticket)
         self._scheduler.enqueue(ticket)
         assert ticket.outcome
-        alarm = asyncio.get_running_loop().call_at(ticket.deadline, _expire, ticket)
+        alarm = self._loop.call_at(ticket.deadline, _expire, ticket)
         try:
             passed = await ticket.outcome
         finally:
