@@ -166,7 +166,7 @@ class Metrics:
         return sum(rate.per_second() for rate in self._rates.values())
 
     def show_keys(self, file: str, names: set[str]) -> None:
-        """Have the series of a file's API keys, at zero, and that of requests without one; none of keys that are gone."""
+        """Create the series of a file's API keys, at zero, and that of requests without one; remove those of others."""
         before = self._keys.get(file, set())
         self._keys[file] = names
         for key in names - before:
