@@ -13,6 +13,7 @@ from service.errors import MalformedRequest
 _MOST_PARTS = 1000
 _MOST_HEADER_BYTES = 256 * 2**10  # of all parts together; a part with a long file name has one or two thousand
 _LONGEST_BOUNDARY = 256  # bytes; 70 by RFC 2046
+_PIECE = 2**18  # bytes
 _END_OF_LINE = re.compile(rb"[ \t]*\r\n")
 _FOLDED = re.compile(rb"\r\n[ \t]+")
 _MOST_NAMED = 8  # fields in an error's message
@@ -62,7 +63,7 @@ def _boundary(content_type: str) -> bytes:
 def _parts(body: bytes, boundary: bytes) -> Iterator[tuple[int, int]]:
     """Where each part begins and ends; what comes before the first, and after the last, belongs to none."""
     delimiter = b"\r\n--" + boundary
-    at = -2 if body.startswith(delimiter[2:]) else body.find(delimiter)  # the first needs no line before it
+    at = -2 if body.startswith(delimiter[2:]) else _find(body, delimiter, 0)  # the first needs no line before it
     begun = None
     for _ in range(_MOST_PARTS + 1):
         if at == -1 and begun is None:
@@ -78,8 +79,18 @@ def _parts(body: bytes, boundary: bytes) -> Iterator[tuple[int, int]]:
             return
         if line:
             begun = after = line.end()
-        at = body.find(delimiter, after - 2)
+        at = _find(body, delimiter, after - 2)
     raise _malformed(f"it has more than {_MOST_PARTS} parts")
+
+
+def _find(body: bytes, delimiter: bytes, start: int) -> int:
+    """As `bytes.find`, and lets others run in between: among near misses a search takes ten times as long."""
+    while start < len(body):
+        at = body.find(delimiter, start, start + _PIECE + len(delimiter))
+        if at != -1:
+            return at
+        start += _PIECE
+    return -1
 
 
 def _described(headers: bytes) -> tuple[str, str]:

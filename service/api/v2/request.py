@@ -18,7 +18,7 @@ from service.scheduling.ticket import Priority
 _MICROSECONDS = 1e-6
 # What the JSON of a request may hold at most: eight images of 224 x 224 as nested lists are 400,000 lists and 1.2
 # million numbers.
-_MOST = {b"{": 1_000, b":": 10_000, b"[": 500_000, b",": 2_500_000}
+_MOST = {b"{": 1_000, b":": 10_000, b"[": 500_000, b",": 2_500_000, b"\\": 1_000_000}
 _MOST_ENTRIES = 64  # besides data: errors in a million entries would be a million errors
 _LONGEST_TIMEOUT = 600_000_000  # microseconds, as of X-Deadline-Ms
 
