@@ -48,7 +48,7 @@ def parse(body: bytes, json_length: int | None, side: int) -> Inference:
 
     0 means Triton's raw binary request: the body is a tensor, here one encoded image. `side` is the model's image size.
 
-    Raises MalformedRequest.
+    Raises MalformedRequest, or UnsupportedImage for an image that is known to be something else.
     """
     if json_length == 0:
         if not body:
@@ -120,7 +120,10 @@ def _images(tensors: list[InputTensor], binary: dict[str, memoryview], side: int
     (tensor,) = tensors
     if tensor.name == IMAGES:
         return read_pixels(tensor, binary.get(IMAGES), side)
-    return read_encoded(tensor, binary.get(IMAGE_BYTES))
+    images = read_encoded(tensor, binary.get(IMAGE_BYTES))
+    for number, image in enumerate(images):
+        refuse_mistakes(image, f"image {number}")
+    return images
 
 
 def _outputs(asked: InferRequest) -> list[Output]:

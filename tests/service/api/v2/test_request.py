@@ -58,6 +58,12 @@ def test_base64_is_taken_as_at_the_other_door(encode, prefix: str) -> None:  # t
     assert parse(message(FILES | {"data": data}), None, SIDE).images == [image, image]
 
 
+def test_what_is_no_image_is_named_with_its_number() -> None:
+    data = [base64.b64encode(each).decode() for each in (b"\x89PNG\r\n\x1a\n", b"<html>")]
+    with pytest.raises(UnsupportedImage, match="image 1 is an HTML page"):
+        parse(message(FILES | {"data": data}), None, SIDE)
+
+
 @pytest.mark.parametrize("shape", [[2], [2, 1]])
 def test_encoded_images(shape: list[int]) -> None:
     assert binary(message(sized(FILES | {"shape": shape}, len(ELEMENTS))), ELEMENTS).images == [b"one", b""]
