@@ -210,7 +210,7 @@ class Metrics:
         return sum(model.rate.per_second() for model in self._models.values())
 
     def show_keys(self, file: str, names: set[str]) -> None:
-        """Have the series of a file's API keys, at zero, and that of requests without one, and no others."""
+        """Create the series of a file's API keys, at zero, and that of requests without one; remove those of others."""
         before = self._keys.get(file, set())
         self._keys[file] = names
         for key in names - before:
