@@ -133,11 +133,11 @@ def _type(annotation: Any) -> str:
 
 def _explained(detail: Any) -> str:
     """One of pydantic's errors as a sentence; those of the whole object name the settings themselves."""
-    message = detail["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    if not detail["loc"]:
-        return str(message)
-    given = f" {detail['input']}" if isinstance(detail["input"], str | int | float) else ""
-    return f"{_variable(detail['loc'][0])}{given}: {message}"
+    setting = _variable(detail["loc"][0]) + ": " if detail["loc"] else ""
+    if detail["type"] == "value_error":  # our own, which say what is wrong with the value
+        return setting + str(detail["ctx"]["error"])
+    given = str(detail["input"]).strip() or "''"
+    return f"{setting.removesuffix(': ')} {given}: {detail['msg'].removeprefix('Input ')}"
 
 
 def _named(message: str, typed: Any) -> str:
