@@ -42,7 +42,7 @@ def test_the_service_never_loads_torch_or_the_export_stage() -> None:
 
 def test_the_benchmark_of_the_service_needs_neither_torch_nor_other_engines() -> None:
     program = (
-        "import benchmarks.__main__, benchmarks.load, sys\n"
+        "import benchmarks.commands, benchmarks.load, sys\n"
         "print({m.split('.')[0] for m in sys.modules} & {'torch', 'model_export', 'onnx', 'openvino', 'matplotlib'})"
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
