@@ -44,10 +44,10 @@ _TYPES = {bool: "yes or no", int: "a whole number", float: "a number", str: "tex
 
 @dataclass(frozen=True)
 class CommandLine:
-    """The settings, and which of them were given as flags."""
+    """The settings, and the flags of those that were given as flags."""
 
     settings: Settings
-    typed: frozenset[str]
+    typed: dict[str, str]
 
     def named(self, message: str) -> str:
         """`message` with the flag in place of the variable, MIXER_PORT, of every setting that was given as a flag."""
@@ -59,14 +59,17 @@ def read_command_line(arguments: Sequence[str] | None = None) -> CommandLine:
 
     `--help` and `--version` are answered here, with an exit of 0.
     """
-    flags, unknown = _parser().parse_known_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    given, unknown = _parser().parse_known_args(arguments)
     if unknown:
         _refuse([_no_flag(unknown[0])])
-    typed: dict[str, Any] = {
-        name: ",".join(value) if isinstance(value, list) else value for name, value in vars(flags).items()
+    values: dict[str, Any] = {
+        name: ",".join(value) if isinstance(value, list) else value for name, value in vars(given).items()
     }
+    words = {word.partition("=")[0] for word in arguments}
+    typed = {name: next((flag for flag in _flags(name) if flag in words), _flag(name)) for name in values}
     try:
-        return CommandLine(Settings(**typed), frozenset(typed))
+        return CommandLine(Settings(**values), typed)
     except ValidationError as error:
         _refuse([_named(_explained(detail), typed) for detail in error.errors()])
 
@@ -107,7 +110,7 @@ def _parser() -> ArgumentParser:
                 options = {"action": BooleanOptionalAction}
             elif get_origin(field.annotation) is list:
                 options["action"] = "append"
-            group.add_argument(_flag(name), *_ALIASES.get(name, ()), dest=name, help=_help(name, field), **options)
+            group.add_argument(*_flags(name), dest=name, help=_help(name, field), **options)
     return parser
 
 
@@ -140,11 +143,8 @@ def _explained(detail: Any) -> str:
     return f"{setting.removesuffix(': ')} {given}: {detail['msg'].removeprefix('Input ')}"
 
 
-def _named(message: str, typed: Any) -> str:
-    def name(match: re.Match[str]) -> str:
-        return _flag(match[1].lower()) if match[1].lower() in typed else match[0]
-
-    return re.sub(r"\bMIXER_([A-Z_]+)", name, message)
+def _named(message: str, typed: dict[str, str]) -> str:
+    return re.sub(r"\bMIXER_([A-Z_]+)", lambda match: typed.get(match[1].lower(), match[0]), message)
 
 
 def _no_flag(word: str) -> str:
@@ -155,6 +155,11 @@ def _no_flag(word: str) -> str:
 
 def _flag(name: str) -> str:
     return "--" + name.replace("_", "-")
+
+
+def _flags(name: str) -> tuple[str, ...]:
+    """Every flag of a setting."""
+    return (_flag(name), *_ALIASES.get(name, ()))
 
 
 def _variable(name: str) -> str:

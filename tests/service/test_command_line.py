@@ -96,6 +96,7 @@ def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) 
         ({"DEBUG": "maybe"}, [], "MIXER_DEBUG maybe: should be a valid boolean, unable to interpret input"),
         ({}, ["--models", ","], "--models: ',' names nothing"),
         ({}, ["--api-keys-file="], "--api-keys-file: it is empty: give a path, or leave the setting out"),
+        ({}, ["--repository="], "--repository: it is empty: give a path, or leave the setting out"),
         ({}, ["--port="], "--port '': should be a valid integer, unable to parse string as an integer"),
         ({}, ["--port", "9000"], "--port and MIXER_METRICS_PORT are both 9000"),
         ({"METRICS_PORT": "7"}, ["--port", "7"], "--port and MIXER_METRICS_PORT are both 7"),
