@@ -156,6 +156,9 @@ class Metrics:
             "batch_size",
         )
         self.model_info = gauge("model_info", "Loaded models.", *INFO)
+        self.log_lines_dropped = counter(
+            "log_lines_dropped_total", "Log lines left out because standard error was read too slowly."
+        )
         self.build_info = gauge("build_info", "Versions of the running service.", "version", "onnxruntime", "python")
         self.model_loads = counter(
             "model_loads_total", "Models loaded while serving, and those that could not be.", "model", "outcome"

@@ -36,6 +36,7 @@ CONTRACT = {
     "mixer_calibrated_pass_seconds": {"model", "batch_size"},
     "mixer_model_loads": {"model", "outcome"},
     "mixer_model_info": {"model", "version", "variant", "precision", "engine", "sha256"},
+    "mixer_log_lines_dropped": set(),
     "mixer_build_info": {"version", "onnxruntime", "python"},
 }
 
