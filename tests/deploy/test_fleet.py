@@ -150,10 +150,11 @@ def post(haproxy: Haproxy, path: str = "/v1/classify", body: bytes = DIGITS[7][1
     return httpx.post(haproxy.url + path, content=body, timeout=30)
 
 
+@pytest.mark.parametrize("body", [DIGITS[7][1], bytes(900_000)], ids=["digit", "photograph"])
 @pytest.mark.parametrize("refusal", [429, 502, 503])
-def test_whoever_refuses_is_not_the_last_to_be_asked(refusal: int) -> None:
+def test_whoever_refuses_is_not_the_last_to_be_asked(refusal: int, body: bytes) -> None:
     with standing_in(refusal, refusal, 200) as (haproxy, asked):
-        assert [post(haproxy).status_code for _ in range(12)] == [200] * 12
+        assert [post(haproxy, body=body).status_code for _ in range(12)] == [200] * 12
         assert asked[2] == 12
         assert asked[0] > 0
         assert asked[1] > 0
