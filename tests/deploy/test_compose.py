@@ -6,14 +6,17 @@ import time
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import pytest
 import yaml
 
 from tests.deploy.clients import Clients
 from tests.deploy.docker import ROOT, Docker
+from tests.deploy.processes import wait_until
 
 GRAFANA = ROOT / "deploy" / "grafana"
 
@@ -106,11 +109,20 @@ def fleet(docker: Docker, image: str) -> Iterator[Stack]:
         stack.compose("down", "--volumes", "--timeout", "1")
 
 
+def answers(url: str) -> bool:
+    """Whether HAProxy has found a replica; it asks for their names when it runs."""
+    with suppress(httpx.TransportError):
+        return httpx.get(f"{url}/healthz/ready").is_success
+    return False
+
+
 @pytest.mark.anyio
 async def test_a_fleet_loses_nothing_when_a_replica_is_restarted_or_killed(fleet: Stack) -> None:
     docker = fleet.docker
+    url = fleet.url("haproxy", 8080)
+    await asyncio.to_thread(wait_until, lambda: answers(url))
     containers = [f"mixer-fleet-mixer-{number}" for number in (1, 2, 3)]
-    clients = Clients(fleet.url("haproxy", 8080), 6)
+    clients = Clients(url, 6)
     await clients.more_answers()
 
     async def healthy(container: str) -> None:
