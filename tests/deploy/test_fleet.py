@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -12,9 +13,9 @@ import httpx
 import pytest
 
 from tests.deploy.clients import DIGITS, Clients
-from tests.deploy.haproxy import Haproxy, free_port, running_haproxy
+from tests.deploy.haproxy import CONFIGURATION, Haproxy, free_port, running_haproxy
 from tests.deploy.processes import wait_until
-from tests.e2e.processes import ServiceProcess, add_digits, running_service
+from tests.e2e.processes import ROOT, ServiceProcess, add_digits, running_service
 
 ADMIN = {"x-api-key": "an admin's"}
 
@@ -201,3 +202,9 @@ def test_without_a_replica_the_answer_is_json() -> None:
         assert response.status_code == 503
         assert response.headers["retry-after"] == "1"
         assert response.json()["error"]["code"] == "not_ready"
+
+
+def test_the_docs_name_every_variable() -> None:
+    used = set(re.findall(r"\$\{?([A-Z_]+[0-9]?)", CONFIGURATION.read_text()))
+    rows = [line for line in (ROOT / "docs" / "fleet.md").read_text().splitlines() if line.startswith("| `")]
+    assert {name for row in rows for name in re.findall(r"`([A-Z_]+[0-9]?)`", row.split("|")[1])} == used
