@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from service.app import create_app
-from tests.doubles import EchoEngine, replica_around
+from service.app import create_api, with_edge
+from tests.doubles import EchoEngine, replica_around, started
 from tests.service.api.loop_watch import counted_calls
 from tests.service.api.v2.messages import INFER
 
@@ -76,9 +76,8 @@ async def test_no_body_is_read_on_it(
     if compressed:
         body, headers = gzip.compress(body, 1), headers | {"content-encoding": "gzip"}
     replica = replica_around(EchoEngine(), tmp_path / "models", deadline_ms=60_000)
-    app = create_app(replica)
-    async with app.router.lifespan_context(app):
-        replica.loop_lag.stop()
+    async with started(replica):
+        app = with_edge(create_api(replica))
         await ask(app, path, headers, b"{}")  # what is only done once
         called, status = await ask(app, path, headers, body)
     assert status in (400, 415)
@@ -113,8 +112,8 @@ async def test_the_file_of_keys_is_not_looked_at_on_it(tmp_path: Path) -> None:
     lines = (f"{hashlib.sha256(b'%d' % number).hexdigest()} rate=5\n" for number in range(20_000))
     (tmp_path / "keys").write_text("".join(lines))
     replica = replica_around(EchoEngine(), tmp_path / "models", api_keys_file=tmp_path / "keys")
-    app = create_app(replica)
-    async with app.router.lifespan_context(app):
+    async with started(replica):
+        app = with_edge(create_api(replica))
         (tmp_path / "keys").write_text("unusable")
         called, status = await ask(app, "/v1/classify", {"x-api-key": "19999"}, b"no image")
     assert status == 415
