@@ -1,6 +1,7 @@
 """One model in one lane: encoded images -> pixels -> logits -> answers."""
 
 import json
+import sys
 import time
 import traceback
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from service.engines.measuring import measure_decode_seconds, measure_pass_secon
 from service.errors import ServiceError
 from service.images.decode import ImageInfo
 from service.images.preprocess import preparation
-from service.lanes.memory import bound_memory, give_back, resident_bytes
+from service.lanes.memory import give_back, resident_bytes
 from service.lanes.orders import Loaded, LoadOrder
 from service.lanes.postprocess import Predictions
 
@@ -63,9 +64,10 @@ class Worker:
         wide_seconds = 0.0
         if order.wide_threads > order.threads:
             wide_seconds = self._widen(engines(order.wide_threads, choice.name)[choice.name])
-        decode_seconds = measure_decode_seconds(self._prepare) if order.measure else 0.0
+        decode_seconds = 0.0
+        if order.measure:  # of an image of ours, however small a client's may be
+            decode_seconds = measure_decode_seconds(preparation(bundle.manifest.preprocessing, sys.maxsize))
         give_back()
-        bound_memory(order.memory)
         self.loaded = Loaded(
             engine=choice.name,
             description=choice.engine.name,
