@@ -12,6 +12,7 @@ _LEAST_LIMITS = (
     (resource.RLIMIT_AS, 2**30, 2**20, "MiB of address space (ulimit -v) is too little: it takes 1024, and the models"),
 )
 _MEMORY_FILES = {1: "memory.limit_in_bytes", 2: "memory.max"}
+_NO_LIMIT = 2**62  # bytes, and above: v1 has no word for it and shows the largest number of whole pages
 
 
 def allowed_cores(root: Path = Path("/")) -> float:
@@ -68,7 +69,7 @@ def _memory_limits(root: Path) -> list[int]:
             text = (group / _MEMORY_FILES[version]).read_text().strip()
         except OSError:
             continue
-        if text.isdecimal():  # and not v2's "max"
+        if text.isdecimal() and int(text) < _NO_LIMIT:  # and not v2's "max"
             limits.append(int(text))
     return limits
 
