@@ -44,6 +44,7 @@ def build_replica(settings: Settings, metrics: Metrics, spawn: Spawn = ForkedLan
     loader = Loader(settings, cores, memory_limit(), spawn, shared_cores, metrics, pass_log, loop_lag)
     models = LoadedModels(settings.models, metrics)
     admission = Admission(settings.max_inflight_images, settings.max_inflight_bytes)
+    metrics.inflight_images.set_function(lambda: admission.inflight)
     return Replica(
         settings=settings,
         cores=cores,
