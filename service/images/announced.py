@@ -25,6 +25,8 @@ def announced(data: bytes | memoryview) -> Announced:
     if head.startswith(b"GIF8"):
         return Announced("GIF", _product(head[6:8], head[8:10], "little"))
     if head.startswith(b"BM"):
+        if head[14:18] == b"\x0c\0\0\0":  # OS/2's header, of 12 bytes
+            return Announced("BMP", _product(head[18:20], head[20:22], "little"))
         return Announced("BMP", abs(_signed(head[18:22]) * _signed(head[22:26])))
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return Announced("WEBP", _webp_pixels(head))
@@ -48,7 +50,8 @@ def _jpeg_pixels(data: bytes | memoryview) -> int:
             break
         if 0xC0 <= segment[1] <= 0xCF and segment[1] not in (0xC4, 0xC8, 0xCC):
             return _product(segment[7:9], segment[5:7], "big")
-        at += 2 + int.from_bytes(segment[2:4], "big")
+        # Any number of bytes FF may fill the space before a marker (B.1.1.2).
+        at += 1 if segment[1] == 0xFF else 2 + int.from_bytes(segment[2:4], "big")
     return 0
 
 
