@@ -12,7 +12,6 @@ _LEAST_LIMITS = (
     (resource.RLIMIT_AS, 2**30, 2**20, "MiB of address space (ulimit -v) is too little: it takes 1024, and the models"),
 )
 _MEMORY_FILES = {1: "memory.limit_in_bytes", 2: "memory.max"}
-_NO_LIMIT = 2**62  # bytes, and above: v1 has no word for it and shows the largest number of whole pages
 
 
 def allowed_cores(root: Path = Path("/")) -> float:
@@ -29,7 +28,8 @@ def memory_limit(root: Path = Path("/")) -> int | None:
 
     Beyond it the kernel ends processes without a word. `root` is where /proc and /sys are looked up.
     """
-    return min(_memory_limits(root), default=None)
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return min((limit for limit in _memory_limits(root) if limit < machine), default=None)  # v1 has a huge one for none
 
 
 def check_limits() -> None:
@@ -69,7 +69,7 @@ def _memory_limits(root: Path) -> list[int]:
             text = (group / _MEMORY_FILES[version]).read_text().strip()
         except OSError:
             continue
-        if text.isdecimal() and int(text) < _NO_LIMIT:  # and not v2's "max"
+        if text.isdecimal():  # and not v2's "max"
             limits.append(int(text))
     return limits
 

@@ -1,11 +1,11 @@
 """Request body -> encoded images: raw bytes, multipart/form-data or JSON with base64, never past the size limit."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
 from service.api.base64_text import decode_base64
 from service.api.form import images_in_form
@@ -66,27 +66,30 @@ async def read_body(request: Request, max_body_bytes: int, charge: Charge = free
     Raises MalformedRequest, PayloadTooLarge, UnsupportedEncoding, ClientGone if the client leaves while sending, or
     what `charge` raises.
     """
-    try:
-        body = await _joined([chunk async for chunk in _bounded(request, max_body_bytes, charge)])
-    except ClientDisconnect:
-        raise ClientGone("the client left while sending its request") from None
-    if encoding := ", ".join(request.headers.getlist("content-encoding")):
+    headers = request.headers
+    announced = headers.get("content-length", "")
+    if announced.isdecimal() and int(announced) > max_body_bytes:
+        raise _too_large(max_body_bytes)
+    chunks: list[bytes] = []
+    received, more = 0, True
+    while more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone("the client left while sending its request")
+        chunk, more = message.get("body", b""), message.get("more_body", False)
+        received += len(chunk)
+        if received > max_body_bytes:
+            raise _too_large(max_body_bytes)
+        charge(len(chunk))
+        chunks.append(chunk)
+    body = chunks[0] if len(chunks) == 1 else await _joined(chunks)
+    if encoding := ", ".join(headers.getlist("content-encoding")):
         return await _inflated(body, encoding, max_body_bytes, charge)
     return body
 
 
-async def _bounded(request: Request, max_body_bytes: int, charge: Charge) -> AsyncGenerator[bytes]:
-    too_large = PayloadTooLarge(f"the body exceeds {max_body_bytes} bytes", reason="body_bytes")
-    announced = request.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced) > max_body_bytes:
-        raise too_large
-    received = 0
-    async for chunk in request.stream():
-        received += len(chunk)
-        if received > max_body_bytes:
-            raise too_large
-        charge(len(chunk))
-        yield chunk
+def _too_large(max_body_bytes: int) -> PayloadTooLarge:
+    return PayloadTooLarge(f"the body exceeds {max_body_bytes} bytes", reason="body_bytes")
 
 
 async def _inflated(body: bytes, encoding: str, max_bytes: int, charge: Charge) -> bytes:

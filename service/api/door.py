@@ -1,16 +1,16 @@
 """A request's way in, whichever route it came by: a place inside, then its body, then each image's own outcome."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from types import TracebackType
 from typing import TypeVar
 
 from fastapi import Request
 
-from service.api.deadline import deadline
-from service.errors import ClientGone, ServiceError
+from service.errors import ClientGone, DeadlineExceeded, ServiceError
 from service.models.classifier import Classification, Classifier
-from service.scheduling.admission import Admission, Place
+from service.models.replica import Replica
 from service.scheduling.ticket import Priority, Ticket
 from service.timings import StageTimings
 
@@ -22,19 +22,28 @@ _SLOW_UPLOAD = 0.25  # seconds after which nobody else is refused for an image t
 
 
 class Visit:
-    """A request inside, with a place for its first image."""
+    """A request inside, with a place for its first image, for the length of a `with` block.
 
-    def __init__(self, request: Request, classifier: Classifier, place: Place) -> None:
-        self.ticket = place.ticket  # the first image's; its deadline and priority are every image's
-        self.charge = place.charge  # to be told of every piece of the body
-        self.results: list[Result] = []
+    The block's end is the first image's outcome. Raises NotReady or Overloaded if it is not let in.
+    """
+
+    def __init__(self, request: Request, classifier: Classifier, seconds: float | None, priority: Priority) -> None:
+        """`seconds` and `priority` are what the client asks for."""
+        replica: Replica = request.app.state.replica
         self._classifier = classifier
-        self._admission: Admission = request.app.state.replica.admission
+        self._admission = replica.admission
         self._timings: StageTimings = request.state.timings
-        self._tickets = [place.ticket]
+        self._results: list[Result] = []
         self._left = False
-        on_leave = request.scope.get("mixer.on_leave")
-        if on_leave:
+        self.ticket = classifier.promises.ticket(seconds, priority)  # the first image's
+        self._tickets = [self.ticket]
+        try:
+            self._place = self._admission.admit(classifier, self.ticket)
+        except ServiceError:
+            classifier.statistics.request_failed(0.0)
+            raise
+        self.charge = self._place.charge  # to be told of every piece of the body
+        if on_leave := request.scope.get("mixer.on_leave"):
             on_leave(self._leave)
 
     def _leave(self) -> None:
@@ -44,54 +53,53 @@ class Visit:
             ticket.settle(_gone())
 
     async def receive(self, reading: Awaitable[_T]) -> _T:
-        """Await the body until the deadline; raises DeadlineExceeded."""
-        loop, promises = asyncio.get_running_loop(), self._classifier.promises
-        slow = loop.call_later(_SLOW_UPLOAD, promises.forget, self.ticket)
+        """Await the body until the deadline; raises DeadlineExceeded, which says that it was the upload."""
+        ticket, promises = self.ticket, self._classifier.promises
+        slow = promises.call_later(_SLOW_UPLOAD, promises.forget, ticket)
+        started = time.perf_counter()
         try:
-            with self._timings.stage("receive"):
-                async with deadline(self.ticket.deadline):
-                    body = await reading
+            async with asyncio.timeout_at(ticket.deadline):
+                body = await reading
+        except TimeoutError:
+            message = "the deadline passed while the request was still being sent"
+            raise DeadlineExceeded(message, reason="upload") from None
         finally:
             slow.cancel()
-        self.ticket.receive(loop.time())
+            self._timings.stages["receive"] = time.perf_counter() - started
+        ticket.receive(promises.now())
         return body
 
     async def answer_each(self, works: Sequence[Work]) -> list[Result]:
         """One result an image, in order."""
         first, *others = works
         if others:
-            self.results = await asyncio.gather(_result(self._do(first, self.ticket)), *map(self._another, others))
+            images = [self._do(first, self.ticket), *map(self._admitted, others)]
+            self._results = await asyncio.gather(*map(_result, images))
         else:
-            self.results = [await _result(self._do(first, self.ticket))]
-        return self.results
+            self._results = [await _result(self._do(first, self.ticket))]
+        return self._results
 
     async def answer_all(self, works: Sequence[Work]) -> list[Classification]:
         """The same, but one image's error is the request's: the first is raised, and the other images are withdrawn."""
         first, *others = works
         if not others:
-            self.results = [await self._do(first, self.ticket)]
-            return self._answers
-        tasks = [asyncio.ensure_future(self._do(first, self.ticket))]
-        tasks += [asyncio.ensure_future(self._admitted(work)) for work in others]
-        try:
-            self.results = list(await asyncio.gather(*tasks))
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-        return self._answers
-
-    @property
-    def _answers(self) -> list[Classification]:
-        return [result for result in self.results if isinstance(result, Classification)]
+            answers = [await self._do(first, self.ticket)]
+        else:
+            images = [self._do(first, self.ticket), *map(self._admitted, others)]
+            tasks = [asyncio.ensure_future(image) for image in images]
+            try:
+                answers = list(await asyncio.gather(*tasks))
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+        self._results = list(answers)
+        return answers
 
     async def _do(self, work: Work, ticket: Ticket) -> Classification:
         if self._left:
             raise _gone()
         return await work(ticket)
-
-    async def _another(self, work: Work) -> Result:
-        return await _result(self._admitted(work))
 
     async def _admitted(self, work: Work) -> Classification:
         # The promise at the door was for one image; of sixty-four the last may take until the deadline.
@@ -101,43 +109,23 @@ class Visit:
         with self._admission.admit(self._classifier, ticket):
             return await self._do(work, ticket)
 
-    def count(self) -> None:
-        """Into the model's statistics: answered if every image was."""
-        statistics, answers = self._classifier.statistics, self._answers
-        if answers and len(answers) == len(self.results):
+    def __enter__(self) -> "Visit":
+        self._place.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        first = self._results[0] if self._results else None
+        if error is None and isinstance(first, ServiceError):
+            error = first  # the place was the first image's, and ends as that did
+        self._place.__exit__(type(error) if error else None, error, traceback)
+        statistics = self._classifier.statistics
+        answers = [result for result in self._results if isinstance(result, Classification)]
+        if error is None and len(answers) == len(self._results):
             statistics.request_answered(self._timings.total, [answer.stages for answer in answers])
         else:
             statistics.request_failed(self._timings.total)
-
-
-@asynccontextmanager
-async def admitted(
-    request: Request, classifier: Classifier, deadline_seconds: float | None, priority: Priority
-) -> AsyncIterator[Visit]:
-    """Let a request's first image in for the length of the block, whose end is its outcome.
-
-    Raises NotReady or Overloaded if it is not let in.
-    """
-    admission: Admission = request.app.state.replica.admission
-    ticket = classifier.promises.ticket(deadline_seconds, priority)
-    try:
-        place = admission.admit(classifier, ticket)
-    except ServiceError:
-        classifier.statistics.request_failed(0.0)
-        raise
-    visit: Visit | None = None
-    try:
-        with place:
-            visit = Visit(request, classifier, place)
-            yield visit
-            if visit.results and isinstance(visit.results[0], ServiceError):
-                raise visit.results[0]  # the place was the first image's, and ends as that did
-    except ServiceError as error:
-        if not visit or error not in visit.results[:1] or len(visit.results) == 1:
-            raise
-    finally:
-        if visit:
-            visit.count()
 
 
 async def _result(image: Awaitable[Classification]) -> Result:

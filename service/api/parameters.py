@@ -1,6 +1,7 @@
 """What a request may ask for in its query and headers."""
 
 from difflib import get_close_matches
+from functools import cache
 from typing import Any, ClassVar, Self
 from urllib.parse import parse_qsl
 
@@ -36,13 +37,22 @@ class _Parameters(BaseModel):
     @classmethod
     def of(cls, request: Request) -> Self:
         """Those of a request; raises RequestValidationError, or MalformedRequest for a query that has others."""
-        given = {name: value for name in cls.headers if (value := request.headers.get(name)) is not None}
-        if query := request.scope["query_string"]:
+        query = request.scope["query_string"]
+        given = {name: value for name, value in request.headers.items() if name in cls.headers}
+        if not given and not query:
+            return cls.unasked()
+        if query:
             given |= cls._read(query)
         try:
             return cls.model_validate(given)
         except ValidationError as error:
             raise RequestValidationError(error.errors()) from None
+
+    @classmethod
+    @cache
+    def unasked(cls) -> Self:
+        """Those of a request that asks for nothing."""
+        return cls.model_validate({})
 
     @classmethod
     def _read(cls, query: bytes) -> dict[str, str]:

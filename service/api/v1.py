@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from service.api.body import read_images
-from service.api.door import Result, admitted
+from service.api.door import Result, Visit
 from service.api.negotiation import check_accept
 from service.api.openapi import CLASSIFY_ANSWERS, CLASSIFY_REQUEST, HEALTH_ANSWERS
 from service.api.parameters import ClassifyParameters
@@ -33,12 +33,15 @@ async def classify(request: Request) -> Response:
     asked = ClassifyParameters.of(request)
     check_accept(",".join(request.headers.getlist("accept")))
     classifier = replica.models.find(asked.model, asked.version)
-    async with admitted(request, classifier, asked.deadline_seconds, asked.priority) as visit:
+    with Visit(request, classifier, asked.deadline_seconds, asked.priority) as visit:
         images = await visit.receive(read_images(request, replica.settings.max_body_bytes, visit.charge))
         results = await visit.answer_each([partial(classifier.classify, image, asked.top_k) for image in images])
     timings: StageTimings = request.state.timings
-    if len(results) == 1 and isinstance(results[0], Classification):
-        return _answer(classifier, _fields(results[0]), timings, [results[0]])
+    if len(results) == 1:
+        (result,) = results
+        if isinstance(result, ServiceError):
+            raise result
+        return _answer(classifier, _fields(result), timings, [result])
     answers = [result for result in results if isinstance(result, Classification)]
     many = b'"results":[%b]' % b",".join(map(_result, results))
     return _answer(classifier, many, timings, answers)
@@ -48,8 +51,7 @@ def _answer(classifier: Classifier, fields: bytes, timings: StageTimings, answer
     """`ClassifyResponse` or `ClassifyManyResponse`, put together from what is JSON already."""
     for answer in answers:
         timings.include(answer.stages)
-    timing_ms = json.dumps(timings.milliseconds(), separators=(",", ":")).encode()
-    body = b'{"model":%b,%b,"timing_ms":%b}' % (classifier.reference_json, fields, timing_ms)
+    body = b'{"model":%b,%b,"timing_ms":%b}' % (classifier.reference_json, fields, timings.json().encode())
     return Response(body, media_type="application/json")
 
 

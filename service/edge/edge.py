@@ -114,5 +114,5 @@ class Edge:
             route,
             status,
             extra={name: value for name, value in told.items() if value is not None}
-            | {"timing_ms": timings.milliseconds()},
+            | {"ms": round(timings.total * 1000, 3)},
         )

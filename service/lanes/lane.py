@@ -70,7 +70,8 @@ class Lane(asyncio.Protocol):
         self._reply: asyncio.Future[tuple[Any, memoryview]] | None = None
         self.reason: LossReason = "crash"
         self._decoded = True
-        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()  # done once it is gone
+        self._loop = asyncio.get_running_loop()
+        self.lost: asyncio.Future[None] = self._loop.create_future()  # done once it is gone
 
     @classmethod
     async def start(cls, spawn: Spawn, order: LoadOrder) -> tuple["Lane", Loaded]:
@@ -106,7 +107,7 @@ class Lane(asyncio.Protocol):
         self._decoded = not alone
         told = [[len(item.data), item.top_k, item.is_pixels] for item in items]
         pieces = message({"items": told, "wide": wide, "tell_decoded": alone}, [item.data for item in items])
-        watchdog = asyncio.get_running_loop().call_later(longest, self.kill, "hang")
+        watchdog = self._loop.call_later(longest, self.kill, "hang")
         try:
             said, body = await self._ask(pieces)
         finally:
@@ -133,7 +134,7 @@ class Lane(asyncio.Protocol):
         assert self._transport
         if self._transport.is_closing():
             raise self._loss()
-        self._reply = asyncio.get_running_loop().create_future()
+        self._reply = self._loop.create_future()
         self._transport.writelines(pieces)
         return await self._reply
 

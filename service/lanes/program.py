@@ -21,32 +21,32 @@ def main(connection: socket) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # to a whole group; the front decides
         signal.signal(number, signal.SIG_IGN)
     faulthandler.enable()
-    logging.disable()  # a lane speaks to the front alone, which has the log
     go_first()
+    logging.disable()  # it speaks to the front alone, which has the log
     with suppress(ConnectionError):  # the front is gone before its answer
-        serve(connection, bound=bound_memory)
+        serve(connection, on_loaded=lambda order: bound_memory(order.memory))
     os._exit(0)  # no library's own end can hold it up
 
 
 def serve(
     connection: socket,
     find_engines: FindEngines = candidates,
-    bound: Callable[[int], None] = lambda limit: None,
+    on_loaded: Callable[[LoadOrder], object] = lambda _: None,
 ) -> None:
-    """Do as the front says until it closes the connection; `bound` limits the memory that is taken from then on.
+    """Do as the front says until it closes the connection; `on_loaded` is called before the first batch.
 
     What goes wrong while loading is told as `{"failed": message, "kind": class}`, and ends the lane.
     """
-    order = receive(connection)
-    if order is None:
+    first = receive(connection)
+    if first is None:
         return
+    order = LoadOrder(**first[0])
     try:
-        load = LoadOrder(**order[0])
-        worker = Worker(load, find_engines)
-        bound(load.memory)
+        worker = Worker(order, find_engines)
+        on_loaded(order)
     except Exception as error:
         send(connection, {"failed": str(error) or type(error).__name__, "kind": type(error).__name__})
         return
     send(connection, {"loaded": asdict(worker.loaded)})
-    while worker.works and (order := receive(connection)):
-        send(connection, *worker.answer(*order, lambda: send(connection, {"decoded": True})))
+    while worker.works and (batch := receive(connection)):
+        send(connection, *worker.answer(*batch, lambda: send(connection, {"decoded": True})))

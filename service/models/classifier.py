@@ -39,6 +39,7 @@ class Classifier:
         scheduler: Scheduler,
         metrics: ModelMetrics,
     ) -> None:
+        self._loop = asyncio.get_running_loop()
         self.manifest = bundle.manifest
         self.bundle_sha256 = bundle.sha256
         self.labels = bundle.labels
@@ -98,8 +99,7 @@ class Classifier:
         self.promises.expect(ticket)
         self._scheduler.enqueue(ticket)
         assert ticket.outcome
-        late = DeadlineExceeded("the deadline passed before the answer was ready")
-        alarm = asyncio.get_running_loop().call_at(ticket.deadline, ticket.settle, late)
+        alarm = self._loop.call_at(ticket.deadline, _expire, ticket)
         try:
             passed = await ticket.outcome
         finally:
@@ -122,3 +122,7 @@ class Classifier:
         """Answer who waits, then let the lanes end."""
         await self._scheduler.stop()
         await self.lanes.close()
+
+
+def _expire(ticket: Ticket) -> None:
+    ticket.settle(DeadlineExceeded("the deadline passed before the answer was ready"))

@@ -65,7 +65,7 @@ class Admission:
     def _check(self, model: Model, ticket: Ticket) -> None:
         if not model.serves:
             raise NotReady("no lane serves this model", reason="no_lane")
-        if model.promises.loop_lag() > ticket.deadline - asyncio.get_running_loop().time():
+        if model.promises.loop_lag() > ticket.deadline - model.promises.now():
             raise Overloaded("too many requests arrive at once", reason="event_loop", retry_after=1)
         inside = self.inflight
         if inside >= self._max_images:
@@ -124,7 +124,7 @@ class Place:
 
     def __enter__(self) -> "Place":
         self._model.metrics.admitted_images.inc()
-        self.ticket.let_in_at = asyncio.get_running_loop().time()
+        self.ticket.let_in_at = self._model.promises.now()
         self._model.promises.expect(self.ticket)
         self._admission.enter(self._model)
         return self
@@ -138,7 +138,7 @@ class Place:
             outcome = _OUTCOME_INSIDE.get(error.outcome or "error", "error")
             if isinstance(error, DeadlineExceeded) and self.ticket.received:
                 # Of a promise that was broken all of the time went unseen.
-                self._model.promises.learn(asyncio.get_running_loop().time() - self.ticket.let_in_at)
+                self._model.promises.learn(self._model.promises.now() - self.ticket.let_in_at)
         else:
             outcome = "cancelled" if isinstance(error, asyncio.CancelledError) else "error"
         self._model.promises.forget(self.ticket)

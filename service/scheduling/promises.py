@@ -45,6 +45,8 @@ class Promises:
         loop_lag: Callable[[], float] = lambda: 0.0,
     ) -> None:
         """`loop_lag` says how many seconds an image is forecast to lose to the event loop."""
+        loop = asyncio.get_running_loop()  # looked up once: it costs a system call
+        self.now, self.call_later = loop.time, loop.call_later
         self.max_batch_size = max_batch_size
         self.pass_times = pass_times
         self.decode_times = decode_times
@@ -70,7 +72,7 @@ class Promises:
 
         Only who asks for nothing is promised the target. Bulk has time.
         """
-        now = asyncio.get_running_loop().time()
+        now = self.now()
         if seconds is None and priority == "interactive":
             ticket = Ticket(now + self._patience.deadline, priority, promised_by=now + self._target())
         else:
@@ -116,7 +118,7 @@ class Promises:
 
         `alone`: no other image is inside, of whatever model.
         """
-        now = asyncio.get_running_loop().time()
+        now = self.now()
         if alone:  # whatever is believed of this machine, an idle service tries, and learns
             return now + self.pass_times.at_best(1) - ticket.promised_by
         free_at = self._lanes.free_at(now)

@@ -79,6 +79,7 @@ class Scheduler:
     ) -> None:
         """`max_queue_delay`: seconds that an idle lane waits for a batch to fill, less if a deadline is near."""
         self.used = 0.0  # see `SharedCores`
+        self._loop = asyncio.get_running_loop()
         self.statistics = Statistics()
         self._lanes = lanes
         self._promises = promises
@@ -107,11 +108,11 @@ class Scheduler:
         """
         if self._stopping:
             raise NotReady("the service is shutting down", reason="draining")
-        loop = asyncio.get_running_loop()
-        ticket.queued_at, ticket.outcome = loop.time(), loop.create_future()
+        ticket.queued_at, ticket.outcome = self._loop.time(), self._loop.create_future()
         self._waiting.append(ticket)
         self._show_queue()
-        self._cores.serve()
+        if self._lanes.has_free:
+            self._cores.serve()
 
     def start(self) -> None:
         """Begin to send batches to lanes."""
@@ -160,12 +161,11 @@ class Scheduler:
         if not self._max_queue_delay or self._stopping or len(self._waiting) >= self._promises.max_batch_size:
             return True
         until = min(self._fill_times())
-        loop = asyncio.get_running_loop()
-        if until <= loop.time():
+        if until <= self._loop.time():
             return True
         if self._wake:
             self._wake.cancel()
-        self._wake = loop.call_at(until, self._cores.serve)
+        self._wake = self._loop.call_at(until, self._cores.serve)
         return False
 
     def _fill_times(self) -> tuple[float, float]:
@@ -176,8 +176,11 @@ class Scheduler:
 
     def serve_one(self) -> None:
         """Send a batch to a lane; `can_serve` holds."""
-        due, filled = self._fill_times()
-        batch = self._freeze(asyncio.get_running_loop().time(), "deadline" if due < filled else "delay")
+        waited = "idle"
+        if self._max_queue_delay:
+            due, filled = self._fill_times()
+            waited = "deadline" if due < filled else "delay"
+        batch = self._freeze(self._loop.time(), waited)
         if not batch.tickets:  # nobody waits any more
             self._cores.give_back(self, 0.0)
             return
@@ -211,8 +214,6 @@ class Scheduler:
             waited = "full"
         elif self._stopping:
             waited = "drain"
-        elif not self._max_queue_delay:
-            waited = "idle"
         wide = size == 1 and self._lanes.idle and not self._waiting
         return _Batch(tickets, waited, forecast, wide, now, len(dropped))
 

@@ -35,8 +35,9 @@ class Statistics:
     def request_answered(self, seconds: float, stages: list[dict[str, float]]) -> None:
         """Every image of a request has its answer; `stages` are each one's seconds, of which the slowest counts."""
         self.success.add(seconds)
-        for stage in stages[0]:
-            self.stages[stage].add(max(image[stage] for image in stages))
+        first, *others = stages
+        for stage, longest in first.items():
+            self.stages[stage].add(max([longest, *[image[stage] for image in others]]) if others else longest)
 
     def request_failed(self, seconds: float) -> None:
         """A request, or one of its images, got an error."""

@@ -15,6 +15,7 @@ class PassTimes:
         self._sizes = sorted(curve)
         self._curve = curve
         self._correction = RunningMean(1.0, least=0.5, most=20.0)
+        self._seconds: dict[int, float] = {}  # as forecast until the next pass is learnt from
 
     @property
     def correction(self) -> float:
@@ -23,7 +24,10 @@ class PassTimes:
 
     def seconds(self, size: int) -> float:
         """Forecast wall time of a pass over `size` images: linear between measured sizes, proportional beyond them."""
-        return self.correction * self._measured(size)
+        seconds = self._seconds.get(size)
+        if seconds is None:
+            seconds = self._seconds[size] = self.correction * self._measured(size)
+        return seconds
 
     def at_best(self, size: int) -> float:
         """As measured at start, or better."""
@@ -32,6 +36,7 @@ class PassTimes:
     def learn(self, size: int, seconds: float) -> None:
         """Take a finished pass into account."""
         self._correction.take(seconds / self._measured(size))
+        self._seconds.clear()
 
     def _measured(self, size: int) -> float:
         above = bisect_left(self._sizes, size)

@@ -8,7 +8,7 @@ from fastapi import Request
 from fastapi.responses import Response
 
 from service.api.body import LARGE, read_body
-from service.api.door import Visit, Work, admitted
+from service.api.door import Visit, Work
 from service.api.parameters import InferParameters
 from service.api.v2.request import Inference, parse
 from service.api.v2.response import answer
@@ -26,7 +26,7 @@ async def infer(request: Request, classifier: Classifier, asked: InferParameters
     """
     replica: Replica = request.app.state.replica
     timings: StageTimings = request.state.timings
-    async with admitted(request, classifier, asked.deadline_seconds, asked.priority) as visit:
+    with Visit(request, classifier, asked.deadline_seconds, asked.priority) as visit:
         inference = await visit.receive(_read(request, classifier, asked, visit))
         _take_its_own_times(replica, classifier, visit.ticket, inference)
         answers = await visit.answer_all(_works(classifier, inference))
