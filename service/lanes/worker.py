@@ -1,6 +1,7 @@
 """One model in one lane: encoded images -> pixels -> logits -> answers."""
 
 import json
+import sys
 import time
 import traceback
 from collections.abc import Callable
@@ -63,7 +64,9 @@ class Worker:
         wide_seconds = 0.0
         if order.wide_threads > order.threads:
             wide_seconds = self._widen(engines(order.wide_threads, choice.name)[choice.name])
-        decode_seconds = measure_decode_seconds(self._prepare) if order.measure else 0.0
+        decode_seconds = 0.0
+        if order.measure:  # whatever an operator's limit of pixels is
+            decode_seconds = measure_decode_seconds(preparation(bundle.manifest.preprocessing, sys.maxsize))
         give_back()
         self.loaded = Loaded(
             engine=choice.name,
