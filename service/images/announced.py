@@ -25,7 +25,7 @@ def announced(data: bytes | memoryview) -> Announced:
     if head.startswith(b"GIF8"):
         return Announced("GIF", _product(head[6:8], head[8:10], "little"))
     if head.startswith(b"BM"):
-        return Announced("BMP", abs(_signed(head[18:22]) * _signed(head[22:26])))
+        return Announced("BMP", _bmp_pixels(head))
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return Announced("WEBP", _webp_pixels(head))
     return Announced("TIFF" if head[:2] in (b"II", b"MM") else "AVIF" if head[4:8] == b"ftyp" else "other", 0)
@@ -39,6 +39,13 @@ def _signed(number: bytes) -> int:
     return int.from_bytes(number, "little", signed=True)
 
 
+def _bmp_pixels(head: bytes) -> int:
+    """From OS/2's header, of 12 bytes, or from Windows', whose height is negative where rows begin at the top."""
+    if head[14:18] == b"\x0c\0\0\0":
+        return _product(head[18:20], head[20:22], "little")
+    return abs(_signed(head[18:22]) * _signed(head[22:26]))
+
+
 def _jpeg_pixels(data: bytes | memoryview) -> int:
     """From the frame header, SOF (ITU-T T.81, B.2.2), which has a marker of C0 to CF but C4, C8 and CC."""
     at = 2
@@ -48,7 +55,8 @@ def _jpeg_pixels(data: bytes | memoryview) -> int:
             break
         if 0xC0 <= segment[1] <= 0xCF and segment[1] not in (0xC4, 0xC8, 0xCC):
             return _product(segment[7:9], segment[5:7], "big")
-        at += 2 + int.from_bytes(segment[2:4], "big")
+        # Any number of bytes FF may fill the space before a marker (B.1.1.2).
+        at += 1 if segment[1] == 0xFF else 2 + int.from_bytes(segment[2:4], "big")
     return 0
 
 

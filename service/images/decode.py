@@ -143,7 +143,7 @@ def decode(
                 bool(image.info.get("icc_profile")),
             )
             rgb = _to_rgb(image, depth=data[24] if format_ == "PNG" else 8)
-    except ServiceError:
+    except (ServiceError, MemoryError):  # want of memory is no damage
         raise
     except Image.DecompressionBombError:
         raise _too_large("the image's header announces too many pixels", max_pixels) from None

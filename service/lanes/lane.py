@@ -81,7 +81,11 @@ class Lane(asyncio.Protocol):
         """
         loop = asyncio.get_running_loop()
         ours, theirs = socket.socketpair()
-        process = await asyncio.to_thread(spawn, theirs)
+        try:
+            process = await asyncio.to_thread(spawn, theirs)
+        except BaseException:
+            ours.close()
+            raise
         _, lane = await loop.create_connection(lambda: cls(process), sock=ours)
         try:
             said, _ = await lane._ask(message(asdict(order)))
@@ -89,6 +93,7 @@ class Lane(asyncio.Protocol):
             lane.kill("crash")
             raise
         if "failed" in said:
+            lane.close()
             raise LoadFailure(said["failed"])
         loaded = Loaded.of(said["loaded"])
         lane.has_wide_engine = loaded.wide_seconds > 0
@@ -107,8 +112,11 @@ class Lane(asyncio.Protocol):
             said, body = await self._ask(pieces)
         finally:
             watchdog.cancel()
-        started, ended = said["pass"]
-        return BatchAnswer(_outcomes(said["items"], body), said["began"], started, ended)
+        try:
+            return _batch_answer(said, body, len(items))
+        except (LookupError, TypeError, ValueError):  # a stranger's image may have taken its decoder over
+            self.kill("crash")
+            raise self._loss() from None
 
     def kill(self, reason: LossReason) -> None:
         """End it."""
@@ -160,6 +168,15 @@ class Lane(asyncio.Protocol):
             self._reply.set_exception(self._loss())
 
 
+def _batch_answer(said: Any, body: memoryview, images: int) -> BatchAnswer:
+    """Raises LookupError, TypeError or ValueError if it is no answer for so many images."""
+    outcomes = _outcomes(said["items"], body)
+    if len(outcomes) != images:
+        raise ValueError(f"{len(outcomes)} outcomes for {images} images")
+    began, started, ended = map(float, (said["began"], *said["pass"]))
+    return BatchAnswer(outcomes, began, started, ended)
+
+
 def _outcomes(items: list[Any], body: memoryview) -> list[Outcome]:
     outcomes: list[Outcome] = []
     at = 0
@@ -167,6 +184,8 @@ def _outcomes(items: list[Any], body: memoryview) -> list[Outcome]:
         if isinstance(item, list):
             answer_bytes, image_bytes, decode_seconds = item
             middle, end = at + answer_bytes, at + answer_bytes + image_bytes
+            if not at <= middle <= end <= len(body):
+                raise ValueError("an answer is not where it is said to be")
             outcomes.append(Answer(bytes(body[at:middle]), bytes(body[middle:end]), decode_seconds))
             at = end
         elif "error" in item:

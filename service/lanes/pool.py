@@ -74,16 +74,16 @@ class LanePool:
         self._add(first, like_it)
         narrow = replace(like_it, wide_threads=0)
         try:
-            others = await asyncio.gather(*(Lane.start(self._spawn, narrow) for _ in range(1, lanes)))
+            # Every one of them is waited for, so that none is left over where another fails.
+            failures = await asyncio.gather(*(self._start(narrow) for _ in range(1, lanes)), return_exceptions=True)
+            for failure in filter(None, failures):
+                raise failure
+            self._begin(self._watch_memory(order.memory))
+            curve = await self._in_company(loaded.pass_seconds, loaded.max_batch_size, image_bytes)
         except BaseException:
             await self.close()
             raise
-        for lane, _ in others:
-            self._add(lane, narrow)
-        self._begin(self._watch_memory(order.memory))
-        return replace(
-            loaded, pass_seconds=await self._in_company(loaded.pass_seconds, loaded.max_batch_size, image_bytes)
-        )
+        return replace(loaded, pass_seconds=curve)
 
     async def _in_company(self, curve: PassSeconds, max_batch_size: int, image_bytes: int) -> PassSeconds:
         """What passes take while every lane makes them: lanes share caches, memory and often the core itself."""
@@ -118,6 +118,10 @@ class LanePool:
             self._forget(lane)
             lane.close()
 
+    async def _start(self, order: LoadOrder) -> None:
+        lane, _ = await Lane.start(self._spawn, order)
+        self._add(lane, order)
+
     def _add(self, lane: Lane, order: LoadOrder) -> None:
         self._lanes[lane] = order
         self._free.append(lane)
@@ -150,7 +154,7 @@ class LanePool:
         while True:
             await asyncio.sleep(pause)
             try:
-                another, _ = await Lane.start(self._spawn, order)
+                await self._start(order)
             except (LoadFailure, LaneLost, OSError) as error:
                 self._failed_in_a_row += 1
                 pause = min(_LONGEST_PAUSE, max(_SHORTEST_PAUSE, 2 * pause))
@@ -158,7 +162,6 @@ class LanePool:
             else:
                 break
         self._failed_in_a_row = 0
-        self._add(another, order)
         self._on_free()
 
     async def _watch_memory(self, limit: int) -> None:

@@ -32,8 +32,8 @@ class ForkedLane:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["service.lanes.program"])
         self._process = context.Process(target=_run, args=(connection,), name="lane", daemon=True)
-        self._process.start()
-        connection.close()  # the lane has its own
+        with connection:  # the lane has its own
+            self._process.start()
 
     @property
     def pid(self) -> int:

@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from socket import socket
 
@@ -22,7 +23,8 @@ def main(connection: socket) -> None:
     faulthandler.enable()
     go_first()
     logging.disable()  # it speaks to the front alone, which has the log
-    serve(connection, on_loaded=lambda order: bound_memory(order.memory))
+    with suppress(ConnectionError):  # the front is gone before its answer
+        serve(connection, on_loaded=lambda order: bound_memory(order.memory))
     os._exit(0)  # no library's own end can hold it up
 
 

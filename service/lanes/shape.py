@@ -39,9 +39,9 @@ def choose_shape(
     whole = max(1, int(cores))
     needed = LANE_BYTES + COPIES * model_bytes
     fitting = whole if memory is None else (memory - FRONT_BYTES) // models // needed
-    if fitting < max(1, lanes):
+    if memory is not None and fitting < max(1, lanes):
         raise MemoryError(
-            f"the memory limit of {(memory or 0) >> 20} MiB is too little: the service and {max(1, lanes)} lanes "
+            f"the memory limit of {memory >> 20} MiB is too little: the service and {max(1, lanes)} lanes "
             f"take {(FRONT_BYTES + models * max(1, lanes) * needed) >> 20} MiB, and requests come on top"
         )
     if not lanes:

@@ -48,7 +48,10 @@ def receive(connection: socket) -> tuple[Any, memoryview] | None:
 def _exactly(connection: socket, size: int) -> memoryview | None:
     data, at = memoryview(bytearray(size)), 0
     while at < size:
-        read = connection.recv_into(data[at:])
+        try:
+            read = connection.recv_into(data[at:])
+        except ConnectionResetError:  # it left something unread
+            return None
         if not read:
             return None
         at += read

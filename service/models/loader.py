@@ -79,7 +79,7 @@ class Loader:
             lanes,
             loaded.max_batch_size,
             PassTimes(loaded.pass_seconds),
-            DecodeTimes(loaded.decode_seconds),
+            DecodeTimes(loaded.decode_seconds, settings.max_pixels),
             Patience(target=settings.latency_target_ms / 1000, deadline=settings.deadline_ms / 1000),
             loop_lag=lambda: self.loop_lag.on_the_way,
         )

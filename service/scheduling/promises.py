@@ -50,12 +50,13 @@ class Promises:
         self.max_batch_size = max_batch_size
         self.pass_times = pass_times
         self.decode_times = decode_times
-        self.sharing = 1  # models that have work, this one included: each has as large a share of the cores
+        # Models that have work, this one included: each has as large a share of the cores.
+        self.sharing: Callable[[], int] = lambda: 1
         self._lanes = lanes
         self._patience = patience
         self.loop_lag = loop_lag
         self._ahead: dict[Ticket, float] = {}  # and the seconds of decoding that each adds to those below
-        self._decoding = 0.0
+        self._decoding = self._heaviest = 0.0  # of all together, and a bound of each one's
         self._earliest, self._latest = math.inf, -math.inf  # bounds of when any is promised, and is to be served
         self._lost = RunningMean(0.0, least=0.0)  # seconds that answers lately lost between the front and its lanes
 
@@ -104,6 +105,7 @@ class Promises:
         self._ahead[ticket] = ticket.decode_seconds
         self._earliest = min(self._earliest, ticket.promised_by)
         self._latest = max(self._latest, ticket.serve_by)
+        self._heaviest = max(self._heaviest, ticket.decode_seconds)
 
     def forget(self, *tickets: Ticket) -> None:
         """They are taken by a lane, have left, or upload so slowly that nobody need be sent away for them."""
@@ -112,6 +114,7 @@ class Promises:
         if len(tickets) > 1 or not self._ahead:
             self._earliest = min((ticket.promised_by for ticket in self._ahead), default=math.inf)
             self._latest = max((ticket.serve_by for ticket in self._ahead), default=-math.inf)
+            self._heaviest = max(self._ahead.values(), default=0.0)
 
     def seconds_late(self, ticket: Ticket, *, alone: bool) -> float:
         """By how much the worst of the promises would be missed because of `ticket`; not positive if none would.
@@ -127,18 +130,16 @@ class Promises:
         margin = max(self._lost.value, self.loop_lag())
         before = len(self._ahead) - (ticket in self._ahead)
         decoding = self._decoding - self._ahead.get(ticket, 0.0) + ticket.decode_seconds
-        busy = sum(free_at) - now * len(free_at)
         one, full = self.pass_times.seconds(1), self.pass_times.seconds(self.max_batch_size)
-        slowest = max(free_at) + self.sharing * ((decoding + (before + 1) * one) / len(free_at) + full)
+        heaviest = max(self._heaviest, ticket.decode_seconds)
+        longest = min(decoding, self.max_batch_size * heaviest) + full  # of any batch
+        sharing = self.sharing()
+        slowest = max(free_at) + sharing * ((decoding + (before + 1) * one) / len(free_at) + longest)
         if slowest + margin <= min(self._earliest, ticket.promised_by):
             return slowest - ticket.promised_by
         if ticket.serve_by >= self._latest:  # the last of all: what is ahead comes first
             whole = decoding + before * min(one, full / self.max_batch_size)
-            late = (
-                now
-                + (busy + self.sharing * whole) / len(free_at)
-                - (ticket.promised_by - self._kept(ticket, now, margin))
-            )
+            late = _poured_out(free_at, sharing * whole) - (ticket.promised_by - self._kept(ticket, now, margin))
             if late > 0:
                 return late
         return self._late_by_playing_out(ticket, now, free_at, margin)
@@ -163,7 +164,8 @@ class Promises:
 
     def _times(self, order: list[Ticket], now: float, free_at: list[float]) -> list[float]:
         times = completion_times(order, free_at, self.limits, self.pass_times.seconds)
-        return [now + self.sharing * (time - now) for time in times] if self.sharing > 1 else times
+        sharing = self.sharing()
+        return [now + sharing * (time - now) for time in times] if sharing > 1 else times
 
     def _kept(self, ticket: Ticket, now: float, margin: float) -> float:
         """Seconds in hand; of a mere promise no more than a third."""
@@ -172,3 +174,18 @@ class Promises:
     def learn(self, lost: float) -> None:
         """An answer lost so many seconds between the front and its lane, and back."""
         self._lost.take(lost)
+
+
+def _poured_out(free_at: list[float], work: float) -> float:
+    """When lanes that are free at these times are done with `work` seconds, if it is poured over them like water.
+
+    Lanes that are busy beyond that take no part in it.
+    """
+    together = 0.0
+    lanes = sorted(free_at)
+    for count, (free, next_free) in enumerate(zip(lanes, [*lanes[1:], math.inf], strict=True), start=1):
+        together += free
+        level = (together + work) / count
+        if level <= next_free:
+            break
+    return level

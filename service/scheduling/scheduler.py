@@ -83,6 +83,7 @@ class Scheduler:
         self.statistics = Statistics()
         self._lanes = lanes
         self._promises = promises
+        promises.sharing = lambda: cores.wanted_by(self)
         self._cores = cores
         self._max_queue_delay = max_queue_delay
         self._metrics = metrics

@@ -36,10 +36,9 @@ class SharedCores:
         self._clock = 0.0  # what the model that was served last had used
         self._sharers: list[Sharer] = []
 
-    @property
-    def wanted_by(self) -> int:
-        """How many models have work."""
-        return sum(sharer.has_work for sharer in self._sharers)
+    def wanted_by(self, sharer: Sharer) -> int:
+        """How many models have work, `sharer` counted among them."""
+        return 1 + sum(other.has_work for other in self._sharers if other is not sharer)
 
     def join(self, sharer: Sharer) -> None:
         """A model begins to serve."""

@@ -1,5 +1,6 @@
 """How long decoding and passes take: as measured at start, corrected by every batch that follows."""
 
+import math
 from bisect import bisect_left
 
 from service.engines.curve import PassSeconds
@@ -60,9 +61,10 @@ _ORDINARY = 640 * 360  # pixels of the JPEG that decoding is measured on at star
 class DecodeTimes:
     """Forecasts decoding on one core, preprocessing included, from an image's format and pixels."""
 
-    def __init__(self, ordinary_seconds: float) -> None:
-        """`ordinary_seconds` is what the JPEG of the start took."""
+    def __init__(self, ordinary_seconds: float, max_pixels: float = math.inf) -> None:
+        """`ordinary_seconds` is what the JPEG of the start took; beyond `max_pixels` nothing is decoded."""
         self.ordinary = ordinary_seconds
+        self._max_pixels = max_pixels
         self._machine = ordinary_seconds / _nominal(Announced("JPEG", _ORDINARY), 0)
         self._corrections: dict[str, RunningMean] = {}
         self._usual = RunningMean(ordinary_seconds, least=1e-6)
@@ -74,6 +76,8 @@ class DecodeTimes:
 
     def seconds(self, image: Announced, size: int) -> float:
         """Forecast for an image of `size` bytes."""
+        if image.pixels > self._max_pixels:  # it is refused
+            return self._machine * _EACH
         return self._correction(image.format).value * _nominal(image, size)
 
     def learn(self, image: Announced, size: int, seconds: float) -> None:

@@ -1,6 +1,9 @@
 import pytest
 
-from service.engines.curve import PassTimes
+from service.images.announced import Announced
+from service.scheduling.times import DecodeTimes, PassTimes
+
+PHOTO = Announced("JPEG", 640 * 360)
 
 
 def test_between_measured_sizes_the_curve_is_straight_and_beyond_it_proportional() -> None:
@@ -8,7 +11,7 @@ def test_between_measured_sizes_the_curve_is_straight_and_beyond_it_proportional
     assert [times.seconds(size) for size in (1, 2, 3, 4, 8)] == pytest.approx([0.01, 0.016, 0.018, 0.02, 0.04])
 
 
-def test_passes_that_take_longer_move_the_prediction() -> None:
+def test_passes_that_take_longer_move_the_forecast() -> None:
     times = PassTimes({1: 0.01, 4: 0.02})
     for _ in range(100):
         times.learn(4, 0.04)
@@ -20,3 +23,61 @@ def test_one_odd_pass_does_not_close_the_door() -> None:
     times = PassTimes({1: 0.01})
     times.learn(1, 1000)
     assert times.seconds(1) <= 0.2
+
+
+def test_at_best_a_pass_takes_what_it_took_at_start_or_less() -> None:
+    times = PassTimes({1: 0.01})
+    for _ in range(100):
+        times.learn(1, 0.02)
+    assert times.at_best(1) == pytest.approx(0.01)
+    for _ in range(100):
+        times.learn(1, 0.008)
+    assert times.at_best(1) == pytest.approx(0.008, rel=0.01)
+
+
+def test_a_photograph_like_that_of_the_start_takes_what_that_did() -> None:
+    times = DecodeTimes(0.003)
+    assert times.seconds(PHOTO, 30_000) == pytest.approx(0.003)
+    assert (times.ordinary, times.usual) == (0.003, 0.003)
+
+
+def test_decoding_goes_by_format_and_pixels() -> None:
+    times = DecodeTimes(0.003)
+    assert times.seconds(Announced("JPEG", 64 * 36), 300) < 0.001
+    assert times.seconds(Announced("JPEG", 1280 * 720), 100_000) == pytest.approx(4 * 0.003, rel=0.2)
+    assert times.seconds(Announced("PNG", 1280 * 720), 100_000) > times.seconds(Announced("JPEG", 1280 * 720), 100_000)
+    assert times.seconds(Announced("BMP", 640 * 360), 700_000) < times.seconds(PHOTO, 30_000)
+
+
+@pytest.mark.parametrize("format_", ["JPEG", "TIFF", "AVIF", "other"])
+def test_where_no_size_is_told_the_bytes_say_something(format_: str) -> None:
+    times = DecodeTimes(0.003)
+    small, large = (times.seconds(Announced(format_, 0), size) for size in (1000, 1_000_000))
+    assert 0 < 10 * small < large
+
+
+def test_each_formats_forecast_follows_what_its_images_take() -> None:
+    times = DecodeTimes(0.003)
+    png = Announced("PNG", 640 * 360)
+    before, photo = times.seconds(png, 1), times.seconds(PHOTO, 1)
+    for _ in range(100):
+        times.learn(png, 1, 3 * before)
+    assert times.seconds(png, 1) == pytest.approx(3 * before, rel=0.01)
+    assert times.seconds(Announced("PNG", 1280 * 720), 1) > 10 * before
+    assert times.seconds(PHOTO, 1) == photo
+    assert times.usual == pytest.approx(3 * before, rel=0.01)
+    assert times.ordinary == 0.003
+
+
+def test_one_odd_image_does_not_close_the_door() -> None:
+    times = DecodeTimes(0.003)
+    times.learn(PHOTO, 1, 1000)
+    assert times.seconds(PHOTO, 1) < 0.005
+    assert times.usual < 0.005
+
+
+def test_what_is_refused_undecoded_takes_no_time() -> None:
+    times = DecodeTimes(0.003, max_pixels=1_000_000)
+    assert times.seconds(Announced("PNG", 2**62), 100) < 0.001
+    assert times.seconds(Announced("PNG", 1_000_001), 100) < 0.001
+    assert times.seconds(Announced("PNG", 1_000_000), 100) > 0.01

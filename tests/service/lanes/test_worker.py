@@ -1,0 +1,277 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL.ImageFile import ImageFile
+
+from service.arrays import LogitBatch, PixelBatch
+from service.bundles.golden import GoldenMismatch
+from service.lanes.postprocess import top_k
+from service.lanes.worker import Worker
+from tests.doubles import CLASSES, SIDE, EchoEngine, FailingEngine, level_pixels, level_png, write_bundle
+from tests.service.lanes.loading import order
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    return write_bundle(tmp_path)
+
+
+def around(engine: EchoEngine, bundle: Path, **changes: Any) -> Worker:
+    return Worker(order(bundle, **changes), lambda *_: {"double": lambda: engine})
+
+
+def ask(worker: Worker, *images: bytes, top_k: int = 1, are_pixels: bool = False, wide: bool = False) -> list[Any]:
+    """Of each image its answer's bytes, or what is said instead."""
+    told = {"items": [[len(data), top_k, are_pixels] for data in images], "wide": wide, "tell_decoded": False}
+    said, parts = worker.answer(told, memoryview(b"".join(images)), lambda: None)
+    answers = iter(parts)
+    outcomes = []
+    for item in said["items"]:  # type: ignore[index]
+        if isinstance(item, list):
+            answer, info = next(answers), next(answers)
+            assert item[:2] == [len(answer), len(info)]
+            outcomes.append(answer)
+        else:
+            outcomes.append(item)
+    assert next(answers, None) is None
+    return outcomes
+
+
+def levels(outcomes: list[Any]) -> list[Any]:
+    """The level of each answer, or the name of what went wrong."""
+    return [
+        json.loads(outcome)[0]["index"] if isinstance(outcome, bytes) else outcome.get("error") or outcome["kind"]
+        for outcome in outcomes
+    ]
+
+
+def test_it_is_measured_warm_and_proven(bundle: Path) -> None:
+    engine = EchoEngine()
+    loaded = around(engine, bundle).loaded
+    assert (loaded.engine, loaded.description, loaded.golden_max_abs_error) == ("double", "echo", 0)
+    assert loaded.max_batch_size == 4
+    assert loaded.pass_seconds.keys() == {1, 2, 4}
+    assert {1, 2, 3, 4} <= set(engine.batch_sizes)
+    assert loaded.decode_seconds > 0
+    assert loaded.resident_bytes > 10 * 2**20
+
+
+def test_a_lane_that_is_told_what_the_first_one_chose_measures_nothing(bundle: Path) -> None:
+    engine = EchoEngine()
+    loaded = around(engine, bundle, measure=False).loaded
+    assert (loaded.pass_seconds, loaded.decode_seconds) == ({}, 0)
+    assert engine.batch_sizes == [2, 1, 2, 3, 4]  # the golden images, and each size once
+
+
+def test_an_engine_that_answers_wrongly_is_not_served(bundle: Path) -> None:
+    class Wrong(EchoEngine):
+        def run(self, pixels: PixelBatch) -> LogitBatch:
+            return super().run(255 - pixels)
+
+    with pytest.raises(GoldenMismatch):
+        around(Wrong(), bundle)
+
+
+def test_every_image_has_its_own_answer(bundle: Path) -> None:
+    worker = around(EchoEngine(), bundle)
+    assert levels(ask(worker, *map(level_png, (3, 200, 7)))) == [3, 200, 7]
+
+
+def test_pixels_are_passed_as_they_are(bundle: Path) -> None:
+    worker = around(EchoEngine(), bundle)
+    assert levels(ask(worker, *(level_pixels(level).tobytes() for level in (9, 8)), are_pixels=True)) == [9, 8]
+
+
+def test_a_large_photograph_is_no_reason_not_to_start(bundle: Path) -> None:
+    """Decoding is measured on one of 640x360, and a service may accept less."""
+    assert around(EchoEngine(), bundle, max_pixels=SIDE * SIDE).loaded.decode_seconds > 0
+
+
+def test_decode_errors_are_each_images_own(bundle: Path) -> None:
+    engine = EchoEngine()
+    worker = around(engine, bundle)
+    engine.batch_sizes.clear()
+    good, large = level_png(5), level_png(5, (40, 40))
+    outcomes = ask(worker, good[:-20], good, b"text", large, b"", good)
+    assert levels(outcomes) == ["InvalidImage", 5, "UnsupportedImage", "ImageTooLarge", "MalformedRequest", 5]
+    assert outcomes[3] == {
+        "error": "ImageTooLarge",
+        "message": "the image has 40x40 pixels; at most 1000 are accepted",
+        "reason": "pixels",
+    }
+    assert engine.batch_sizes == [2]
+
+
+def test_without_any_image_that_decodes_there_is_no_pass(bundle: Path) -> None:
+    engine = EchoEngine()
+    worker = around(engine, bundle)
+    engine.batch_sizes.clear()
+    assert levels(ask(worker, b"text")) == ["UnsupportedImage"]
+    assert engine.batch_sizes == []
+
+
+def test_want_of_memory_is_a_fault_and_no_damage(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(image: ImageFile) -> Any:
+        if image.width > SIDE:
+            raise MemoryError
+        return ImageFile.load(image)
+
+    worker = around(EchoEngine(), bundle)
+    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", load)
+    assert levels(ask(worker, level_png(1, (30, 1)), level_png(2))) == ["MemoryError", 2]
+
+
+def test_only_the_culprit_of_a_failed_pass_fails(bundle: Path) -> None:
+    worker = around(FailingEngine(), bundle)
+    outcomes = ask(worker, *map(level_png, (1, 66, 3, 4)))
+    assert levels(outcomes) == [1, "RuntimeError", 3, 4]
+    assert "poisoned: a secret" in outcomes[1]["fault"]  # for the log
+    assert worker.works
+    assert levels(ask(worker, level_png(7))) == [7]
+
+
+def test_logits_that_are_no_numbers_fail_their_image_alone(bundle: Path) -> None:
+    class Poisoned(EchoEngine):
+        def run(self, pixels: PixelBatch) -> LogitBatch:
+            logits = super().run(pixels)
+            logits[(pixels == 66).all(axis=(1, 2, 3))] = float("nan")
+            return logits
+
+    worker = around(Poisoned(), bundle)
+    assert levels(ask(worker, *map(level_png, (5, 66)))) == [5, "RuntimeError"]
+    assert worker.works
+
+
+def test_a_wrong_number_of_rows_is_a_fault(bundle: Path) -> None:
+    class Short(EchoEngine):
+        short = False
+
+        def run(self, pixels: PixelBatch) -> LogitBatch:
+            return super().run(pixels)[: -1 if self.short else None]
+
+    engine = Short()
+    worker = around(engine, bundle)
+    engine.short = True
+    assert levels(ask(worker, *map(level_png, (5, 6)))) == ["RuntimeError", "RuntimeError"]
+    assert not worker.works
+
+
+def test_an_engine_that_stumbles_once_is_asked_again(bundle: Path) -> None:
+    class Stumbling(EchoEngine):
+        stumbles = False
+
+        def run(self, pixels: PixelBatch) -> LogitBatch:
+            if self.stumbles:
+                self.stumbles = False
+                raise RuntimeError("once")
+            return super().run(pixels)
+
+    engine = Stumbling()
+    worker = around(engine, bundle)
+    engine.stumbles = True
+    assert levels(ask(worker, level_png(9))) == [9]
+    assert worker.works
+
+
+def test_a_lane_whose_engine_fails_on_everything_works_no_more(bundle: Path) -> None:
+    engine = FailingEngine()
+    worker = around(engine, bundle)
+    engine.broken = True
+    assert levels(ask(worker, *map(level_png, (1, 2)))) == ["RuntimeError", "RuntimeError"]
+    assert not worker.works
+
+
+@pytest.mark.parametrize("k", [1, 5, CLASSES])
+def test_the_text_of_an_answer_is_its_predictions(bundle: Path, k: int) -> None:
+    class Graded(EchoEngine):
+        grades = False
+
+        def run(self, pixels: PixelBatch) -> LogitBatch:
+            logits = super().run(pixels)
+            return logits + np.linspace(-3, 3, CLASSES, dtype=np.float32) if self.grades else logits
+
+    engine = Graded()
+    worker = around(engine, bundle)
+    engine.grades = True
+    (answer,) = ask(worker, level_png(12), top_k=k)
+    labels = tuple(f"level {level}" for level in range(CLASSES))
+    expected = top_k(engine.run(level_pixels(12)[None])[0], labels, k)
+    assert json.loads(answer) == [
+        {"index": each.index, "label": each.label, "probability": each.probability} for each in expected
+    ]
+
+
+def test_who_asks_for_no_predictions_gets_logits(bundle: Path) -> None:
+    (answer,) = ask(around(EchoEngine(), bundle), level_png(12), top_k=0)
+    assert np.frombuffer(answer, np.float32).tolist() == EchoEngine().run(level_pixels(12)[None])[0].tolist()
+
+
+def test_an_answer_says_what_was_seen_and_when(bundle: Path) -> None:
+    worker = around(EchoEngine(), bundle)
+    decoded: list[bool] = []
+    png = level_png(3, (8, 5))
+    told = {"items": [[len(png), 1, False]], "wide": False, "tell_decoded": True}
+    said, (_, info) = worker.answer(told, memoryview(png), lambda: decoded.append(True))
+    assert decoded == [True]
+    assert json.loads(info) == {
+        "width": 8,
+        "height": 5,
+        "format": "PNG",
+        "orientation_applied": False,
+        "stored_as": "rgb",
+        "alpha_flattened": False,
+        "icc_ignored": False,
+    }
+    assert said["began"] <= said["pass"][0] <= said["pass"][1]  # type: ignore[index]
+
+
+class Timed(EchoEngine):
+    """Its passes take `seconds` of a clock that nothing else moves; its logits are off by `error`."""
+
+    def __init__(self, clock: list[float], seconds: float, error: float = 0.0) -> None:
+        super().__init__()
+        self._clock, self._seconds, self._error = clock, seconds, error
+
+    def run(self, pixels: PixelBatch) -> LogitBatch:
+        self._clock[0] += self._seconds
+        return super().run(pixels) + np.float32(self._error)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "error", "used"),
+    [(0.06, 0.0, True), (0.095, 0.0, False), (0.2, 0.0, False), (0.06, 1e-5, False)],
+    ids=["faster", "hardly faster", "slower", "another answer"],
+)
+def test_all_cores_are_used_for_a_lone_image_if_that_is_faster_and_changes_no_bit(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, error: float, used: bool
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("time.perf_counter", lambda: clock[0])
+    by_threads = {1: Timed(clock, 0.1), 2: Timed(clock, seconds, error)}
+
+    worker = Worker(order(bundle, wide_threads=2), lambda bundle, threads, *_: {"double": lambda: by_threads[threads]})
+    assert worker.loaded.wide_seconds == pytest.approx(seconds if used else 0)
+    for engine in by_threads.values():
+        engine.batch_sizes.clear()
+    assert levels(ask(worker, level_png(5), wide=True) + ask(worker, level_png(6))) == [5, 6]
+    assert [len(engine.batch_sizes) for engine in by_threads.values()] == ([1, 1] if used else [2, 0])
+
+
+def test_a_wide_engine_that_fails_leaves_the_narrow_one(bundle: Path) -> None:
+    class Slow(EchoEngine):
+        def run(self, pixels: PixelBatch) -> LogitBatch:
+            for _ in range(200):
+                super().run(pixels)
+            return super().run(pixels)
+
+    narrow, wide = Slow(), FailingEngine()
+    worker = Worker(
+        order(bundle, wide_threads=2),
+        lambda bundle, threads, *_: {"double": lambda: narrow if threads == 1 else wide},
+    )
+    assert worker.loaded.wide_seconds > 0
+    wide.broken = True
+    assert levels(ask(worker, level_png(5), wide=True)) == [5]
