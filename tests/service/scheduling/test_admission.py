@@ -2,11 +2,11 @@ import asyncio
 from contextlib import ExitStack
 
 import pytest
+from service.lanes.decode_pool import DecodePool, PixelBudget
+from service.lanes.engine_thread import EngineRunner
 
 from service.engines.curve import PassTimes
 from service.errors import DeadlineExceeded, InvalidImage, NotReady, Overloaded
-from service.lanes.decode_pool import DecodePool, PixelBudget
-from service.lanes.engine_thread import EngineRunner
 from service.metrics import OUTCOMES, Metrics
 from service.scheduling.admission import Admission
 from service.scheduling.forecast import Prediction

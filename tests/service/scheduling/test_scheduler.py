@@ -5,11 +5,11 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from service.lanes.engine_thread import EngineRunner
+from service.lanes.shared_cores import Turns
 
 from service.engines.curve import PassTimes
 from service.errors import DeadlineExceeded, EngineFailure, NotReady
-from service.lanes.engine_thread import EngineRunner
-from service.lanes.shared_cores import Turns
 from service.metrics import Metrics
 from service.scheduling.pass_log import PassLog
 from service.scheduling.scheduler import BatchPolicy, Scheduler
