@@ -54,7 +54,7 @@ def known_error(error: Exception) -> ServiceError | None:
 
 
 async def on_error(request: Request, error: Exception) -> Response:
-    """The framework's handler of what an endpoint raises; what is a fault of ours goes on to the edge, which logs it."""
+    """The framework's handler of what an endpoint raises; the edge logs what is a fault of ours."""
     known = known_error(error) or EngineFailure("an internal error")
     request.scope.setdefault("state", {})["error"] = known
     return error_response(request.scope, known)

@@ -116,7 +116,8 @@ def test_what_is_no_longer_loaded_leaves_no_series_that_says_what_it_can_do() ->
         ]
 
     second = INFO | {"version": "2"}
-    metrics.show_loaded([second, INFO, INFO | {"model": "gone"}], {"echo": {1: 0.02, 4: 0.04}, "gone": {1: 1}}, {"echo": 1, "gone": 1})
+    curves = {"echo": {1: 0.02, 4: 0.04}, "gone": {1: 1}}
+    metrics.show_loaded([second, INFO, INFO | {"model": "gone"}], curves, {"echo": 100, "gone": 1})
     assert len(shown("mixer_model_info")) == 3
     metrics.show_loaded([second], {"echo": {1: 0.02, 2: 0.025}}, {"echo": 80.0})
     assert shown("mixer_model_info") == [second]
