@@ -24,14 +24,20 @@ class LaneProcess(Protocol):
 Spawn = Callable[[socket.socket], LaneProcess]  # a lane, at the other end of this socket
 
 
+def _run(connection: socket.socket) -> None:
+    from service.lanes.program import main  # noqa: PLC0415 - the libraries belong to the lane, not to the front
+
+    main(connection)
+
+
 class ForkedLane:
     """A process of its own (see `LaneProcess`)."""
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, run: Callable[[socket.socket], None] = _run) -> None:
         """Start it; takes milliseconds, and a second the first time, when the libraries are loaded."""
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["service.lanes.program"])
-        self._process = context.Process(target=_run, args=(connection,), name="lane", daemon=True)
+        self._process = context.Process(target=run, args=(connection,), name="lane", daemon=True)
         with connection:  # the lane has its own
             self._process.start()
 
@@ -51,9 +57,3 @@ class ForkedLane:
         if code is None:
             return "it closed its connection"
         return f"it was ended by {signal.Signals(-code).name}" if code < 0 else f"it exited with {code}"
-
-
-def _run(connection: socket.socket) -> None:
-    from service.lanes.program import main  # noqa: PLC0415 - the libraries belong to the lane, not to the front
-
-    main(connection)
