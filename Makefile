@@ -62,7 +62,7 @@ sbom: $(VENV)/dev.stamp ## Write what the service is made of to dist/sbom.json (
 	mkdir -p dist
 	$(RUN) -m cyclonedx_py requirements requirements/service.txt --pyproject pyproject.toml --output-reproducible -o dist/sbom.json
 
-lock: ## Resolve the pinned requirements again (needs uv)
+lock: ## Pin what pyproject.toml names and keep the rest; ARGS=--upgrade: the newest of all (needs uv)
 	uv pip compile $(LOCK) -o requirements/service.txt pyproject.toml
 	uv pip compile $(LOCK) -o requirements/otel.txt -c requirements/service.txt --extra otel pyproject.toml
 	uv pip compile $(LOCK) -o requirements/dev.txt -c requirements/otel.txt -c requirements/torch.txt --extra dev pyproject.toml
@@ -70,7 +70,7 @@ lock: ## Resolve the pinned requirements again (needs uv)
 	sed -n 's/^onnxruntime==\([0-9.]*\).*/onnxruntime-gpu[cuda,cudnn]==\1/p' requirements/service.txt \
 		| uv pip compile $(LOCK) -o requirements/gpu.txt -c requirements/otel.txt -
 	echo checkov | uv pip compile $(LOCK) -o requirements/checkov.txt -
-LOCK := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-package torch
+LOCK = --quiet $(ARGS) --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-package torch
 
 clean: ## Remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache

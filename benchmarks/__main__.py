@@ -1,135 +1,68 @@
-"""`python -m benchmarks COMMAND`; without one, `engine` and `load` with their defaults."""
+"""`python -m benchmarks` (console script `mixer-bench`): measure engines and services, and size what serves.
+
+Light: what a command needs is loaded once it is chosen, and may belong to an extra that is not installed.
+"""
 
 import argparse
-import asyncio
-import shlex
 import sys
-from pathlib import Path
 
-from benchmarks.cross_check import command as cross_check
-from benchmarks.engine import gpu, paper
-from benchmarks.engine.decode import measure_decode
-from benchmarks.environment import describe_environment
-from benchmarks.load import command as load
-from benchmarks.load import overhead
-from benchmarks.load.images import read_images
-from benchmarks.plan import command as plan
-from benchmarks.report import Result, write_report
-from benchmarks.robustness.fuzz import measure_fuzz
-from benchmarks.servers.own import own_service
-from service.host import allowed_cores
+from service import __version__
 
-ROOT = Path(__file__).parent.parent
+_COMMANDS = {
+    "services, over HTTP": {
+        "load": "load a service, by scenario",
+        "compare": "the same load on several services, in turn",
+        "overhead": "the service around an engine that does nothing",
+        "fuzz": "damaged images by the thousand through the service",
+        "cross-check": "the load benchmark beside LoadGen and perf_analyzer",
+    },
+    "engines, in this process": {
+        "engine": "our engines beside every other, alone, by batch size and threads",
+        "steps": "what each technique gains, one after the other",
+        "decode": "from JPEG to pixels, beside the plain Pillow pipeline",
+        "gpu": "the CUDA engine beside torch.compile and GEMM",
+        "paper": "every variant beside the paper's TPUv3",
+    },
+    "sizing": {"plan": "from a load result and a demand to a kustomize component"},
+}
+_WITH_TORCH = ("engine", "steps", "gpu", "paper")
+_OURS = ("benchmarks", "service", "model_export")
 
 
 def main() -> None:
-    """Run one command, or every one with its defaults."""
+    """Run one command, or `engine` and `load` with their defaults; exits with 1 and one line if an extra is missing."""
     arguments = sys.argv[1:]
+    _parser().parse_args(arguments[:1])
     for line in [arguments] if arguments else [["engine"], ["load"]]:
-        options = _parser().parse_args(line)
-        path: Path = options.run(options, line) if "run" in options else _report(options, line)
+        try:
+            from benchmarks.commands import run  # noqa: PLC0415 - see above
+
+            path = run(line)
+        except ModuleNotFoundError as missing:
+            if not missing.name or missing.name.partition(".")[0] in _OURS:
+                raise
+            extra = "bench,export" if line[0] in _WITH_TORCH else "bench"
+            sys.exit(f"mixer-bench {line[0]} needs {missing.name}: pip install 'mixer-serving[{extra}]'")
         print(path.read_text(), path, sep="\n")
 
 
-def _report(options: argparse.Namespace, line: list[str]) -> Path:
-    command = shlex.join(["python", "-m", "benchmarks", *line])
-    return write_report(options.out, options.name, command, describe_environment(), options.measure(options))
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    engine = commands.add_parser("engine", help="our engines beside every other, alone, by batch size and threads")
-    engine.set_defaults(measure=_engine, name="engine")
-    engine.add_argument(
-        "--variants",
-        type=lambda text: text.split(","),
-        default=["S/32", "B/16"],
-        help="with random weights, or checkpoints with their own; default: S/32,B/16",
+    """Of the first word alone: the command's own parser reads the rest."""
+    groups = [
+        "\n".join([f"{title}:", *(f"  {name:13}{told}" for name, told in commands.items())])
+        for title, commands in _COMMANDS.items()
+    ]
+    parser = argparse.ArgumentParser(
+        prog="mixer-bench",
+        usage="mixer-bench [--version] [COMMAND [--help] ...]",
+        description="Measure engines and services; without a command, `engine` and `load` with their defaults.",
+        epilog="\n\n".join(groups),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    engine.add_argument("--threads", type=_integers, default=[max(1, int(allowed_cores()))], help="default: all cores")
-    engine.add_argument("--batch-sizes", type=_integers, default=[1, 2, 4, 8, 16, 32])
-    engine.add_argument("--rounds", type=int, default=5, help="default: %(default)s")
-    engine.add_argument(
-        "--seconds", type=float, default=0.3, help="of one run, or one pass if longer; default: %(default)s"
-    )
-
-    steps = commands.add_parser("steps", help="what each technique gains, one after the other")
-    steps.set_defaults(measure=_steps, name="steps")
-    steps.add_argument("--variants", type=lambda text: text.split(","), default=["S/32", "B/16"])
-    steps.add_argument("--threads", type=int, default=max(1, int(allowed_cores())), help="default: all cores")
-    steps.add_argument("--batch-sizes", type=_integers, default=[1, 8])
-    steps.add_argument("--rounds", type=int, default=9, help="default: %(default)s")
-    steps.add_argument("--seconds", type=float, default=0.3, help="of one run; default: %(default)s")
-
-    decoding = commands.add_parser("decode", help="from JPEG to pixels, beside the plain Pillow pipeline")
-    decoding.set_defaults(measure=_decode, name="decode")
-    decoding.add_argument(
-        "--sizes",
-        type=_sizes,
-        default=[(500, 375), (1024, 768), (4000, 3000)],
-        help="default: 500x375,1024x768,4000x3000",
-    )
-    decoding.add_argument("--rounds", type=int, default=15, help="default: %(default)s")
-    decoding.add_argument("--seconds", type=float, default=0.3, help="of one run; default: %(default)s")
-
-    load.add_commands(commands)
-    plan.add_command(commands)
-    cross_check.add_command(commands)
-    own = commands.add_parser("overhead", help="the service around an engine that does nothing")
-    own.set_defaults(measure=_overhead, name="overhead")
-    own.add_argument("--connections", type=_integers, default=[1, 8, 32])
-    own.add_argument("--seconds", type=float, default=5, help="of one row, default: %(default)s")
-    fuzz = commands.add_parser("fuzz", help="damaged images by the thousand through the service")
-    fuzz.set_defaults(measure=_fuzz, name="fuzz")
-    fuzz.add_argument("--count", type=int, default=20_000, help="default: %(default)s")
-    fuzz.add_argument("--seed", type=int, default=0, help="default: %(default)s")
-    gpu.add_command(commands)
-    paper.add_command(commands)
-    own.add_argument("--images", default="digits", help="digits, photographs or a folder; default: %(default)s")
-    for command in (engine, steps, decoding, own, fuzz):
-        command.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results", help="default: %(default)s")
+    parser.add_argument("--version", action="version", version=f"mixer-bench {__version__}", help="show it and exit")
+    names = [name for commands in _COMMANDS.values() for name in commands]
+    parser.add_argument("command", nargs="?", choices=names, metavar="COMMAND", help="one of those below")
     return parser
-
-
-def _integers(text: str) -> list[int]:
-    return sorted({int(part) for part in text.split(",")})
-
-
-def _sizes(text: str) -> list[tuple[int, int]]:
-    return [(int(width), int(height)) for width, height in (size.split("x") for size in text.split(","))]
-
-
-def _engine(options: argparse.Namespace) -> Result:
-    # With torch, which `load` runs without.
-    from benchmarks.engine.speed import measure_engine  # noqa: PLC0415
-    from model_export.errors import ExportError  # noqa: PLC0415
-
-    try:
-        return measure_engine(options.variants, options.threads, options.batch_sizes, options.rounds, options.seconds)
-    except ExportError as error:
-        sys.exit(f"benchmarks engine: {error}")
-
-
-def _steps(options: argparse.Namespace) -> Result:
-    from benchmarks.engine.steps import measure_steps  # noqa: PLC0415 - with torch, as `engine`
-
-    return measure_steps(options.variants, options.threads, options.batch_sizes, options.rounds, options.seconds)
-
-
-def _decode(options: argparse.Namespace) -> Result:
-    return measure_decode(options.sizes, options.rounds, options.seconds)
-
-
-def _fuzz(options: argparse.Namespace) -> Result:
-    digit = (ROOT / "models" / "digits" / "1" / "golden" / "digit-7.png").read_bytes()
-    with own_service() as service:
-        return asyncio.run(measure_fuzz(service.url, service.metrics_url, (digit, 7), options.count, options.seed))
-
-
-def _overhead(options: argparse.Namespace) -> Result:
-    return overhead.measure(read_images(options.images), options.connections, options.seconds)
 
 
 if __name__ == "__main__":

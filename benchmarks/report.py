@@ -5,6 +5,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+# Where the repository keeps them; installed, where the command was typed.
+_KEPT = Path(__file__).parent / "results"
+RESULTS = _KEPT if _KEPT.is_dir() else Path("results")
+
 Row = dict[str, object]
 
 

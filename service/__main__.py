@@ -21,9 +21,12 @@ def main() -> None:
         check_limits()
     except OSError as limit:
         sys.exit(f"mixer-serve: {limit}")
-    from service.serve import serve  # noqa: PLC0415 - see above
+    from service.command_line import read_command_line  # noqa: PLC0415 - this and the next: see above
 
-    serve()
+    command_line = read_command_line()
+    from service.serve import serve  # noqa: PLC0415
+
+    serve(command_line)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import httpx
+try:
+    import httpx
+except ModuleNotFoundError as missing:
+    raise ModuleNotFoundError(f"{__name__} needs httpx: pip install 'mixer-serving[client]'", name="httpx") from missing
 
 _TRY_AGAIN = (httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE)
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0  # seconds, doubling

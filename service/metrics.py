@@ -156,6 +156,9 @@ class Metrics:
             "batch_size",
         )
         self.model_info = gauge("model_info", "Loaded models.", *INFO)
+        self.log_lines_dropped = counter(
+            "log_lines_dropped_total", "Log lines left out because standard error was read too slowly."
+        )
         self.build_info = gauge("build_info", "Versions of the running service.", "version", "onnxruntime", "python")
         self.model_loads = counter(
             "model_loads_total", "Models loaded while serving, and those that could not be.", "model", "outcome"
@@ -210,7 +213,7 @@ class Metrics:
         return sum(model.rate.per_second() for model in self._models.values())
 
     def show_keys(self, file: str, names: set[str]) -> None:
-        """Have the series of a file's API keys, at zero, and that of requests without one, and no others."""
+        """Create the series of a file's API keys, at zero, and that of requests without one; remove those of others."""
         before = self._keys.get(file, set())
         self._keys[file] = names
         for key in names - before:

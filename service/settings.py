@@ -1,4 +1,4 @@
-"""Settings: flags and MIXER_* environment variables of the same names, read once into one frozen object."""
+"""Settings: MIXER_* environment variables, and the flags of the same names, in one frozen object."""
 
 import importlib.util
 import os
@@ -11,6 +11,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 EngineName = Literal["auto", "onnxruntime", "openvino"]
+LogLevel = Literal["debug", "info", "warning", "error"]
 _CommaSeparated = Annotated[list[str], NoDecode]
 
 # What Kubernetes puts into every pod for a Service called mixer or mixer-*, unless enableServiceLinks is false:
@@ -19,21 +20,21 @@ _LINK_NAME = re.compile(r"MIXER_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d
 _LINK_ADDRESS = re.compile(r"(tcp|udp|sctp)://")
 
 
+def default_repository() -> Path:
+    """./models where it exists, else the repository with the digits that is installed beside the package."""
+    here = Path("models")
+    return here.absolute() if here.is_dir() else Path(__file__).parent.parent / "models"
+
+
 class Settings(BaseSettings):
     """Everything an operator can choose. `--port 8001` and MIXER_PORT=8001 mean the same; the flag wins."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="MIXER_",
-        frozen=True,
-        cli_prog_name="mixer-serve",
-        cli_exit_on_error=False,
-        cli_kebab_case=True,
-        cli_avoid_json=True,
-        cli_hide_none_type=True,
-    )
+    model_config = SettingsConfigDict(env_prefix="MIXER_", frozen=True)
 
     model_repository: Path = Field(
-        default=Path(__file__).parent.parent / "models", description="folder of <name>/<version>/ bundles"
+        default_factory=default_repository,
+        description="folder of <name>/<version>/ bundles; left out: ./models where it exists, else the digits that are "
+        "installed with the service",
     )
     models: _CommaSeparated = Field(
         default=[], description='comma-separated "name" or "name/version"; empty: all, latest; the first is the default'
@@ -48,10 +49,8 @@ class Settings(BaseSettings):
         default=["CPUExecutionProvider"],
         description="comma-separated onnxruntime execution providers, in order; others make onnxruntime the engine",
     )
-    lanes: int = Field(
-        default=0, ge=0, description="processes that decode and run the model; 0: one a core, as memory allows"
-    )
-    threads: int = Field(default=0, ge=0, description="threads of a pass in each lane; 0: as the cores allow")
+    lanes: int = Field(default=0, ge=0, description="processes that decode and run the engine; 0: chosen")
+    threads: int = Field(default=0, ge=0, description="threads of a lane's passes; 0: chosen")
     max_batch_size: int = Field(
         default=0, ge=0, le=1024, description="most images in one pass; 0: chosen from the measured passes, at most 16"
     )
@@ -86,10 +85,11 @@ class Settings(BaseSettings):
         default=5, ge=0, le=3600, description="time after SIGTERM to keep serving new work while not ready"
     )
     debug: bool = Field(default=False, description="serve /debug/passes")
-    log_requests: Literal["all", "errors", "off"] = Field(
-        default="errors", description="which requests have a log line"
-    )
     log_format: Literal["json", "text"] = Field(default="json", description="form of the log lines")
+    log_level: LogLevel = Field(default="info", description="the least important log lines that are written")
+    log_requests: Literal["all", "errors", "off"] = Field(
+        default="errors", description="requests that have a log line; errors: those that failed or were refused"
+    )
     cors_origins: _CommaSeparated = Field(
         default=[],
         description="comma-separated origins whose pages may use the API, such as https://example.org, or *",
@@ -106,6 +106,11 @@ class Settings(BaseSettings):
         if name.endswith("port") and isinstance(value, str) and _LINK_ADDRESS.match(value):
             return cls.model_fields[name].default
         return value
+
+    @field_validator("log_format", "log_level", "log_requests", mode="before")
+    @classmethod
+    def _in_lower_case(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
 
     @field_validator("models", "providers", "cors_origins", mode="before")
     @classmethod

@@ -18,7 +18,7 @@ from benchmarks.load.images import read_images
 from benchmarks.load.session import Options, Session
 from benchmarks.load.table import generator_rows
 from benchmarks.load.target import make_target
-from benchmarks.report import Result
+from benchmarks.report import RESULTS, Result
 from benchmarks.servers.own import own_service
 
 ROOT = Path(__file__).parent.parent.parent
@@ -36,7 +36,7 @@ counts from when it sent."""
 
 def add_command(commands: Any) -> None:
     """Add `cross-check` to the commands of `python -m benchmarks`."""
-    command = commands.add_parser("cross-check", help="the load benchmark beside LoadGen and perf_analyzer")
+    command = commands.add_parser("cross-check")
     command.set_defaults(measure=_measure, name="cross-check")
     add = command.add_argument
     add("--url", help="scheme, host and port of a Mixer service (default: start it on the embedded bundle)")
@@ -45,7 +45,7 @@ def add_command(commands: Any) -> None:
     add("--rate", type=positive, help="images/s of the open loops; default: a quarter of what 32 clients get")
     add("--seconds", type=positive, default=5, help="of one run, of which a round has four; default: %(default)s")
     add("--rounds", type=whole, default=6, help="default: %(default)s")
-    add("--out", type=Path, default=ROOT / "benchmarks" / "results", help="default: %(default)s")
+    add("--out", type=Path, default=RESULTS, help="default: %(default)s")
 
 
 def _measure(options: argparse.Namespace) -> Result:
@@ -54,7 +54,7 @@ def _measure(options: argparse.Namespace) -> Result:
             url = options.url or stack.enter_context(own_service()).url.removesuffix("/v1/classify")
             return _cross_check(url, options)
     except (ValueError, OSError, RuntimeError) as error:
-        sys.exit(f"benchmarks cross-check: {error}")
+        sys.exit(f"mixer-bench cross-check: {error}")
 
 
 def _cross_check(url: str, options: argparse.Namespace) -> Result:

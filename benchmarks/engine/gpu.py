@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks.engine.published import IMAGE_SIZE, TPU_V3, beside_the_paper
-from benchmarks.report import Result, Row
+from benchmarks.report import RESULTS, Result, Row
 from service.arrays import PixelBatch
 from service.bundles.bundle import Bundle, load_bundle
 from service.bundles.golden import GoldenImages
@@ -22,7 +22,6 @@ from service.engines.gpu.cuda_engine import CudaEngine
 from service.engines.gpu.device import find_gpu
 from service.images.preprocess import preparation
 
-ROOT = Path(__file__).parent.parent.parent
 _GEMM = 8192  # side of the square matrices: large enough that the rate is the hardware's
 
 Pass = Callable[[], object]  # finished when it returns
@@ -31,13 +30,13 @@ Name = tuple[str, int]  # contender, batch size
 
 def add_command(commands: Any) -> None:
     """Add `gpu` to the commands of `python -m benchmarks`."""
-    parser: argparse.ArgumentParser = commands.add_parser("gpu", help="the CUDA engine beside torch.compile and GEMM")
+    parser: argparse.ArgumentParser = commands.add_parser("gpu")
     parser.set_defaults(measure=_measure, name="gpu")
     parser.add_argument("--bundle", type=Path, required=True, help="exported with --precision bf16 or fp16")
     parser.add_argument("--batch-sizes", type=lambda text: [int(size) for size in text.split(",")], default=[1, 8, 64])
     parser.add_argument("--rounds", type=int, default=5, help="default: %(default)s")
     parser.add_argument("--seconds", type=float, default=1, help="of one run, default: %(default)s")
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results", help="default: %(default)s")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="default: %(default)s")
 
 
 def _measure(options: argparse.Namespace) -> Result:

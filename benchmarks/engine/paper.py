@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.engine.published import TPU_V3, beside_the_paper
 from benchmarks.environment import describe_environment
-from benchmarks.report import Result, Row, write_report
+from benchmarks.report import RESULTS, Result, Row, write_report
 from service.host import allowed_cores
 
 if TYPE_CHECKING:
     from benchmarks.engine.measurement import Measurement
 
-ROOT = Path(__file__).parent.parent.parent
 
 NOTES = """\
 GFLOP of an image are twice the multiply-accumulates of stem, MLPs and head at 224 x 224. The TPUv3's images per second
@@ -30,7 +29,7 @@ means that something else ran beside the products. Random weights."""
 
 def add_command(commands: Any) -> None:
     """Add `paper` to the commands of `python -m benchmarks`."""
-    parser: argparse.ArgumentParser = commands.add_parser("paper", help="every variant beside the paper's TPUv3")
+    parser: argparse.ArgumentParser = commands.add_parser("paper")
     parser.set_defaults(run=_run, name="paper")
     parser.add_argument("--variants", type=_some_of(TPU_V3), default=list(TPU_V3), help="default: the paper's seven")
     parser.add_argument(
@@ -42,7 +41,7 @@ def add_command(commands: Any) -> None:
     parser.add_argument(
         "--seconds", type=float, default=0.3, help="of one run, or one pass if longer; default: %(default)s"
     )
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results", help="default: %(default)s")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="default: %(default)s")
 
 
 def _some_of(known: Collection[str]) -> Callable[[str], list[str]]:

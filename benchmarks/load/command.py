@@ -25,6 +25,7 @@ from benchmarks.load.session import Options
 from benchmarks.load.started import start
 from benchmarks.load.target import PRESETS, Address, Target, make_target, parse_target
 from benchmarks.load.write import write_result
+from benchmarks.report import RESULTS
 
 ROOT = Path(__file__).parent.parent.parent
 _DEFAULT = ["single-stream", "offline"]
@@ -33,12 +34,12 @@ _COMPARED = ["mixer", "plain"]
 
 def add_commands(commands: Any) -> None:
     """Add `load` and `compare` to the commands of `python -m benchmarks`."""
-    load = commands.add_parser("load", help="load a service over HTTP, by scenario")
+    load = commands.add_parser("load")
     load.add_argument("--url", help="endpoint (default: start the service, or with --target plain the other)")
     load.add_argument("--target", default="mixer", choices=PRESETS, help="what answers there; default: %(default)s")
     load.add_argument("--metrics-url", help="a Mixer service's /metrics, for what the server spends")
     load.add_argument("--pid", type=int, help="of the server on this machine, for what it spends")
-    compare = commands.add_parser("compare", help="the same load on several services, in turn")
+    compare = commands.add_parser("compare")
     compare.add_argument(
         "--target",
         action="append",
@@ -82,7 +83,7 @@ def _add_options(command: argparse.ArgumentParser) -> None:
         help="for the result, such as litserve=0.2.19")  # fmt: skip
     add("--quiet", action="store_true", help="no progress")
     add("--name", help="of the result files; default: the command's")
-    add("--out", type=Path, default=ROOT / "benchmarks" / "results", help="default: %(default)s")
+    add("--out", type=Path, default=RESULTS, help="default: %(default)s")
 
 
 def _run(options: argparse.Namespace, arguments: list[str]) -> Path:
@@ -105,7 +106,7 @@ def _run(options: argparse.Namespace, arguments: list[str]) -> Path:
     except (ValueError, OSError, RuntimeError, psutil.Error, KeyboardInterrupt) as error:
         why = "interrupted" if isinstance(error, KeyboardInterrupt) else error
         until = f"; what was measured until then is in {kept[0]}" if kept else ""
-        sys.exit(f"benchmarks {options.command}: {why}{until}")
+        sys.exit(f"mixer-bench {options.command}: {why}{until}")
     return kept[0]
 
 

@@ -16,15 +16,15 @@ from benchmarks.plan.fleet import load_fleet
 from benchmarks.plan.forecast import Simulation, compare, is_trusted
 from benchmarks.plan.measured import read_measured
 from benchmarks.plan.sizing import size
+from benchmarks.report import RESULTS
 
-ROOT = Path(__file__).parent.parent.parent
 _FLEETS = (100, 1000, 5000)  # pods, beside the plan's own; the last stand for more as well
 _CONNECTIONS = (None, 100, 10)  # of the clients, a pod
 
 
 def add_command(commands: Any) -> None:
     """Add `plan` to the commands of `python -m benchmarks`."""
-    plan = commands.add_parser("plan", help="from a load result and a demand to a kustomize component")
+    plan = commands.add_parser("plan")
     plan.set_defaults(run=_run)
     add = plan.add_argument
     add("result", type=Path, metavar="RESULT.json", help="of `load`, with `server` or `sweep` among its scenarios")
@@ -38,7 +38,7 @@ def add_command(commands: Any) -> None:
     add("--prometheus-operator", action="store_true", help="bring the alerts along as a PrometheusRule")
     add("--seed", type=int, default=0, help="of the simulation; default: %(default)s")
     add("--name", default="plan", help="of the component's folder in --out; default: %(default)s")
-    add("--out", type=Path, default=ROOT / "benchmarks" / "results", help="default: %(default)s")
+    add("--out", type=Path, default=RESULTS, help="default: %(default)s")
 
 
 def _run(options: argparse.Namespace, arguments: list[str]) -> Path:
@@ -48,7 +48,7 @@ def _run(options: argparse.Namespace, arguments: list[str]) -> Path:
         plan = make_plan(options, result)
         return _write(options, plan, result, shlex.join(["python", "-m", "benchmarks", *arguments]))
     except (ValueError, OSError) as error:
-        sys.exit(f"benchmarks plan: {error}")
+        sys.exit(f"mixer-bench plan: {error}")
 
 
 def make_plan(options: argparse.Namespace, result: LoadResult) -> Plan:

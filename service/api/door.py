@@ -8,7 +8,8 @@ from typing import TypeVar
 
 from fastapi import Request
 
-from service.errors import ClientGone, DeadlineExceeded, ServiceError
+from service.api.deadline import deadline
+from service.errors import ClientGone, ServiceError
 from service.models.classifier import Classification, Classifier
 from service.models.replica import Replica
 from service.scheduling.ticket import Priority, Ticket
@@ -58,11 +59,8 @@ class Visit:
         slow = promises.call_later(_SLOW_UPLOAD, promises.forget, ticket)
         started = time.perf_counter()
         try:
-            async with asyncio.timeout_at(ticket.deadline):
+            async with deadline(ticket.deadline):
                 body = await reading
-        except TimeoutError:
-            message = "the deadline passed while the request was still being sent"
-            raise DeadlineExceeded(message, reason="upload") from None
         finally:
             slow.cancel()
             self._timings.stages["receive"] = time.perf_counter() - started

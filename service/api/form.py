@@ -13,6 +13,7 @@ from service.errors import MalformedRequest
 _MOST_PARTS = 1000
 _MOST_HEADER_BYTES = 256 * 2**10  # of all parts together; a part with a long file name has one or two thousand
 _LONGEST_BOUNDARY = 256  # bytes; 70 by RFC 2046
+_PIECE = 2**18  # bytes
 _END_OF_LINE = re.compile(rb"[ \t]*\r\n")
 _FOLDED = re.compile(rb"\r\n[ \t]+")
 _MOST_NAMED = 8  # fields in an error's message
@@ -28,15 +29,15 @@ def images_in_form(body: bytes, content_type: str, field: str, most: int) -> lis
     """
     images: list[bytes] = []
     names: dict[str, None] = {}  # in order
-    header_bytes = 0
+    left = _MOST_HEADER_BYTES
     for start, end in _parts(body, _boundary(content_type)):
         # An empty header ends where the line of the boundary does.
-        blank = body.find(b"\r\n\r\n", start - 2, min(end, start + _MOST_HEADER_BYTES))
+        blank = body.find(b"\r\n\r\n", start - 2, min(end, start + left))
+        if blank == -1 and end > start + left:
+            raise _malformed(f"its parts have more than {_MOST_HEADER_BYTES} bytes of headers")
         if blank == -1:
             raise _malformed("a part has no blank line between its headers and its content")
-        header_bytes += blank - start
-        if header_bytes > _MOST_HEADER_BYTES:
-            raise _malformed(f"its parts have more than {_MOST_HEADER_BYTES} bytes of headers")
+        left -= blank - start
         name, encoding = _described(body[start:blank])
         names[name] = None
         ClassifyParameters.refuse_in_body(name)
@@ -46,7 +47,7 @@ def images_in_form(body: bytes, content_type: str, field: str, most: int) -> lis
             raise _malformed(f"it has more than {most} fields named '{field}'")
         images.append(_decoded(body[blank + 4 : end], encoding))
     if not images:
-        raise _malformed(f"it has no field named '{field}' but {_listed(list(names))}")
+        raise _malformed(f"it has no field named '{field}' {_others(list(names))}")
     return images
 
 
@@ -62,11 +63,13 @@ def _boundary(content_type: str) -> bytes:
 def _parts(body: bytes, boundary: bytes) -> Iterator[tuple[int, int]]:
     """Where each part begins and ends; what comes before the first, and after the last, belongs to none."""
     delimiter = b"\r\n--" + boundary
-    at = -2 if body.startswith(delimiter[2:]) else body.find(delimiter)
-    if at == -1:
-        raise _malformed("the boundary of Content-Type, in a line of its own with CR LF, is nowhere in the body")
+    at = -2 if body.startswith(delimiter[2:]) else _find(body, delimiter, 0)  # the first needs no line before it
     begun = None
     for _ in range(_MOST_PARTS + 1):
+        if at == -1 and begun is None:
+            raise _malformed("the boundary of Content-Type, in a line of its own with CR LF, is nowhere in the body")
+        if at == -1:
+            raise _malformed("it ends without its last boundary, so some of it is missing")
         after = at + len(delimiter)
         last = body.startswith(b"--", after)
         line = _END_OF_LINE.match(body, after)
@@ -76,10 +79,18 @@ def _parts(body: bytes, boundary: bytes) -> Iterator[tuple[int, int]]:
             return
         if line:
             begun = after = line.end()
-        at = body.find(delimiter, after - 2)
-        if at == -1:
-            raise _malformed("it ends without its last boundary, so some of it is missing")
+        at = _find(body, delimiter, after - 2)
     raise _malformed(f"it has more than {_MOST_PARTS} parts")
+
+
+def _find(body: bytes, delimiter: bytes, start: int) -> int:
+    """As `bytes.find`, and lets others run in between: among near misses a search takes ten times as long."""
+    while start < len(body):
+        at = body.find(delimiter, start, start + _PIECE + len(delimiter))
+        if at != -1:
+            return at
+        start += _PIECE
+    return -1
 
 
 def _described(headers: bytes) -> tuple[str, str]:
@@ -107,11 +118,11 @@ def _decoded(content: bytes, encoding: str) -> bytes:
     raise _malformed(f"Content-Transfer-Encoding {encoding[:40]!r} is none of base64, quoted-printable and binary")
 
 
-def _listed(names: list[str]) -> str:
+def _others(names: list[str]) -> str:
     if not names:
-        return "no fields at all"
-    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-    return ", ".join(repr(name[:40]) if name else "one without a name" for name in names[:_MOST_NAMED]) + more
+        return "and no other"
+    listed = ", ".join(repr(name[:40]) if name else "one without a name" for name in names[:_MOST_NAMED])
+    return f"but {listed}" + (f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else "")
 
 
 def _malformed(what: str) -> MalformedRequest:

@@ -8,13 +8,13 @@ from service.errors import MalformedRequest, PayloadTooLarge, UnsupportedEncodin
 _GZIP, _ZLIB, _RAW = 31, 15, -15  # zlib's `wbits`
 _PLAIN = ("", "identity")
 _MEMBERS = 1000  # of gzip; each costs its set-up, however short it is
-_PIECE = 256 * 2**10  # bytes looked at together, and given at once; what follows them is copied
+_PIECE = 2**20  # bytes looked at together, and given at once; what follows them is copied
 
 
 def inflate(body: bytes, content_encoding: str, max_bytes: int) -> Iterator[bytes]:
     """The body before its client compressed it with gzip or deflate, in pieces; without an encoding, `body` itself.
 
-    A piece takes about a millisecond, however short `body` is, and all of them tens: ask for them off the event loop.
+    A piece takes milliseconds, however short `body` is, and all of them tens: ask for them off the event loop.
     There are `max_bytes` of them and no more. `gzip` may have several members, one behind another (RFC 1952, section
     2.2); `deflate` is taken with its zlib header and, as some clients send it, without.
 

@@ -43,22 +43,24 @@ _BASE64_IMAGES = (b"/9j/", b"_9j_", b"iVBORw0KGgo", b"R0lGOD", b"UklGR", b"SUkqA
 _BASE64 = re.compile(rb"[A-Za-z0-9+/_=\s-]{16,}")
 
 
-def refuse_mistakes(data: bytes) -> None:
-    """Raise UnsupportedImage, which says what `data` is, if that is known and no image."""
+def refuse_mistakes(data: bytes, which: str = "what was sent as an image") -> None:
+    """Raise UnsupportedImage, which says what `data` is, if that is known and no image; `which` names it."""
     if data.startswith(_IMAGES):
         return
     first = data[:_FIRST].removeprefix(b"\xef\xbb\xbf").strip(_AROUND)
     lower = first.lower()
     for beginnings, what, instead in _MISTAKES:
         if lower.startswith(beginnings):
-            raise _mistake(what, instead)
+            raise _mistake(which, what, instead)
     if _JSON.match(first):
-        raise _mistake("JSON", "with an image in it, it needs Content-Type: application/json; else it may be an error")
+        raise _mistake(
+            which, "JSON", "with an image in it, it needs Content-Type: application/json; else it may be an error"
+        )
     if _MULTIPART.match(first):
-        raise _mistake("a multipart form", "say so with its Content-Type, boundary and all")
+        raise _mistake(which, "a multipart form", "say so with its Content-Type, boundary and all")
     if first.startswith(_BASE64_IMAGES) and _BASE64.fullmatch(first):
-        raise _mistake("base64", _AS_JSON)
+        raise _mistake(which, "base64", _AS_JSON)
 
 
-def _mistake(what: str, instead: str) -> UnsupportedImage:
-    return UnsupportedImage(f"what was sent as an image is {what}: {instead}", reason="not_an_image")
+def _mistake(which: str, what: str, instead: str) -> UnsupportedImage:
+    return UnsupportedImage(f"{which} is {what}: {instead}", reason="not_an_image")

@@ -83,9 +83,11 @@ _OF_EVERY_ROUTE = (*_AT_THE_EDGE, EngineFailure("an internal error; the request 
 HEALTH_ANSWERS = answers(NotReady("the service is shutting down", reason="draining"))
 
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
+_BASE64 = {"type": "string", "description": "the file in base64, as it is or as a data: URL"}
+_IMAGES = {"type": "array", "minItems": 1, "maxItems": 64}
 _REQUEST_BODY = {
     "required": True,
-    "description": "One image, or a form of up to 64, in JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF, by content.",
+    "description": "One image, or a form or JSON of up to 64, in JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF, by content.",
     "content": {
         "image/*": _BINARY,
         "application/octet-stream": _BINARY,
@@ -93,16 +95,15 @@ _REQUEST_BODY = {
             "schema": {
                 "type": "object",
                 "required": ["image"],
-                "properties": {"image": {"type": "array", "items": _BINARY["schema"], "minItems": 1, "maxItems": 64}},
+                "properties": {"image": {**_IMAGES, "items": _BINARY["schema"]}},
             }
         },
         "application/json": {
             "schema": {
-                "type": "object",
-                "required": ["image"],
-                "properties": {
-                    "image": {"type": "string", "description": "the file in base64, as it is or as a data: URL"}
-                },
+                "oneOf": [
+                    {"type": "object", "required": ["image"], "properties": {"image": _BASE64}},
+                    {"type": "object", "required": ["images"], "properties": {"images": {**_IMAGES, "items": _BASE64}}},
+                ]
             }
         },
     },
@@ -150,5 +151,5 @@ CLASSIFY_ANSWERS = answers(
     DeadlineExceeded("the deadline passed before the answer was ready"),
 )
 CLASSIFY_ANSWERS[200]["content"] = {
-    "application/json": {"examples": {"one image": {"value": _ONE}, "a form of several": {"value": _MANY}}}
+    "application/json": {"examples": {"one image": {"value": _ONE}, "several images": {"value": _MANY}}}
 }

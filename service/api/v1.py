@@ -8,6 +8,7 @@ from fastapi.responses import Response
 
 from service.api.body import read_images
 from service.api.door import Result, Visit
+from service.api.mistaken import refuse_mistakes
 from service.api.negotiation import check_accept
 from service.api.openapi import CLASSIFY_ANSWERS, CLASSIFY_REQUEST, HEALTH_ANSWERS
 from service.api.parameters import ClassifyParameters
@@ -15,6 +16,7 @@ from service.api.schemas import ClassifyManyResponse, ClassifyResponse, HealthRe
 from service.errors import ServiceError, UnknownRoute
 from service.models.classifier import Classification, Classifier
 from service.models.replica import Replica
+from service.scheduling.ticket import Ticket
 from service.timings import StageTimings
 
 router = APIRouter()
@@ -35,7 +37,7 @@ async def classify(request: Request) -> Response:
     classifier = replica.models.find(asked.model, asked.version)
     with Visit(request, classifier, asked.deadline_seconds, asked.priority) as visit:
         images = await visit.receive(read_images(request, replica.settings.max_body_bytes, visit.charge))
-        results = await visit.answer_each([partial(classifier.classify, image, asked.top_k) for image in images])
+        results = await visit.answer_each([partial(_classify, classifier, image, asked.top_k) for image in images])
     timings: StageTimings = request.state.timings
     if len(results) == 1:
         (result,) = results
@@ -45,6 +47,12 @@ async def classify(request: Request) -> Response:
     answers = [result for result in results if isinstance(result, Classification)]
     many = b'"results":[%b]' % b",".join(map(_result, results))
     return _answer(classifier, many, timings, answers)
+
+
+async def _classify(classifier: Classifier, image: bytes, top_k: int, ticket: Ticket) -> Classification:
+    """As `Classifier.classify`; raises UnsupportedImage too, where what was sent is known to be something else."""
+    refuse_mistakes(image)
+    return await classifier.classify(image, top_k, ticket)
 
 
 def _answer(classifier: Classifier, fields: bytes, timings: StageTimings, answers: list[Classification]) -> Response:

@@ -14,16 +14,19 @@ import yaml
 KUBERNETES = Path(__file__).parent.parent.parent / "deploy" / "kubernetes"
 Manifest = dict[str, Any]
 
-COMBINATIONS = (  # every overlay and component, each pair of components that go together
+EXCLUSIVE = (("hpa", "keda"), ("model-volume", "model-image"), ("prometheus-operator", "kube-prometheus-stack"))
+OTHERS = ("api-keys", "admin-keys", "tracing", "ingress", "httproute")
+COMBINATIONS = (  # every overlay and component, each pair of components that go together, and some alone
     ("cpu",),
-    ("cpu", "hpa", "prometheus-operator", "model-volume"),
-    ("cpu", "hpa", "model-image", "api-keys"),
-    ("cpu", "keda", "prometheus-operator", "model-image"),
-    ("cpu", "keda", "model-volume", "api-keys"),
-    ("cpu", "prometheus-operator", "api-keys"),
     ("gpu",),
-    ("gpu", "hpa", "model-volume"),
-    ("gpu", "keda", "prometheus-operator", "api-keys", "model-image"),
+    ("cpu", "hpa", "prometheus-operator", "model-volume", *OTHERS),
+    ("gpu", "hpa", "kube-prometheus-stack", "model-image", *OTHERS),
+    ("cpu", "keda", "prometheus-operator", "model-image", *OTHERS),
+    ("gpu", "keda", "kube-prometheus-stack", "model-volume", *OTHERS),
+    ("cpu", "hpa", "api-keys"),
+    ("cpu", "keda", "admin-keys", "ingress"),
+    ("cpu", "prometheus-operator", "tracing"),
+    ("gpu", "model-image", "httproute"),
 )
 
 

@@ -44,6 +44,7 @@ def running_prometheus(service: ServiceProcess, scratch: Path, rules: Path = RUL
     config = yaml.safe_load((RULES.parent / "prometheus.yml").read_text())
     config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
     (mixer,) = (one for one in config["scrape_configs"] if one["job_name"] == "mixer")
+    del mixer["dns_sd_configs"]
     mixer["static_configs"] = [{"targets": [f"127.0.0.1:{service.metrics_port}"]}]
     config["scrape_configs"] = [mixer]
     (scratch / "prometheus.yml").write_text(yaml.safe_dump(config))

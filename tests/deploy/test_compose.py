@@ -1,17 +1,22 @@
 """docker-compose.yml brings up what it says: a service that Prometheus scrapes."""
 
+import asyncio
 import json
 import time
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import pytest
 import yaml
 
+from tests.deploy.clients import Clients
 from tests.deploy.docker import ROOT, Docker
+from tests.deploy.processes import wait_until
 
 GRAFANA = ROOT / "deploy" / "grafana"
 
@@ -19,11 +24,12 @@ GRAFANA = ROOT / "deploy" / "grafana"
 class Stack:
     """The services of docker-compose.yml whose images can be had here."""
 
-    def __init__(self, docker: Docker) -> None:
+    def __init__(self, docker: Docker, flags: tuple[str, ...] = ("--project-name", "mixer-test")) -> None:
         self.docker = docker
+        self.flags = flags
 
     def compose(self, *arguments: str) -> str:
-        return self.docker("compose", "--project-name", "mixer-test", *arguments)
+        return self.docker("compose", *self.flags, *arguments)
 
     def url(self, service: str, port: int) -> str:
         return f"http://{self.compose('port', service, str(port))}"
@@ -86,18 +92,74 @@ def test_stopping_it_drains(stack: Stack) -> None:
 
 
 @pytest.fixture(scope="module")
+def fleet(docker: Docker, image: str) -> Iterator[Stack]:
+    """Three replicas behind HAProxy."""
+    haproxy = docker.public_image("haproxy:3.2", "haproxy")
+    environment = {"PORT": "0", "IMAGE": image, "HAPROXY_IMAGE": haproxy, "CPUS": "0.5"}
+    stack = Stack(
+        replace(docker, environment=docker.environment | environment),
+        ("--project-name", "mixer-fleet", "--file", "docker-compose.yml", "--file", "deploy/haproxy/compose.yml"),
+    )
+    if docker.call("compose", "version")[0] != 0:
+        pytest.skip("the Docker engine that runs here has no `docker compose`")
+    try:
+        stack.compose("up", "--detach", "--wait", "--no-build", "mixer", "haproxy")
+        yield stack
+    finally:
+        stack.compose("down", "--volumes", "--timeout", "1")
+
+
+def answers(url: str) -> bool:
+    """Whether HAProxy has found a replica; it asks for their names when it runs."""
+    with suppress(httpx.TransportError):
+        return httpx.get(f"{url}/healthz/ready").is_success
+    return False
+
+
+@pytest.mark.anyio
+async def test_a_fleet_loses_nothing_when_a_replica_is_restarted_or_killed(fleet: Stack) -> None:
+    docker = fleet.docker
+    url = fleet.url("haproxy", 8080)
+    await asyncio.to_thread(wait_until, lambda: answers(url))
+    containers = [f"mixer-fleet-mixer-{number}" for number in (1, 2, 3)]
+    clients = Clients(url, 6)
+    await clients.more_answers()
+
+    async def healthy(container: str) -> None:
+        await asyncio.to_thread(docker.wait_until, container, "{{.State.Health.Status}}", "healthy")
+        await clients.more_answers()
+
+    for container in containers:
+        await asyncio.to_thread(docker, "restart", "--time", "20", container)
+        await healthy(container)
+    await asyncio.to_thread(docker, "kill", containers[0])
+    await clients.more_answers(200)
+    await asyncio.to_thread(docker, "start", containers[0])
+    await healthy(containers[0])
+    await clients.stop()
+    assert clients.outcomes.keys() == {"right"}
+
+
+@pytest.fixture(scope="module")
 def configuration() -> dict[str, dict[str, dict[str, object]]]:
     content: dict[str, dict[str, dict[str, object]]] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
     return content
 
 
 def test_every_service_is_hardened(configuration: dict[str, dict[str, dict[str, object]]]) -> None:
-    for service in configuration["services"].values():
+    for service in (*configuration["services"].values(), in_front()):
         assert (service["read_only"], service["cap_drop"]) == (True, ["ALL"])
         assert service["security_opt"] == ["no-new-privileges:true"]
         assert service["restart"] == "unless-stopped"
-        assert "mem_limit" in service
+        assert {"mem_limit", "pids_limit"} <= service.keys()
         assert all(str(port).startswith("127.0.0.1:") for port in service["ports"])  # type: ignore[attr-defined]
+
+
+def in_front() -> dict[str, object]:
+    """HAProxy's part of deploy/haproxy/compose.yml, of whose tags `!reset` is Compose's own."""
+    text = (ROOT / "deploy" / "haproxy" / "compose.yml").read_text().replace("!reset ", "")
+    service: dict[str, object] = yaml.safe_load(text)["services"]["haproxy"]
+    return service
 
 
 def test_the_drain_fits_in_the_time_to_stop(configuration: dict[str, dict[str, dict[str, object]]]) -> None:

@@ -18,7 +18,7 @@ from tests.deploy.kustomization import COMBINATIONS, KUBERNETES, Manifest, Rende
 from tests.e2e.processes import ServiceProcess, running_service
 
 ROOT = KUBERNETES.parent.parent
-CRD_GROUPS = ("keda.sh", "monitoring.coreos.com", "serving.kserve.io")
+CRD_GROUPS = ("gateway.networking.k8s.io", "keda.sh", "monitoring.coreos.com", "serving.kserve.io")
 # Seconds in which the service takes the first request of connections that are open when its door closes.
 NEWCOMERS = 1
 
@@ -60,8 +60,9 @@ def memory(quantity: str) -> int:
 
 
 def as_settings(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """What the service makes of it; unknown names are an error here, though not to the service."""
-    assert {name.removeprefix("MIXER_").lower() for name in environment} <= Settings.model_fields.keys()
+    """What the service makes of it. The others are OpenTelemetry's."""
+    others = {name for name in environment if name.removeprefix("MIXER_").lower() not in Settings.model_fields}
+    assert all(name.startswith("OTEL_") for name in others)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     return Settings()
@@ -85,7 +86,7 @@ def test_the_example_namespace_is_the_overlays_own_and_restricted(rendered: Rend
     assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
 
 
-@pytest.mark.parametrize("overlay", [("cpu", "keda", "prometheus-operator"), "kserve"], ids=str)
+@pytest.mark.parametrize("overlay", [("cpu", "keda", "prometheus-operator", "httproute"), "kserve"], ids=str)
 def test_operators_know_every_field(overlay: tuple[str, ...] | str, tmp_path: Path) -> None:
     """Against schemas of the custom resources, which no package carries; the pattern of one is not Python's."""
     catalog = os.environ.get("CRDS_CATALOG")
@@ -161,6 +162,37 @@ def test_ports_are_those_that_the_service_listens_on(rendered: Rendered, monkeyp
         assert [endpoint["port"] for endpoint in monitor["spec"]["endpoints"]] == ["metrics"]
 
 
+def test_the_way_in_from_outside_is_to_the_api_alone(rendered: Rendered) -> None:
+    service = rendered.one("Service")
+    (api,) = (port for port in service["spec"]["ports"] if port["name"] == "http")
+    backends = [
+        path["backend"]["service"]
+        for ingress in rendered.all("Ingress")
+        for rule in ingress["spec"]["rules"]
+        for path in rule["http"]["paths"]
+    ]
+    backends += [
+        {"name": backend["name"], "port": {"name": "http"} if backend["port"] == api["port"] else backend["port"]}
+        for route in rendered.all("HTTPRoute")
+        for rule in route["spec"]["rules"]
+        for backend in rule["backendRefs"]
+    ]
+    assert all(backend == {"name": service["metadata"]["name"], "port": {"name": "http"}} for backend in backends)
+    assert len(backends) == len(rendered.all("Ingress")) + len(rendered.all("HTTPRoute"))
+    for ingress in rendered.all("Ingress"):
+        assert {host for tls in ingress["spec"]["tls"] for host in tls["hosts"]} == {
+            rule["host"] for rule in ingress["spec"]["rules"]
+        }
+
+
+def test_the_stacks_prometheus_reads_what_has_its_label(tmp_path: Path) -> None:
+    rendered = render(compose(tmp_path, "cpu", "kube-prometheus-stack"))
+    read = [*rendered.all("ServiceMonitor"), *rendered.all("PrometheusRule")]
+    assert len(read) == 3
+    assert all(manifest["metadata"]["labels"]["release"] == "kube-prometheus-stack" for manifest in read)
+    assert "release" not in rendered.one("Deployment")["metadata"]["labels"]
+
+
 def test_what_the_pod_refers_to_exists(rendered: Rendered) -> None:
     rendered.named("ServiceAccount", rendered.pod["serviceAccountName"])
     volumes = {volume["name"]: volume for volume in rendered.pod.get("volumes", [])}
@@ -173,7 +205,8 @@ def test_what_the_pod_refers_to_exists(rendered: Rendered) -> None:
 def test_files_that_settings_name_are_mounted(rendered: Rendered, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = as_settings(rendered.settings, monkeypatch)
     mounts = {mount["mountPath"]: mount for mount in rendered.container.get("volumeMounts", [])}
-    named = [settings.api_keys_file.parent] if settings.api_keys_file else []
+    named = [file.parent for file in (settings.api_keys_file, settings.admin_keys_file) if file]
+    assert len(set(named)) == len(named)  # a Secret each
     if "model_repository" in settings.model_fields_set:
         named.append(settings.model_repository)
     for folder in named:
@@ -265,8 +298,16 @@ def test_pods_know_nothing_of_the_cluster(rendered: Rendered) -> None:
     assert rendered.one("ServiceAccount")["automountServiceAccountToken"] is False
     policy = rendered.one("NetworkPolicy")["spec"]
     assert policy["policyTypes"] == ["Ingress", "Egress"]
-    assert policy["egress"] == []
     assert all(rule["from"] and rule["ports"] for rule in policy["ingress"])
+    ways_out = {port["port"] for rule in policy["egress"] for port in rule["ports"] if rule["to"]}
+    if collector := rendered.settings.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
+        _, _, namespace = httpx.URL(collector).host.removesuffix(".svc").partition(".")
+        assert ways_out == {httpx.URL(collector).port, 53}
+        assert {"kubernetes.io/metadata.name": namespace} in [
+            peer["namespaceSelector"]["matchLabels"] for rule in policy["egress"] for peer in rule["to"]
+        ]
+    else:
+        assert policy["egress"] == []
 
 
 def pod_is_alone(pod: Manifest) -> bool:

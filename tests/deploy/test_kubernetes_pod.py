@@ -4,7 +4,6 @@ import asyncio
 import copy
 import json
 import socket
-from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,14 +11,12 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.deploy.clients import Clients
 from tests.deploy.docker import Docker
 from tests.deploy.kustomization import Manifest, Rendered, compose, render
 from tests.deploy.podman import Podman, podman_engine
-from tests.e2e.processes import GOLDEN
 
 pytestmark = pytest.mark.anyio
-
-DIGITS = [(str(digit), (GOLDEN / f"digit-{digit}.png").read_bytes()) for digit in range(10)]
 
 
 @pytest.fixture(scope="module")
@@ -105,42 +102,6 @@ class ServicePort:
             pass
         finally:
             writer.close()
-
-
-class Clients:
-    """Clients that post digits one after another, half of them on a new connection each time."""
-
-    def __init__(self, url: str, number: int) -> None:
-        self.outcomes: Counter[str] = Counter()
-        self._changed = asyncio.Condition()
-        self._stopping = False
-        self._tasks = [asyncio.create_task(self._post(url, keep_alive=i % 2 == 0)) for i in range(number)]
-
-    async def _post(self, url: str, keep_alive: bool) -> None:
-        headers = {"x-deadline-ms": "5000"}  # a slow machine is no reason to be refused here
-        headers |= {} if keep_alive else {"connection": "close"}
-        async with httpx.AsyncClient(base_url=url, headers=headers, timeout=30) as client:
-            while not self._stopping:
-                for label, digit in DIGITS:
-                    try:
-                        response = await client.post("/v1/classify", content=digit)
-                        answer = response.json()
-                        right = response.status_code == 200 and answer["predictions"][0]["label"] == label
-                        outcome = "right" if right else f"{response.status_code} {answer}"
-                    except httpx.TransportError as error:
-                        outcome = repr(error)
-                    self.outcomes[outcome] += 1
-                    async with self._changed:
-                        self._changed.notify_all()
-
-    async def more_answers(self, number: int = 100) -> None:
-        async with self._changed, asyncio.timeout(60):
-            enough = self.outcomes["right"] + number
-            await self._changed.wait_for(lambda: self.outcomes["right"] >= enough)
-
-    async def stop(self) -> None:
-        self._stopping = True
-        await asyncio.gather(*self._tasks)
 
 
 def assert_runs_as_written(podman: Podman, container: str, rendered: Rendered) -> None:

@@ -30,7 +30,8 @@ def checkov() -> Path:
 
 def test_checkov_finds_nothing(checkov: Path, tmp_path: Path) -> None:
     file = tmp_path / "rendered.yaml"
-    overlays = [compose(tmp_path / overlay[0], *overlay) for overlay in (("cpu", "hpa", "api-keys"), ("gpu", "keda"))]
+    chosen = (("cpu", "hpa", "api-keys", "admin-keys", "ingress"), ("gpu", "keda", "tracing"))
+    overlays = [compose(tmp_path / overlay[0], *overlay) for overlay in chosen]
     file.write_text("---\n".join(render(overlay).text for overlay in overlays))
     command = [checkov, "-f", file, "--framework", "kubernetes", "--compact", "--skip-download"]
     result = subprocess.run(command, capture_output=True, text=True, check=False)

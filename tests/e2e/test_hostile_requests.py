@@ -81,7 +81,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess
     """A service with one key."""
     keys = tmp_path_factory.mktemp("keys") / "keys"
     keys.write_text(f"{hashlib.sha256(KEY.encode()).hexdigest()}  mobile-app\n")
-    with running_service("--api-keys-file", str(keys), "--debug", "true") as service:
+    with running_service("--api-keys-file", str(keys), "--debug") as service:
         yield service
 
 

@@ -50,3 +50,10 @@ def rejections(replica: Replica) -> dict[str, float]:
         for sample in metric.samples
         if sample.name == "mixer_rejections_total" and sample.value
     }
+
+
+def keep_busy(replica: Replica, seconds: float) -> None:
+    """Have every lane of the default model forecast to be busy for so long; one that has a batch is."""
+    promises = replica.models.classifiers[0].promises
+    for lane in replica.models.classifiers[0].lanes._lanes:
+        lane.busy_until = promises.now() + seconds

@@ -21,9 +21,11 @@ CONTRACT = {
     "mixer_draining": set(),
     "mixer_drain_lost_images": set(),
     "mixer_cores": set(),
-    "mixer_engine_threads": set(),
-    "mixer_decode_threads": set(),
-    "mixer_event_loop_cpu_seconds": set(),
+    "mixer_lanes": set(),
+    "mixer_lanes_ready": set(),
+    "mixer_lane_threads": set(),
+    "mixer_lane_restarts": {"reason"},
+    "mixer_front_cpu_seconds": set(),
     "mixer_engine_core_seconds": {"model"},
     "mixer_images_per_second": {"model"},
     "mixer_images_per_second_per_core": {"model"},
@@ -34,6 +36,7 @@ CONTRACT = {
     "mixer_calibrated_pass_seconds": {"model", "batch_size"},
     "mixer_model_loads": {"model", "outcome"},
     "mixer_model_info": {"model", "version", "variant", "precision", "engine", "sha256"},
+    "mixer_log_lines_dropped": set(),
     "mixer_build_info": {"version", "onnxruntime", "python"},
 }
 

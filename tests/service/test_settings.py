@@ -2,32 +2,40 @@ from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
-from pydantic_settings import CliApp
 
 from service.settings import Settings
 
 
-def test_the_defaults_serve_the_embedded_bundle() -> None:
+def test_the_defaults_serve_the_embedded_bundle(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
     settings = Settings()
     assert (settings.port, settings.metrics_port) == (8000, 9000)
     assert (settings.model_repository / "digits" / "1" / "manifest.json").is_file()
 
 
-def test_environment_and_flag_mean_the_same_and_the_flag_wins(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MIXER_MAX_BATCH_SIZE", "4")
-    monkeypatch.setenv("MIXER_MODELS", "digits, other/2")
-    assert Settings().max_batch_size == 4
-    assert Settings().models == ["digits", "other/2"]
-    settings = CliApp.run(Settings, cli_args=["--max-batch-size", "8", "--model-repository", "/srv", "--models", "a,b"])
-    assert (settings.max_batch_size, settings.model_repository, settings.models) == (8, Path("/srv"), ["a", "b"])
+def test_a_folder_called_models_is_the_repository(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models").mkdir()
+    assert Settings().model_repository == tmp_path / "models"
+    monkeypatch.setenv("MIXER_MODEL_REPOSITORY", "/srv")
+    assert Settings().model_repository == Path("/srv")
 
 
 @pytest.mark.parametrize("setting", ["models", "providers", "cors_origins"])
-def test_a_list_of_nothing_is_refused(setting: str) -> None:
+def test_a_list_of_nothing_is_refused(setting: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Commas that were left over: `MODELS=,` does not mean all."""
+    monkeypatch.setenv(f"MIXER_{setting.upper()}", ",")
     with pytest.raises(ValidationError, match="',' names nothing"):
-        CliApp.run(Settings, cli_args=[f"--{setting.replace('_', '-')}=,"])
-    assert CliApp.run(Settings, cli_args=["--models="]).models == []
+        Settings()
+    monkeypatch.setenv("MIXER_MODELS", "")
+    monkeypatch.setenv(f"MIXER_{setting.upper()}", "a://b, c://d")
+    assert getattr(Settings(), setting) == ["a://b", "c://d"]
+
+
+def test_words_are_taken_in_any_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MIXER_LOG_LEVEL", "WARNING")
+    monkeypatch.setenv("MIXER_LOG_REQUESTS", "Off")
+    assert (Settings().log_level, Settings().log_requests) == ("warning", "off")
 
 
 def test_settings_cannot_change() -> None:
@@ -44,6 +52,9 @@ def test_settings_cannot_change() -> None:
         ({"port": 70_000}, "port"),
         ({"deadline_ms": 0}, "deadline_ms"),
         ({"log_format": "xml"}, "log_format"),
+        ({"log_level": "loud"}, "log_level"),
+        ({"log_requests": "some"}, "log_requests"),
+        ({"lanes": -1}, "lanes"),
         ({"cors_origins": "https://example.org/"}, "cors_origins"),  # would never match
         ({"cors_origins": "*, example.org"}, "cors_origins"),
         ({"api_keys_file": ""}, "api_keys_file"),

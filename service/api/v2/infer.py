@@ -1,13 +1,12 @@
 """One request for inference: its body in, its images through the same door as everybody's, its outputs out."""
 
-import asyncio
 from functools import partial
 
 import numpy as np
 from fastapi import Request
 from fastapi.responses import Response
 
-from service.api.body import LARGE, read_body
+from service.api.body import parsed, read_body
 from service.api.door import Visit, Work
 from service.api.parameters import InferParameters
 from service.api.v2.request import Inference, parse
@@ -35,7 +34,7 @@ async def infer(request: Request, classifier: Classifier, asked: InferParameters
     logits = np.stack([np.frombuffer(each.answer, np.float32) for each in answers])
     accepted = request.headers.get("accept-encoding", "")
     respond = partial(answer, inference, classifier.manifest, classifier.labels, logits, accepted)
-    body, headers = await asyncio.to_thread(respond) if logits.nbytes > LARGE else respond()
+    body, headers = await parsed(respond, logits.nbytes)
     return Response(body, headers=headers)
 
 
@@ -44,7 +43,7 @@ async def _read(request: Request, classifier: Classifier, asked: InferParameters
     body = await read_body(request, replica.settings.max_body_bytes, visit.charge)
     json_length = None if asked.json_length is None else int(asked.json_length)
     understand = partial(parse, body, json_length, classifier.manifest.image_size)
-    return await asyncio.to_thread(understand) if len(body) > LARGE else understand()
+    return await parsed(understand, len(body))
 
 
 def _take_its_own_times(replica: Replica, classifier: Classifier, ticket: Ticket, inference: Inference) -> None:

@@ -1,5 +1,6 @@
 """Body of a request for inference -> what is asked."""
 
+import json
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,7 @@ from pydantic import ValidationError
 from service.api.json_text import parse_json
 from service.api.mistaken import refuse_mistakes
 from service.api.v2.names import IMAGE_BYTES, IMAGES, INPUTS, OUTPUTS
+from service.api.v2.number_list import NumberList, cut_out
 from service.api.v2.schemas import InferRequest, InputTensor, Parameters
 from service.api.v2.tensors import read_encoded, read_pixels
 from service.arrays import PixelBatch
@@ -16,10 +18,11 @@ from service.errors import MalformedRequest
 from service.scheduling.ticket import Priority
 
 _MICROSECONDS = 1e-6
-# What the JSON of a request may hold at most: eight images of 224 x 224 as nested lists are 400,000 lists and 1.2
-# million numbers.
-_MOST = {b"{": 1_000, b":": 10_000, b"[": 500_000, b",": 2_500_000}
+# What the JSON of a request may hold at most, besides a tensor's numbers.
+_MOST = {b"{": 1_000, b":": 10_000, b"[": 10_000, b",": 10_000, b"\\": 1_000_000}
+_NUMBERS = "\0numbers"  # in the place of a tensor's
 _MOST_ENTRIES = 64  # besides data: errors in a million entries would be a million errors
+_INSTEAD = "binary needs Inference-Header-Content-Length, of 0 if it is an image alone"
 _LONGEST_TIMEOUT = 600_000_000  # microseconds, as of X-Deadline-Ms
 
 
@@ -48,7 +51,7 @@ def parse(body: bytes, json_length: int | None, side: int) -> Inference:
 
     0 means Triton's raw binary request: the body is a tensor, here one encoded image. `side` is the model's image size.
 
-    Raises MalformedRequest.
+    Raises MalformedRequest, or UnsupportedImage for an image that is known to be something else.
     """
     if json_length == 0:
         if not body:
@@ -72,7 +75,10 @@ def parse(body: bytes, json_length: int | None, side: int) -> Inference:
 
 
 def _read_json(text: bytes) -> InferRequest:
-    asked = parse_json(text, _MOST, "binary needs Inference-Header-Content-Length, of 0 if it is an image alone")
+    rest, numbers = cut_out(text, json.dumps(_NUMBERS).encode())
+    asked = parse_json(rest, _MOST, _INSTEAD)
+    if numbers and not _put_back(asked, numbers):
+        asked = parse_json(text, _MOST, _INSTEAD)
     if any(len(part) > _MOST_ENTRIES for part in _envelope(asked)):
         raise MalformedRequest(f"a list or object has more than {_MOST_ENTRIES} entries", reason="json")
     try:
@@ -81,6 +87,16 @@ def _read_json(text: bytes) -> InferRequest:
         first, *_ = errors.errors(include_url=False, include_context=False, include_input=False)
         where = ".".join(map(str, first["loc"]))[:100]
         raise MalformedRequest(f"{where}: {first['msg']}" if where else first["msg"], reason="json") from None
+
+
+def _put_back(asked: Any, numbers: NumberList) -> bool:
+    """Whether the numbers belong to an input."""
+    inputs = asked.get("inputs") if isinstance(asked, dict) else None
+    for tensor in inputs if isinstance(inputs, list) else []:
+        if isinstance(tensor, dict) and tensor.get("data") == _NUMBERS:
+            tensor["data"] = numbers
+            return True
+    return False
 
 
 def _envelope(part: Any) -> Iterator[list[Any] | dict[str, Any]]:
@@ -120,7 +136,10 @@ def _images(tensors: list[InputTensor], binary: dict[str, memoryview], side: int
     (tensor,) = tensors
     if tensor.name == IMAGES:
         return read_pixels(tensor, binary.get(IMAGES), side)
-    return read_encoded(tensor, binary.get(IMAGE_BYTES))
+    images = read_encoded(tensor, binary.get(IMAGE_BYTES))
+    for number, image in enumerate(images):
+        refuse_mistakes(image, f"image {number}")
+    return images
 
 
 def _outputs(asked: InferRequest) -> list[Output]:

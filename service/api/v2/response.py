@@ -14,6 +14,7 @@ from service.bundles.manifest import Manifest
 from service.lanes.postprocess import softmax
 
 Answer = tuple[bytes, dict[str, str]]  # body and headers
+_LONGEST = 2000  # bytes of a header that are looked through
 _COMPRESSION_LEVEL = 1  # floats hardly shrink further
 
 
@@ -56,7 +57,7 @@ def _best(values: LogitBatch, labels: tuple[str, ...] | None, count: int) -> lis
 def _encoding(accepted: str) -> str | None:
     """gzip or deflate, if the client accepts it (RFC 9110, section 12.5.3)."""
     named = {}
-    for part in accepted.lower().split(","):
+    for part in accepted[:_LONGEST].lower().split(","):
         name, _, parameter = part.partition(";")
         named[name.strip()] = parameter.replace(" ", "")
     for encoding in ("gzip", "deflate"):

@@ -5,7 +5,7 @@ Open Inference Protocol, specification/protocol/inference_rest.md; Triton, docs/
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, SkipValidation, StrictInt
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, StrictInt, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 Scalar = bool | int | float | str
@@ -46,7 +46,7 @@ class InputTensor(_Body):
     datatype: str
     parameters: Parameters = {}
     # Millions of elements at times, which whoever reads the tensor checks.
-    data: Annotated[list[Any] | None, SkipValidation] = Field(
+    data: Annotated[Any, WithJsonSchema({"anyOf": [{"items": {}, "type": "array"}, {"type": "null"}]})] = Field(
         default=None, description="absent if and only if the data is binary"
     )
 

@@ -14,12 +14,13 @@ import numpy.typing as npt
 
 from service.api.base64_text import decode_base64
 from service.api.body import MAX_IMAGES_PER_REQUEST
+from service.api.v2.number_list import MisshapenError, NumberList
 from service.api.v2.schemas import InputTensor, OutputTensor
 from service.arrays import PixelBatch
 from service.errors import MalformedRequest
 
 _LENGTH = struct.Struct("<I")  # of an element of BYTES
-_PIECE = 2**16  # elements: whoever looks at them lets others run in between
+_MISSHAPEN = "has data nested otherwise than its shape"
 
 
 def read_pixels(tensor: InputTensor, binary: memoryview | None, side: int) -> PixelBatch:
@@ -28,13 +29,16 @@ def read_pixels(tensor: InputTensor, binary: memoryview | None, side: int) -> Pi
     elements: bytes | memoryview
     if binary is None:
         try:
-            elements = _small_integers(_flat(tensor, shape))
+            elements = _small_integers(tensor, shape)
+        except MisshapenError:
+            raise _malformed(tensor, _MISSHAPEN) from None
         except (TypeError, ValueError, OverflowError):
             raise _malformed(tensor, "has elements that are not integers from 0 to 255") from None
     else:
         elements = binary
     if len(elements) != math.prod(shape):
-        raise _malformed(tensor, f"has {len(elements)} bytes where its shape needs {math.prod(shape)}")
+        unit = "elements" if binary is None else "bytes"
+        raise _malformed(tensor, f"has {len(elements)} {unit} where its shape needs {math.prod(shape)}")
     return np.frombuffer(elements, np.uint8).reshape(shape)
 
 
@@ -91,6 +95,8 @@ def _checked(tensor: InputTensor, datatype: str, of_one: tuple[int, ...]) -> tup
 def _flat(tensor: InputTensor, shape: tuple[int, ...]) -> list[Any]:
     """JSON data in row-major order, from a flat list or one nested as the shape says."""
     data = tensor.data
+    if isinstance(data, NumberList):
+        raise _malformed(tensor, "has numbers where it needs strings of base64")
     if not isinstance(data, list):
         raise _malformed(tensor, "has neither data nor binary_data_size")
     if not any(isinstance(element, list) for element in data[:1]):
@@ -100,20 +106,19 @@ def _flat(tensor: InputTensor, shape: tuple[int, ...]) -> list[Any]:
     level: list[Any] = [data]
     for size in shape:
         if not all(isinstance(row, list) and len(row) == size for row in level):
-            raise _malformed(tensor, "has data nested otherwise than its shape")
+            raise _malformed(tensor, _MISSHAPEN)
         level = list(chain.from_iterable(level))
     return level
 
 
-def _small_integers(data: list[Any]) -> bytes:
-    """Raises TypeError, ValueError or OverflowError for any element that is no integer from 0 to 255."""
-    pieces = []
-    for start in range(0, len(data), _PIECE):
-        piece = data[start : start + _PIECE]
-        if bool in set(map(type, piece)):  # true and false would pass for 1 and 0
-            raise TypeError
-        pieces.append(bytes(piece))
-    return b"".join(pieces)
+def _small_integers(tensor: InputTensor, shape: tuple[int, ...]) -> bytes:
+    """Raises as `NumberList.small_integers`."""
+    if isinstance(tensor.data, NumberList):
+        return tensor.data.small_integers(shape)
+    data = _flat(tensor, shape)
+    if bool in set(map(type, data)):  # true and false would pass for 1 and 0
+        raise TypeError
+    return bytes(data)
 
 
 def _from_base64(tensor: InputTensor, number: int, element: Any) -> bytes:

@@ -50,7 +50,7 @@ def test_what_cannot_be_is_one_line(
         _main(monkeypatch, *url, *arguments, "--out", tmp_path)
     # argparse prints its line itself, below the usage.
     line = ended.value.code if isinstance(ended.value.code, str) else capsys.readouterr().err.splitlines()[-1]
-    assert line.startswith("benchmarks cross-check: ")
+    assert line.startswith("mixer-bench cross-check: ")
     assert message in line
     assert not list(tmp_path.iterdir())
 

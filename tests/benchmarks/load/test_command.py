@@ -100,7 +100,7 @@ def test_what_cannot_be_is_one_line(
     printed = capsys.readouterr()
     # argparse prints its line itself, below the usage.
     line = ended.value.code if isinstance(ended.value.code, str) else printed.err.splitlines()[-1]
-    assert line.startswith("benchmarks")
+    assert line.startswith("mixer-bench")
     assert message in line
     assert "\n" not in line
     assert printed.out == ""

@@ -116,7 +116,7 @@ def test_a_server_that_ends_under_load(tmp_path: Path, watched_by: str) -> None:
         errors = _end(process)
     said = {"--pid": f"process {server.pid} has ended", "--metrics-url": f"{url}/metrics: "}[watched_by]
     assert process.returncode == 1
-    assert errors.startswith(f"benchmarks load: {said}")
+    assert errors.startswith(f"mixer-bench load: {said}")
     assert errors.endswith(f"; what was measured until then is in {tmp_path / 'load.md'}\n")
     assert errors.count("\n") == 1
     run = _runs(tmp_path)[0]

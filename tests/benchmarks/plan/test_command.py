@@ -12,12 +12,12 @@ from prometheus_client import generate_latest
 
 from benchmarks.__main__ import main
 from benchmarks.load.result import LoadResult
-from benchmarks.plan.command import ROOT
 from benchmarks.plan.forecast import Simulation, compare
 from benchmarks.plan.measured import read_measured
 from service.metrics import Metrics
 from tests.benchmarks.plan.results import SWEEP, made_result, made_run
 from tests.deploy.kustomization import KUBERNETES, Rendered, compose, render
+from tests.e2e.processes import ROOT
 
 RESULT = made_result(*SWEEP)
 OVERLAYS = {
@@ -257,7 +257,7 @@ def test_there_is_one_line_where_there_is_no_plan(flags: tuple[str, ...], why: s
     with pytest.raises(SystemExit) as exit:
         plan(*flags)
     message = str(exit.value.code)
-    assert message.startswith("benchmarks plan: ")
+    assert message.startswith("mixer-bench plan: ")
     assert why in message
     assert "\n" not in message
     assert not plan.component.exists()
@@ -265,5 +265,5 @@ def test_there_is_one_line_where_there_is_no_plan(flags: tuple[str, ...], why: s
 
 @pytest.mark.parametrize("content", [None, "{}", "not JSON"])
 def test_files_that_are_no_results_are_refused(content: str | None, plan: Planner) -> None:
-    with pytest.raises(SystemExit, match=r"benchmarks plan: .*/load.json: "):
+    with pytest.raises(SystemExit, match=r"mixer-bench plan: .*/load.json: "):
         plan(result=content)

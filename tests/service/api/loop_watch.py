@@ -9,7 +9,7 @@ from types import FrameType
 
 @contextmanager
 def counted_calls() -> Iterator[list[str]]:
-    """The files of the functions that this thread calls within the block, one a call; generators count at every step."""
+    """The files of the functions that this thread calls within the block, one a call (a generator's step is one)."""
     files: list[str] = []
 
     def note(frame: FrameType, event: str, _: object) -> None:

@@ -1,13 +1,13 @@
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import httpx
 import pytest
 
-from service.app import create_app
-from tests.doubles import EchoEngine, FailingEngine, GatedEngine, level_png, replica_around
-from tests.service.replicas import Upload, client_of, outcomes, rejections
+from service.app import create_api, with_edge
+from tests.doubles import EchoEngine, FailingEngine, GatedEngine, level_png, replica_around, started
+from tests.service.replicas import Upload, client_of, keep_busy, outcomes, rejections
 
 pytestmark = pytest.mark.anyio
 
@@ -51,7 +51,7 @@ async def test_what_cannot_be_answered_in_time_is_refused_before_its_body_is_rea
     async with client_of(replica) as client:
         first = asyncio.create_task(client.post("/v1/classify", content=level_png(1)))
         assert await asyncio.to_thread(engine.entered.acquire, timeout=10)
-        replica.runner.busy_until = asyncio.get_running_loop().time() + 3
+        keep_busy(replica, 3)
         refused = await client.post("/v1/classify", content=upload, headers={"x-deadline-ms": "1000"})
         assert (refused.status_code, refused.json()["error"]["reason"]) == (429, "deadline")
         assert int(refused.headers["retry-after"]) in (2, 3)
@@ -67,7 +67,7 @@ async def test_who_names_no_deadline_is_promised_the_target_unless_it_is_bulk(tm
     async with client_of(replica) as client:
         first = asyncio.create_task(client.post("/v1/classify", content=level_png(1)))
         assert await asyncio.to_thread(engine.entered.acquire, timeout=10)
-        replica.runner.busy_until = asyncio.get_running_loop().time() + 1
+        keep_busy(replica, 1)
         refused = await client.post("/v1/classify", content=level_png(2))
         assert (refused.status_code, refused.json()["error"]["reason"]) == (429, "deadline")
         patient = [
@@ -80,20 +80,28 @@ async def test_who_names_no_deadline_is_promised_the_target_unless_it_is_bulk(tm
         assert [(await answer).status_code for answer in (first, *patient)] == [200] * 3
 
 
-async def test_bytes_inside_are_bounded_by_what_bodies_announce(tmp_path: Path) -> None:
+async def test_bytes_inside_are_bounded_by_what_has_come_and_not_by_what_is_announced(tmp_path: Path) -> None:
     engine = GatedEngine()
     image = level_png(1)
     replica = replica_around(
         engine, tmp_path / "models", max_body_bytes=2 * len(image), max_inflight_bytes=2 * len(image)
     )
+
+    async def stalled() -> AsyncIterator[bytes]:
+        yield image[:1]
+        await asyncio.Event().wait()
+
     async with client_of(replica) as client:
+        announces = {"content-length": str(2 * len(image))}
+        slow = asyncio.create_task(client.post("/v1/classify", content=stalled(), headers=announces))
         first = asyncio.create_task(client.post("/v1/classify", content=image))
         assert await asyncio.to_thread(engine.entered.acquire, timeout=10)
         refused = await client.post("/v1/classify", content=image + b"\0" * len(image))
         assert (refused.status_code, refused.json()["error"]["reason"]) == (429, "inflight_bytes")
-        second = asyncio.create_task(client.post("/v1/classify", content=image))
+        second = asyncio.create_task(client.post("/v1/classify", content=image[:-1]))  # one byte is the stalled one's
         engine.gate.set()
         assert [response.status_code for response in await asyncio.gather(first, second)] == [200, 200]
+        slow.cancel()
 
 
 async def test_bulk_may_be_said(client: httpx.AsyncClient) -> None:
@@ -114,40 +122,41 @@ async def test_every_image_of_a_form_is_let_in_and_ends_on_its_own(tmp_path: Pat
     assert replica.metrics.registry.get_sample_value("mixer_admitted_images_total", {"model": "echo"}) == 4
 
 
-async def test_a_stalled_upload_ends_with_the_default_deadline_whatever_it_asks_for(tmp_path: Path) -> None:
+async def stalled_upload() -> AsyncIterator[bytes]:
+    yield level_png(1)[:20]
+    await asyncio.Event().wait()
+
+
+async def test_a_stalled_upload_ends_with_its_deadline_and_is_told_that_it_was_the_upload(tmp_path: Path) -> None:
     replica = replica_around(EchoEngine(), tmp_path / "models", deadline_ms=200)
-
-    async def stalled() -> AsyncIterator[bytes]:
-        yield level_png(1)[:20]
-        await asyncio.sleep(30)
-        yield b""
-
     async with client_of(replica) as client, asyncio.timeout(20):
-        headers = {"x-deadline-ms": "600000"}
-        response = await client.post("/v1/classify", content=stalled(), headers=headers)
+        response = await client.post("/v1/classify", content=stalled_upload())
     assert response.status_code == 504
+    assert response.json()["error"]["reason"] == "upload"
     assert outcomes(replica) == {"expired": 1}
 
 
 async def test_a_client_that_leaves_frees_its_place(tmp_path: Path) -> None:
     engine = GatedEngine()
     replica = replica_around(engine, tmp_path / "models")
-    app = create_app(replica)
-    async with app.router.lifespan_context(app):
-        messages: asyncio.Queue[dict[str, object]] = asyncio.Queue()
+    async with started(replica):
+        app = with_edge(create_api(replica))
+        left: list[Callable[[], None]] = []
         scope = {
             "type": "http", "method": "POST", "path": "/v1/classify", "raw_path": b"/v1/classify", "query_string": b"",
-            "headers": [], "http_version": "1.1", "scheme": "http", "root_path": "",
+            "headers": [], "http_version": "1.1", "scheme": "http", "root_path": "", "mixer.on_leave": left.append,
         }  # fmt: skip
         sent: list[dict[str, object]] = []
+
+        async def receive() -> dict[str, object]:
+            return {"type": "http.request", "body": level_png(1), "more_body": False}
 
         async def send(message: dict[str, object]) -> None:
             sent.append(message)
 
-        serving = asyncio.create_task(app(scope, messages.get, send))
-        messages.put_nowait({"type": "http.request", "body": level_png(1), "more_body": False})
+        serving = asyncio.create_task(app(scope, receive, send))
         assert await asyncio.to_thread(engine.entered.acquire, timeout=10)
-        messages.put_nowait({"type": "http.disconnect"})
+        left[0]()
         await serving
         assert replica.admission.inflight == 0
         assert sent[0]["status"] == 499

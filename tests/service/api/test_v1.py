@@ -64,6 +64,27 @@ async def test_a_form_with_several_images_gives_each_its_own_result(
     assert outcomes(replica) == {"ok": 2, "invalid": 1}
 
 
+async def test_a_batch_in_json_is_answered_like_a_form(client: httpx.AsyncClient, replica: Replica) -> None:
+    images = [base64.b64encode(image).decode() for image in (level_png(1), b"not an image", level_png(3))]
+    first, second, third = (await client.post("/v1/classify", json={"images": images})).json()["results"]
+    assert (first["predictions"][0]["index"], third["predictions"][0]["index"]) == (1, 3)
+    assert second["error"]["code"] == "unsupported_image"
+    assert outcomes(replica) == {"ok": 2, "invalid": 1}
+    alone = await client.post("/v1/classify", json={"images": images[:1]})
+    assert alone.json()["predictions"][0]["index"] == 1
+
+
+async def test_a_parameter_that_is_unknown_or_in_the_body_is_not_left_out_silently(client: httpx.AsyncClient) -> None:
+    for request_ in (
+        {"content": level_png(1), "params": {"topk": 1}},
+        {"files": {"image": level_png(1)}, "data": {"top_k": "1"}},
+        {"json": {"image": base64.b64encode(level_png(1)).decode(), "top_k": 1}},
+    ):
+        response = await client.post("/v1/classify", **request_)  # type: ignore[arg-type]
+        assert (response.status_code, response.json()["error"]["reason"]) == (400, "parameter")
+        assert "top_k" in response.json()["error"]["message"]
+
+
 @pytest.mark.parametrize(
     ("request_", "status", "code"),
     [
@@ -99,6 +120,7 @@ async def test_a_form_with_several_images_gives_each_its_own_result(
         pytest.param({"content": level_png(1), "params": {"version": "2"}}, 404, "unknown_model", id="unknown version"),
         pytest.param({"content": b"x" * 10_001}, 413, "payload_too_large", id="body over the limit"),
         pytest.param({"content": level_png(1, (40, 30))}, 413, "image_too_large", id="pixels over the limit"),
+        pytest.param({"content": b'{"image": ""}'}, 415, "unsupported_image", id="json under another type"),
         pytest.param({"content": b"hello"}, 415, "unsupported_image", id="text"),
         pytest.param({"content": level_png(1)[:40]}, 422, "invalid_image", id="truncated"),
     ],

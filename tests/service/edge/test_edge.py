@@ -13,7 +13,7 @@ async def test_an_unforeseen_exception_is_500_with_the_request_id(
     def explode(*_: object) -> None:
         raise ZeroDivisionError("secret")
 
-    monkeypatch.setattr(replica, "find", explode)
+    monkeypatch.setattr(replica.models, "find", explode)
     response = await client.post("/v1/classify", content=level_png(1), headers={"x-request-id": "abc-1"})
     assert response.status_code == 500
     assert "abc-1" in response.json()["error"]["message"]

@@ -1,5 +1,6 @@
 import base64
 import gc
+import gzip
 import json
 import struct
 from contextlib import suppress
@@ -10,12 +11,13 @@ from pydantic_core import from_json
 
 from service.api.v2.names import OUTPUTS
 from service.api.v2.request import Inference, Output, parse
-from service.errors import MalformedRequest
+from service.errors import MalformedRequest, UnsupportedImage
 
 SIDE = 2
 PIXELS = np.arange(2 * SIDE * SIDE * 3, dtype=np.uint8).reshape(2, SIDE, SIDE, 3)
 IMAGES = {"name": "images", "datatype": "UINT8", "shape": [2, SIDE, SIDE, 3]}
 FILES = {"name": "image_bytes", "datatype": "BYTES", "shape": [2]}
+TYPES = "true, false, a number, a string or null"
 ELEMENTS = struct.pack("<I", 3) + b"one" + struct.pack("<I", 0)
 
 
@@ -48,6 +50,20 @@ def test_binary_pixels_are_a_view_of_the_body() -> None:
     assert np.shares_memory(inference.images, np.frombuffer(body, np.uint8))
 
 
+@pytest.mark.parametrize("encode", [base64.b64encode, base64.urlsafe_b64encode, base64.encodebytes])
+@pytest.mark.parametrize("prefix", ["", "data:image/png;base64,"])
+def test_base64_is_taken_as_at_the_other_door(encode, prefix: str) -> None:  # type: ignore[no-untyped-def]
+    image = bytes(range(256))
+    data = [prefix + text for text in (encode(image).decode(), encode(image).decode().rstrip("=\n"))]
+    assert parse(message(FILES | {"data": data}), None, SIDE).images == [image, image]
+
+
+def test_what_is_no_image_is_named_with_its_number() -> None:
+    data = [base64.b64encode(each).decode() for each in (b"\x89PNG\r\n\x1a\n", b"<html>")]
+    with pytest.raises(UnsupportedImage, match="image 1 is an HTML page"):
+        parse(message(FILES | {"data": data}), None, SIDE)
+
+
 @pytest.mark.parametrize("shape", [[2], [2, 1]])
 def test_encoded_images(shape: list[int]) -> None:
     assert binary(message(sized(FILES | {"shape": shape}, len(ELEMENTS))), ELEMENTS).images == [b"one", b""]
@@ -62,6 +78,8 @@ def test_a_raw_body_is_one_encoded_image_answered_in_binary() -> None:
     assert parse(b"a file", 0, SIDE) == Inference([b"a file"], [Output(name, binary=True) for name in OUTPUTS])
     with pytest.raises(MalformedRequest, match="empty"):
         parse(b"", 0, SIDE)
+    with pytest.raises(UnsupportedImage, match="is JSON"):
+        parse(message(FILES), 0, SIDE)
 
 
 @pytest.mark.parametrize(
@@ -104,6 +122,28 @@ def test_timeout_and_priority(parameters: dict[str, object], timeout: float | No
     assert (inference.timeout, inference.priority, inference.id) == (timeout, priority, "42")
 
 
+def test_null_is_as_good_as_nothing() -> None:
+    plain = message(IMAGES | {"data": PIXELS.tolist()}, outputs=[{"name": "logits"}])
+    nulls = {"timeout": None, "priority": None, "sequence_id": None, "binary_data_output": None, "other": None}
+    for parameters, of_input, of_output in (
+        (None, None, None),
+        (nulls, {"binary_data_size": None}, {"classification": None, "binary_data": None}),
+    ):
+        tensor = IMAGES | {"data": PIXELS.tolist(), "parameters": of_input}
+        output = {"name": "logits", "parameters": of_output}
+        asked = parse(message(tensor, outputs=[output], parameters=parameters, id=None), None, SIDE)
+        expected = parse(plain, None, SIDE)
+        np.testing.assert_array_equal(asked.images, expected.images)
+        assert (asked.outputs, asked.timeout, asked.priority) == (expected.outputs, None, None)
+    assert parse(message(IMAGES | {"data": PIXELS.tolist()}, outputs=None), None, SIDE).outputs == [
+        Output(name, binary=False) for name in OUTPUTS
+    ]
+
+
+def test_a_byte_order_mark_is_skipped() -> None:
+    assert parse(b"\xef\xbb\xbf" + message(FILES | {"data": ["", ""]}), None, SIDE).images == [b"", b""]
+
+
 def parameters(**values: object) -> bytes:
     return message(IMAGES | {"data": PIXELS.tolist()}, parameters=values)
 
@@ -140,11 +180,12 @@ def outputs(*outputs: object) -> bytes:
         (message(IMAGES | {"data": [10**100] * 24}), "integers from 0 to 255"),
         (message(IMAGES | {"data": [float("nan")] * 24}), "not JSON"),
         (message(IMAGES | {"data": [float("inf")] * 24}), "not JSON"),
-        (message(IMAGES | {"data": [7]}).replace(b"[7]", b"[" + b"9" * 5000 + b"]"), "not JSON"),
+        (message(IMAGES | {"data": [7]}).replace(b"[7]", b"[" + b"9" * 5000 + b"]"), "integers from 0 to 255"),
         (message(IMAGES | {"data": PIXELS.tolist()[:1]}), "nested otherwise"),
         (message(IMAGES | {"data": [[0] * 12, [0] * 12]}), "nested otherwise"),
         (message(IMAGES | {"data": [[[[0] * 3] * 2] * 2, [[[0] * 3] * 2, [0]]]}), "nested otherwise"),
-        (message(IMAGES | {"data": [[[[[0]] * 3] * 2] * 2] * 2}), "integers from 0 to 255"),
+        (message(IMAGES | {"data": [[[[[0]] * 3] * 2] * 2] * 2}), "nested otherwise"),
+        (message(IMAGES | {"data": [[[[["0"]] * 3] * 2] * 2] * 2}), "integers from 0 to 255"),
         (message(IMAGES | {"datatype": "FP32"}), "must be of datatype UINT8"),
         (message(IMAGES | {"shape": [2, 2, 2, 4]}), r"shape \[N, 2, 2, 3\]"),
         (message(IMAGES | {"shape": [24]}), r"shape \[N, 2, 2, 3\]"),
@@ -160,14 +201,31 @@ def outputs(*outputs: object) -> bytes:
         (message(IMAGES | {"name": "pixels"}), "unknown input 'pixels'; the model's are images, image_bytes"),
         (message(IMAGES, IMAGES), "named twice"),
         (message(IMAGES, FILES), "not both"),
-        (message(FILES | {"data": ["%%%", ""]}), "base64"),
-        (message(FILES | {"data": [1, 2]}), "base64"),
-        (message(FILES | {"data": ["é", ""]}), "base64"),
+        (message(FILES | {"data": ["%%%", ""]}), "element 0 that is not base64: it has characters"),
+        (message(FILES | {"data": ["", 2]}), "element 1 that is no string of base64"),
+        (message(FILES | {"data": ["", None]}), "element 1 that is no string of base64"),
+        (message(FILES | {"data": ["é", ""]}), "element 0 that is not base64"),
+        (message(FILES | {"data": ["", "data:image/png,x"]}), "element 1 that is not base64: the data: URL"),
         (message(FILES | {"data": [""]}), "1 elements where its shape needs 2"),
         (message(FILES | {"shape": [2, 2]}), r"shape \[N, 1\]"),
         (message(sized(IMAGES, 24)), "beyond the 0 bytes that follow"),
         (message(IMAGES | {"parameters": {"shared_memory_region": "a"}}), "shared memory"),
-        (message(IMAGES | {"parameters": {"nested": {}}}), "parameters.nested"),
+        *(
+            (message(IMAGES | {"parameters": {"nested": odd}}), f"^inputs.0.parameters.nested: must be {TYPES}$")
+            for odd in ({}, [], [1])
+        ),
+        (parameters(timeout={"ms": 5}), f"^parameters.timeout: must be {TYPES}$"),
+        (outputs({"name": "logits", "parameters": {"x": []}}), f"^outputs.0.parameters.x: must be {TYPES}$"),
+        (message(IMAGES | {"parameters": "none"}), "^inputs.0.parameters: Input should be a valid dictionary$"),
+        (message(IMAGES, parameters=[]), "^parameters: Input should be a valid dictionary$"),
+        (message(IMAGES, id=7), "^id: Input should be a valid string$"),
+        (message(IMAGES, outputs={}), "^outputs: Input should be a valid list$"),
+        (message(IMAGES, outputs=["logits"]), "^outputs.0: Input should be a valid dictionary"),
+        (b'{"inputs": null}', "^inputs: Input should be a valid list$"),
+        (message(IMAGES | {"shape": None}), "^inputs.0.shape: Input should be a valid list$"),
+        (message(IMAGES | {"datatype": None}), "^inputs.0.datatype: Input should be a valid string$"),
+        (gzip.compress(message(IMAGES)), "gzip data without Content-Encoding"),
+        (b"\x89PNG\r\n\x1a\n", "Inference-Header-Content-Length, of 0 if it is an image alone"),
         (outputs({"name": "logit"}), "unknown output 'logit'; the model's are logits, probabilities"),
         (outputs({"name": "logits"}, {"name": "logits"}), "named twice"),
         (outputs({"name": "logits", "parameters": {"classification": 0}}), "classification"),
