@@ -89,7 +89,7 @@ def create_api(replica: Replica) -> FastAPI:
         api.include_router(routes.router)
     describe, keys_needed = api.openapi, bool(settings.api_keys_file)
     api.openapi = lambda: with_keys(describe(), needed=keys_needed)  # type: ignore[method-assign]
-    for error in (ServiceError, RequestValidationError):
+    for error in (ServiceError, RequestValidationError, Exception):
         api.add_exception_handler(error, on_error)
     api.add_exception_handler(HTTPException, on_http_exception)
     return api

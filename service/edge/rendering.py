@@ -54,9 +54,8 @@ def known_error(error: Exception) -> ServiceError | None:
 
 
 async def on_error(request: Request, error: Exception) -> Response:
-    """The framework's handler of what an endpoint raises."""
-    known = known_error(error)
-    assert known
+    """The framework's handler of what an endpoint raises; the edge logs what is a fault of ours."""
+    known = known_error(error) or EngineFailure("an internal error")
     request.scope.setdefault("state", {})["error"] = known
     return error_response(request.scope, known)
 

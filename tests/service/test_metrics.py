@@ -64,10 +64,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def test_every_metric_of_the_contract_is_exposed_with_its_labels() -> None:
     metrics = Metrics()
     metrics.add_model("echo", cores=2)
-    metrics.show_loaded([INFO], {"echo": {1: 0.02, 4: 0.04}})
+    metrics.show_loaded([INFO], {"echo": {1: 0.02, 4: 0.04}}, {"echo": 200.0})
     metrics.show_keys("keys", {"mobile-app"})
-    metrics.requests.labels("/v1/classify", 200)
-    metrics.request_duration.labels("/v1/classify")
+    metrics.count_request("/v1/classify", 200, 0.003, 0.001)
     metrics.build_info.labels("1", "2", "3").set(1)
     families = {f.name: f for f in text_string_to_metric_families(generate_latest(metrics.registry).decode())}
     ours = {name: family for name, family in families.items() if name.startswith("mixer_")}
@@ -99,10 +98,10 @@ def test_the_running_second_does_not_count_yet(clock: Clock) -> None:
 
 def test_per_core_divides_by_the_cores_allowed(clock: Clock) -> None:
     metrics = Metrics()
-    metrics.add_model("echo", cores=0.5)
+    model = metrics.add_model("echo", cores=0.5)
     for _ in range(40):
-        metrics.count_image("echo", "ok")
-    metrics.count_image("echo", "invalid")
+        model.count_image("ok")
+    model.count_image("invalid")
     clock.now += 1
     assert metrics.registry.get_sample_value("mixer_images_per_second", {"model": "echo"}) == 4
     assert metrics.registry.get_sample_value("mixer_images_per_second_per_core", {"model": "echo"}) == 8
@@ -117,9 +116,10 @@ def test_what_is_no_longer_loaded_leaves_no_series_that_says_what_it_can_do() ->
         ]
 
     second = INFO | {"version": "2"}
-    metrics.show_loaded([second, INFO, INFO | {"model": "gone"}], {"echo": {1: 0.02, 4: 0.04}, "gone": {1: 1}})
+    curves = {"echo": {1: 0.02, 4: 0.04}, "gone": {1: 1}}
+    metrics.show_loaded([second, INFO, INFO | {"model": "gone"}], curves, {"echo": 100, "gone": 1})
     assert len(shown("mixer_model_info")) == 3
-    metrics.show_loaded([second], {"echo": {1: 0.02, 2: 0.025}})
+    metrics.show_loaded([second], {"echo": {1: 0.02, 2: 0.025}}, {"echo": 80.0})
     assert shown("mixer_model_info") == [second]
     assert shown("mixer_predicted_capacity_images_per_second") == [{"model": "echo"}]
     assert shown("mixer_calibrated_pass_seconds") == [
@@ -131,8 +131,7 @@ def test_what_is_no_longer_loaded_leaves_no_series_that_says_what_it_can_do() ->
 def test_a_second_version_of_a_model_goes_on_with_its_series(clock: Clock) -> None:
     metrics = Metrics()
     for _ in range(2):
-        metrics.add_model("echo", cores=1)
-        metrics.count_image("echo", "ok")
+        metrics.add_model("echo", cores=1).count_image("ok")
     clock.now += 1
     assert metrics.registry.get_sample_value("mixer_images_per_second", {"model": "echo"}) == 0.2
 
@@ -152,3 +151,17 @@ def test_a_key_that_no_file_has_any_more_leaves_no_series() -> None:
     assert metrics.registry.get_sample_value("mixer_key_requests_total", {"key": "a", "outcome": "ok"}) == 1
     metrics.show_keys("admin keys", {"c"})
     assert shown() == {"a", "c", "unknown"}
+
+
+def test_durations_are_a_histogram_like_the_client_librarys() -> None:
+    metrics = Metrics()
+    for seconds in (0.00005, 0.0001, 0.003, 99.0):
+        metrics.observe_stages({"decode": seconds})
+    sample = metrics.registry.get_sample_value
+
+    def up_to(edge: str) -> float | None:
+        return sample("mixer_stage_duration_seconds_bucket", {"stage": "decode", "le": edge})
+
+    assert [up_to(edge) for edge in ("0.0001", "0.0025", "0.005", "10.0", "+Inf")] == [2, 2, 3, 3, 4]
+    assert sample("mixer_stage_duration_seconds_count", {"stage": "decode"}) == 4
+    assert sample("mixer_stage_duration_seconds_sum", {"stage": "decode"}) == pytest.approx(99.00315)

@@ -5,11 +5,11 @@ import math
 
 import numpy as np
 import pytest
+from service.lanes.shared_cores import Turns
 
 from benchmarks.plan.simulation import Pod, play, simulate
 from service.engines.curve import PassTimes
 from service.errors import Overloaded
-from service.lanes.shared_cores import Turns
 from service.metrics import Metrics
 from service.scheduling.admission import Admission
 from service.scheduling.forecast import Prediction

@@ -11,7 +11,7 @@ import pytest
 from fastapi import Request
 
 from service.api.body import LARGE, read_body, read_images
-from service.errors import ClientGone, MalformedRequest, Overloaded, PayloadTooLarge, UnsupportedImage
+from service.errors import ClientGone, MalformedRequest, Overloaded, PayloadTooLarge
 from tests.doubles import level_png
 
 pytestmark = pytest.mark.anyio
@@ -109,18 +109,6 @@ async def test_an_empty_body(content_type: str) -> None:
     with pytest.raises(MalformedRequest) as refused:
         await images_of(b"", content_type)
     assert refused.value.reason == "empty_body"
-
-
-async def test_what_is_no_image_is_named_where_it_is_the_only_one() -> None:
-    document = documents(image=TEXTS[0])
-    for body, content_type in (
-        (document, "text/plain"),
-        (form(document), FORM),
-        (documents(image=base64.b64encode(document).decode()), "application/json"),
-    ):
-        with pytest.raises(UnsupportedImage, match="is JSON"):
-            await images_of(body, content_type)
-    assert await images_of(form(IMAGES[0], document), FORM) == [IMAGES[0], document]
 
 
 @pytest.mark.parametrize(

@@ -167,8 +167,8 @@ async def test_the_last_passes_can_be_looked_at_where_that_is_enabled(tmp_path: 
             await client.post("/v1/classify", content=level_png(level))
         newest, oldest = (await client.get("/debug/passes")).json()
     assert newest["at"] > oldest["at"]
-    assert (newest["model"], newest["size"], newest["reason"], newest["failed"]) == ("echo", 1, "idle", False)
-    assert newest.keys() >= {"waited_ms", "predicted_ms", "actual_ms", "left_waiting", "dropped"}
+    assert (newest["model"], newest["size"], newest["reason"], newest["wide"]) == ("echo", 1, "idle", True)
+    assert newest.keys() >= {"waited_ms", "forecast_ms", "batch_ms", "pass_ms", "left_waiting", "dropped"}
 
 
 async def test_a_fault_of_ours_is_500_without_its_text(tmp_path: Path) -> None:

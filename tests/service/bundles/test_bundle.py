@@ -3,9 +3,9 @@ import os
 from pathlib import Path
 
 import pytest
+from service.lanes.decode_pool import PixelBudget
 
 from service.bundles.bundle import BundleError, find_bundles, load_bundle
-from service.lanes.decode_pool import PixelBudget
 from service.models.loader import verify_model
 from tests.doubles import write_bundle
 

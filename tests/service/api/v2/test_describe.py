@@ -14,7 +14,7 @@ async def test_a_models_config_says_how_it_runs_here(tmp_path: Path) -> None:
         config = (await client.get("/v2/models/echo/config")).json()
         assert (await client.get("/v2/models/echo/versions/1/config")).json() == config
         assert (config["name"], config["version"], config["precision"]) == ("echo", "1", "fp32")
-        assert (config["engine"], config["engine_threads"], config["engine_max_batch_size"]) == ("echo", 1, 4)
+        assert (config["engine"], config["lanes"], config["engine_max_batch_size"]) == ("echo", 1, 4)
         assert config["engines_considered"]["double"].startswith("echo: ")
         assert config["pass_seconds"].keys() == {"1", "2", "4"}
         rates = [int(size) / seconds for size, seconds in config["pass_seconds"].items()]

@@ -10,7 +10,7 @@ import pytest
 
 from tests.doubles import CLASSES, EchoEngine, FailingEngine, GatedEngine, level_png, replica_around
 from tests.service.api.v2.messages import INFER, files, levels, pixels
-from tests.service.replicas import client_of, outcomes
+from tests.service.replicas import client_of, keep_busy, outcomes
 
 pytestmark = pytest.mark.anyio
 
@@ -112,17 +112,15 @@ async def test_compressed_requests_that_cannot_be_read(
     assert isinstance(response.json()["error"], str)
 
 
-async def test_a_compressed_body_counts_as_the_largest(tmp_path: Path) -> None:
-    replica = replica_around(GatedEngine(), tmp_path / "models", max_body_bytes=5000, max_inflight_bytes=8000)
-    body = gzip.compress(json.dumps(pixels(1)).encode())
+async def test_a_compressed_body_counts_as_what_it_inflates_to(tmp_path: Path) -> None:
+    body = json.dumps(pixels(1)).encode()
+    compressed = gzip.compress(body)
+    room = len(body) + len(compressed) - 1
+    replica = replica_around(EchoEngine(), tmp_path / "models", max_body_bytes=len(body), max_inflight_bytes=room)
     async with client_of(replica) as client:
-        headers = {"content-encoding": "gzip"}
-        first = asyncio.create_task(client.post(INFER, content=body, headers=headers))
-        assert await asyncio.to_thread(replica.classifiers[0].choice.engine.entered.acquire, timeout=10)
-        refused = await client.post(INFER, content=body, headers=headers)
+        refused = await client.post(INFER, content=compressed, headers={"content-encoding": "gzip"})
         assert refused.status_code == 429
-        replica.classifiers[0].choice.engine.gate.set()
-        assert levels(await first) == [1]
+        assert levels(await client.post(INFER, content=body)) == [1]
 
 
 async def test_responses_are_compressed_where_that_is_accepted(client: httpx.AsyncClient) -> None:
@@ -140,12 +138,12 @@ async def test_a_timeout_that_cannot_be_kept_is_refused_once_it_is_read(tmp_path
     async with client_of(replica) as client:
         first = asyncio.create_task(client.post(INFER, json=pixels(1)))
         assert await asyncio.to_thread(engine.entered.acquire, timeout=10)
-        replica.runner.busy_until = asyncio.get_running_loop().time() + 3
+        keep_busy(replica, 3)
         refused = await client.post(INFER, json=pixels(2, parameters={"timeout": 1_000_000}))
         assert refused.status_code == 429
         assert "deadline" in refused.json()["error"]
         assert int(refused.headers["retry-after"]) in (2, 3)
-        replica.runner.busy_until = 0.0
+        keep_busy(replica, 0)
         late = await client.post(INFER, json=pixels(2, parameters={"timeout": 50_000}))
         assert late.status_code in (429, 504)
         engine.gate.set()
@@ -159,7 +157,9 @@ async def test_an_idle_service_tries_any_timeout_that_a_pass_fits_into(tmp_path:
     async with client_of(replica) as client:
         hopeless = await client.post(INFER, json=pixels(1, parameters={"timeout": 1}))
         assert hopeless.status_code == 429
-        replica.classifiers[0]._decode_pool._mean_seconds = 1000.0  # what is believed of decoding is no reason
+        replica.models.classifiers[
+            0
+        ].promises.decode_times._usual.value = 1000.0  # what is believed of decoding is no reason
         assert levels(await client.post(INFER, json=pixels(1, parameters={"timeout": 30_000_000}))) == [1]
     assert outcomes(replica) == {"ok": 1, "expired": 1}
 
@@ -195,11 +195,11 @@ async def test_priority(tmp_path: Path, parameters: dict[str, int], header: str 
         running = asyncio.create_task(client.post(INFER, json=pixels(0)))
         assert await asyncio.to_thread(engine.entered.acquire, timeout=10)
         asking = asyncio.create_task(client.post(INFER, json=body, headers=headers))
-        ahead = replica.classifiers[0].scheduler.ahead
+        ahead = replica.models.classifiers[0].promises
         async with asyncio.timeout(10):
             while len(ahead) < 2:
                 await asyncio.sleep(0)
-        assert [ticket.priority for ticket in ahead] == [priority] * 2
+        assert [ticket.priority for ticket in ahead._ahead] == [priority] * 2
         engine.gate.set()
         assert levels(await asking) == [1, 2]
         assert levels(await running) == [0]
@@ -208,33 +208,14 @@ async def test_priority(tmp_path: Path, parameters: dict[str, int], header: str 
 async def test_an_image_that_fails_withdraws_the_others(tmp_path: Path) -> None:
     engine = GatedEngine()
     replica = replica_around(engine, tmp_path / "models", max_batch_size=1)
-    body, headers = files(*(level_png(level) for level in range(20)), b"no image")
+    body, headers = files(b"no image", *(level_png(level) for level in range(20)))
     async with client_of(replica) as client:
         refused = await client.post(INFER, content=body, headers=headers | {"x-deadline-ms": "600000"})
         assert refused.status_code == 415
-        assert "image 20: " in refused.json()["error"]
+        assert "image 0: " in refused.json()["error"]
         assert replica.admission.inflight == 0
         engine.gate.set()
     assert len(engine.batch_sizes) <= 1
     counted = outcomes(replica)
     assert sum(counted.values()) == 21
     assert counted["cancelled"] >= 18
-
-
-async def test_large_requests_and_answers_are_worked_on_beside_the_event_loop(
-    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    used: list[str] = []
-    to_thread = asyncio.to_thread
-
-    async def noted(work, *arguments):  # type: ignore[no-untyped-def]
-        used.append(work.func.__name__)
-        return await to_thread(work, *arguments)
-
-    monkeypatch.setattr(asyncio, "to_thread", noted)
-    assert levels(await client.post(INFER, json=pixels(4))) == [4]
-    assert used == []
-    monkeypatch.setattr("service.api.v2.infer.LARGE", 0)
-    assert levels(await client.post(INFER, json=pixels(4))) == [4]
-    assert used == ["parse", "answer"]
-    assert (await client.post(INFER, content=b"{")).status_code == 400

@@ -84,7 +84,7 @@ async def test_the_error_of_every_path_is_its_message_alone(
 async def test_an_unforeseen_exception_is_a_message_too(
     replica: Replica, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replica, "find", lambda *_: 1 / 0)
+    monkeypatch.setattr(replica.models, "find", lambda *_: 1 / 0)
     response = await client.get("/v2/models/echo")
     assert response.status_code == 500
     assert response.headers["x-request-id"] in response.json()["error"]
