@@ -58,7 +58,8 @@ class Promises:
         self._ahead: dict[Ticket, float] = {}  # and the seconds of decoding that each adds to those below
         self._decoding = self._heaviest = 0.0  # of all together, and a bound of each one's
         self._earliest, self._latest = math.inf, -math.inf  # bounds of when any is promised, and is to be served
-        self._lost = RunningMean(0.0, least=0.0)  # seconds that answers lately lost between the front and its lanes
+        # Seconds that answers lately lost between the front and its lanes.
+        self._lost = RunningMean(0.0, least=0.0, ordinary=_SMALL)
 
     def __len__(self) -> int:
         """How many are ahead."""

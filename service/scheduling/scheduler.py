@@ -58,6 +58,7 @@ class _Batch:
     reason: str
     forecast: float  # seconds
     wide: bool
+    heavy: bool
     at: float  # loop time at which it was frozen
     dropped: int
 
@@ -186,6 +187,7 @@ class Scheduler:
             self._cores.give_back(self, 0.0)
             return
         self._running += len(batch.tickets)
+        self._heavy_running += batch.heavy
         lane = self._lanes.take(wide=batch.wide)
         lane.busy_until = batch.at + batch.forecast
         task = asyncio.create_task(self._run(lane, batch), name="batch")
@@ -216,12 +218,11 @@ class Scheduler:
         elif self._stopping:
             waited = "drain"
         wide = size == 1 and self._lanes.idle and not self._waiting
-        return _Batch(tickets, waited, forecast, wide, now, len(dropped))
+        heavy = bool(tickets) and self._is_heavy(tickets[0])
+        return _Batch(tickets, waited, forecast, wide, heavy, now, len(dropped))
 
     async def _run(self, lane: Lane, batch: _Batch) -> None:
         sent = time.perf_counter()
-        heavy = self._is_heavy(batch.tickets[0])
-        self._heavy_running += heavy
         items = [ticket.item for ticket in batch.tickets if ticket.item]
         longest = max(_SHORTEST_HANG, _HANG * batch.forecast)
         try:
@@ -231,7 +232,7 @@ class Scheduler:
         else:
             self._answer(batch, reply, sent)
         finally:
-            self._heavy_running -= heavy
+            self._heavy_running -= batch.heavy
             self._running -= len(batch.tickets)
             self._cores.give_back(self, time.perf_counter() - sent)
 

@@ -3,10 +3,11 @@ import gc
 import hashlib
 import json
 import shutil
+import socket
 import threading
 import weakref
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -18,10 +19,12 @@ from service.arrays import LogitBatch, PixelBatch
 from service.bundles.bundle import Bundle
 from service.engines.choice import Build
 from service.errors import NotLoaded, NotReady, UnknownModel
+from service.lanes.program import serve
+from service.lanes.shape import COPIES, FRONT_BYTES, LANE_BYTES
 from service.metrics import Metrics
 from service.models.replica import Replica
 from service.settings import Settings
-from tests.doubles import EchoEngine, level_png, write_bundle
+from tests.doubles import EchoEngine, ThreadLane, level_png, started, write_bundle
 from tests.service.replicas import client_of
 
 pytestmark = pytest.mark.anyio
@@ -30,22 +33,25 @@ ADMIN = {"x-api-key": "an admin's"}
 
 
 class Workshop:
-    """Builds an engine for each bundle, and says what happened meanwhile."""
+    """Starts lanes as threads, with an engine for each bundle, and says what happened meanwhile."""
 
     def __init__(self) -> None:
         self.building = 0
         self.most_building = 0
-        self.passing = 0
-        self.most_passing = 0
         self.built: list[str] = []  # name/version
+        self.lanes: list[Lane] = []
         self.gate = threading.Event()
         self.gate.set()
         self.entered = threading.Semaphore(0)
         self.broken = False
 
-    def engines(self, bundle: Bundle, threads: int, settings: Settings) -> dict[str, list[Build]]:
+    def __call__(self, connection: socket.socket) -> "Lane":
+        self.lanes.append(Lane(connection, self))
+        return self.lanes[-1]
+
+    def engines(self, bundle: Bundle, *_: object) -> dict[str, Build]:
         self.built.append(f"{bundle.manifest.name}/{bundle.manifest.version}")
-        return {"double": [self._build]}
+        return {"double": self._build}
 
     def _build(self) -> EchoEngine:
         self.building += 1
@@ -53,22 +59,21 @@ class Workshop:
         self.entered.release()
         assert self.gate.wait(timeout=30), "the test never opened the gate"
         self.building -= 1
-        engine = BrokenEngine() if self.broken else WatchedEngine(self)
-        self.last = weakref.ref(engine)
-        return engine
+        return BrokenEngine() if self.broken else EchoEngine()
 
 
-class WatchedEngine(EchoEngine):
-    def __init__(self, workshop: Workshop) -> None:
-        super().__init__()
+class Lane(ThreadLane):
+    """A lane of a workshop's, which says when it has ended."""
+
+    def __init__(self, connection: socket.socket, workshop: Workshop) -> None:
+        self.ended = threading.Event()
         self._workshop = workshop
+        super().__init__(connection, EchoEngine())
 
-    def run(self, pixels: PixelBatch) -> LogitBatch:
-        self._workshop.passing += 1
-        self._workshop.most_passing = max(self._workshop.most_passing, self._workshop.passing)
-        logits = super().run(pixels)
-        self._workshop.passing -= 1
-        return logits
+    def _serve(self, engine: EchoEngine) -> None:
+        with suppress(OSError), self._connection:
+            serve(self._connection, self._workshop.engines)
+        self.ended.set()
 
 
 class BrokenEngine(EchoEngine):
@@ -79,10 +84,8 @@ class BrokenEngine(EchoEngine):
 def build(workshop: Workshop, repository: Path, **settings: object) -> Replica:
     keys = repository.parent / "admin-keys"
     keys.write_text(hashlib.sha256(ADMIN["x-api-key"].encode()).hexdigest())
-    settings = {"admin_keys_file": keys} | settings
-    replica = build_replica(Settings(model_repository=repository, **settings), Metrics(), workshop.engines)
-    workshop.built.clear()
-    return replica
+    chosen = {"admin_keys_file": keys, "lanes": 1, "threads": 1, "max_batch_size": 4} | settings
+    return build_replica(Settings(model_repository=repository, **chosen), Metrics(), workshop)
 
 
 @pytest.fixture
@@ -100,11 +103,17 @@ def workshop() -> Workshop:
 async def serving(replica: Replica) -> AsyncIterator[httpx.AsyncClient]:
     async with client_of(replica) as client:
         client.headers.update(ADMIN)
+        workshop = replica.loader.spawn
+        assert isinstance(workshop, Workshop)
+        workshop.built.clear()
+        workshop.entered = threading.Semaphore(0)
         yield client
+    for lane in workshop.lanes:
+        assert await asyncio.to_thread(lane.ended.wait, 10)
 
 
 def loaded(replica: Replica) -> list[str]:
-    return [f"{c.manifest.name}/{c.manifest.version}" for c in replica.classifiers]
+    return [f"{c.manifest.name}/{c.manifest.version}" for c in replica.models.classifiers]
 
 
 def info(replica: Replica) -> set[str]:
@@ -137,9 +146,10 @@ async def test_several_versions_of_several_models_at_once(workshop: Workshop, re
     for name, version in (("a", "1"), ("b", "9"), ("b", "10")):
         write_bundle(repository, name, version)
     replica = build(workshop, repository, models="b/9,b,a")
-    assert loaded(replica) == ["b/10", "b/9", "a/1"]
-    assert info(replica) == {"b/10", "b/9", "a/1"}
     async with serving(replica) as client:
+        assert loaded(replica) == ["b/10", "b/9", "a/1"]
+        assert info(replica) == {"b/10", "b/9", "a/1"}
+        assert replica.metrics.registry.get_sample_value("mixer_lanes") == 3
         assert await model_that_answers(client) == "b/10"
         assert await model_that_answers(client, "?version=9") == "b/9"
         assert await model_that_answers(client, "?model=b") == "b/10"
@@ -154,18 +164,19 @@ async def test_a_reload_serves_what_a_fresh_start_would(workshop: Workshop, repo
         write_bundle(repository, name, "1")
     replica = build(workshop, repository)
     async with serving(replica) as client:
-        before = {c.manifest.name: c for c in replica.classifiers}
+        before = {c.manifest.name: c for c in replica.models.classifiers}
         write_bundle(repository, "added", "1")
         write_bundle(repository, "newer", "2")
         shutil.rmtree(repository / "gone")
         manifest = json.loads((repository / "changed" / "1" / "manifest.json").read_text())
         (repository / "changed" / "1" / "manifest.json").write_text(json.dumps(manifest | {"variant": "changed"}))
-        await replica.reloader.reload()
+        await replica.lifecycle.reload()
         assert loaded(replica) == ["added/1", "changed/1", "newer/2", "same/1"]
-        assert loaded(replica) == loaded(build(Workshop(), repository))
+        async with started(fresh := build(Workshop(), repository)):
+            assert loaded(replica) == loaded(fresh)
         assert info(replica) == set(loaded(replica))
         assert workshop.built == ["added/1", "changed/1", "newer/2"]
-        after = {c.manifest.name: c for c in replica.classifiers}
+        after = {c.manifest.name: c for c in replica.models.classifiers}
         assert after["same"] is before["same"]
         assert after["changed"].manifest.variant == "changed"
         for name, classifier in after.items():
@@ -180,14 +191,14 @@ async def test_what_vanished_goes_but_never_all(workshop: Workshop, repository: 
     replica = build(workshop, repository, models="a,b")
     async with serving(replica) as client:
         shutil.rmtree(repository / "a")
-        await replica.reloader.reload()
+        await replica.lifecycle.reload()
         assert loaded(replica) == ["b/1"]
         shutil.rmtree(repository / "b")
-        await replica.reloader.reload()
+        await replica.lifecycle.reload()
         assert loaded(replica) == ["b/1"]
         assert await states(client) == {"b/1": ("READY", "no longer in the repository")}
         shutil.rmtree(repository)
-        await replica.reloader.reload()
+        await replica.lifecycle.reload()
         assert await model_that_answers(client) == "b/1"
         response = await client.post("/v2/repository/index")
         assert (response.status_code, response.json()) == (409, {"error": "models: no such model repository"})
@@ -221,7 +232,7 @@ async def test_a_bundle_that_cannot_be_used_leaves_the_old_one(workshop: Worksho
         assert (await client.get("/healthz/ready")).status_code == 200
         assert await states(client) == {"a/1": ("READY", ""), "a/2": ("UNAVAILABLE", error.removeprefix("a/2: "))}
         assert await states(client, ready=True) == {"a/1": ("READY", "")}
-        await replica.reloader.reload()
+        await replica.lifecycle.reload()
         assert loaded(replica) == ["a/1"]
         count = replica.metrics.registry.get_sample_value
         assert count("mixer_model_loads_total", {"model": "a", "outcome": "failed"}) == 2
@@ -256,7 +267,7 @@ async def test_with_one_of_several_versions_unusable_the_others_are_loaded_and_n
     async with serving(replica):
         corrupt(write_bundle(repository, "a", "2"))
         write_bundle(repository, "b", "1")
-        await replica.reloader.reload()
+        await replica.lifecycle.reload()
         assert loaded(replica) == ["a/1", "b/1"]
 
 
@@ -266,8 +277,7 @@ async def test_who_was_let_in_before_a_swap_is_answered_by_the_old_one_which_is_
     write_bundle(repository, "a", "1")
     replica = build(workshop, repository)
     async with serving(replica) as client:
-        old = weakref.ref(replica.classifiers[0])
-        engine = weakref.ref(replica.classifiers[0].choice.engine)
+        old = weakref.ref(replica.models.classifiers[0])
         body = level_png(7)
         half_sent, swapped = asyncio.Event(), asyncio.Event()
 
@@ -284,38 +294,84 @@ async def test_who_was_let_in_before_a_swap_is_answered_by_the_old_one_which_is_
         assert (await client.post("/v2/repository/models/a/load")).status_code == 200
         assert await model_that_answers(client) == "a/2"
         assert old() is not None
+        assert not workshop.lanes[0].ended.is_set()
         swapped.set()
         answer = (await early).json()
         assert (answer["model"]["version"], answer["predictions"][0]["index"]) == ("1", 7)
         del early
+        assert await asyncio.to_thread(workshop.lanes[0].ended.wait, 10)
         async with asyncio.timeout(10):
-            while old() or engine():
+            while old():
                 await asyncio.sleep(0)
-        assert len(replica.runner.schedulers) == 1
         assert info(replica) == {"a/2"}
+        assert replica.metrics.registry.get_sample_value("mixer_lanes") == 1
+        assert replica.metrics.registry.get_sample_value("mixer_lanes_ready") == 1
         gc.unfreeze()
 
 
-async def test_a_load_that_failed_holds_nothing(workshop: Workshop, repository: Path) -> None:
+async def test_a_load_that_failed_leaves_no_lane(workshop: Workshop, repository: Path) -> None:
     write_bundle(repository, "a", "1")
     replica = build(workshop, repository)
     async with serving(replica):
         write_bundle(repository, "a", "2")
         workshop.broken = True
-        gc.disable()
-        try:
-            with pytest.raises(NotLoaded):
-                await replica.reloader.load("a")
-            async with asyncio.timeout(10):
-                while workshop.last():
-                    await asyncio.sleep(0)
-        finally:
-            gc.enable()
+        with pytest.raises(NotLoaded):
+            await replica.lifecycle.load("a")
+        assert await asyncio.to_thread(workshop.lanes[1].ended.wait, 10)
+        assert replica.metrics.registry.get_sample_value("mixer_lanes_ready") == 1
 
 
-async def test_loads_go_one_after_another_and_their_passes_between_live_ones(
+async def test_a_lane_that_dies_while_it_loads_leaves_the_old_model(workshop: Workshop, repository: Path) -> None:
+    write_bundle(repository, "a", "1")
+    replica = build(workshop, repository)
+    async with serving(replica) as client:
+        write_bundle(repository, "a", "2")
+        workshop.gate.clear()
+        load = asyncio.create_task(client.post("/v2/repository/models/a/load"))
+        assert await asyncio.to_thread(workshop.entered.acquire, timeout=10)
+        workshop.lanes[1].kill()
+        response = await load
+        workshop.gate.set()
+        assert response.status_code == 409
+        assert response.json()["error"].startswith("a/2: ")
+        assert await model_that_answers(client) == "a/1"
+        assert (await client.get("/healthz/ready")).status_code == 200
+
+
+async def test_a_lane_of_the_old_model_that_dies_during_a_load_changes_nothing_of_it(
     workshop: Workshop, repository: Path
 ) -> None:
+    write_bundle(repository, "a", "1")
+    replica = build(workshop, repository)
+    async with serving(replica) as client:
+        write_bundle(repository, "a", "2")
+        workshop.gate.clear()
+        load = asyncio.create_task(client.post("/v2/repository/models/a/load"))
+        assert await asyncio.to_thread(workshop.entered.acquire, timeout=10)
+        workshop.lanes[0].kill()
+        asked = asyncio.create_task(model_that_answers(client))
+        workshop.gate.set()
+        assert (await load).status_code == 200
+        assert await asked in ("a/1", "a/2")
+        assert await model_that_answers(client) == "a/2"
+
+
+async def test_a_model_that_does_not_fit_beside_the_others_is_refused(
+    workshop: Workshop, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.app.memory_limit", lambda: FRONT_BYTES + int(1.5 * (LANE_BYTES + COPIES * 100)))
+    write_bundle(repository, "a", "1")
+    replica = build(workshop, repository)
+    async with serving(replica) as client:
+        write_bundle(repository, "b", "1")
+        response = await client.post("/v2/repository/models/b/load")
+        assert response.status_code == 409
+        assert "the memory limit of 220 MiB is too little" in response.json()["error"]
+        assert await model_that_answers(client) == "a/1"
+        assert len(workshop.lanes) == 1
+
+
+async def test_loads_go_one_after_another_beside_what_serves(workshop: Workshop, repository: Path) -> None:
     write_bundle(repository, "a", "1")
     replica = build(workshop, repository)
     async with serving(replica) as client:
@@ -336,32 +392,26 @@ async def test_loads_go_one_after_another_and_their_passes_between_live_ones(
         assert set().union(*await asyncio.gather(*clients)) <= {"a/1", "a/2"}
         assert loaded(replica) == ["a/2", "b/1", "c/1"]
         assert workshop.most_building == 1
-        assert workshop.most_passing == 1
 
 
 async def test_a_shutdown_waits_for_no_load(workshop: Workshop, repository: Path) -> None:
     write_bundle(repository, "a", "1")
     replica = build(workshop, repository)
-    workshop.entered = threading.Semaphore(0)
-    try:
-        async with serving(replica) as client:
-            write_bundle(repository, "b", "1")
-            workshop.gate.clear()
-            loads = [asyncio.create_task(client.post("/v2/repository/models/b/load")) for _ in range(2)]
-            assert await asyncio.to_thread(workshop.entered.acquire, timeout=10)
-            assert (await states(client))["b/1"] == ("LOADING", "")
-            replica.drain()
-            for response in await asyncio.gather(*loads):
-                assert (response.status_code, response.json()["error"]) == (503, "the service is shutting down")
-            assert await model_that_answers(client) == "a/1"
-            with pytest.raises(NotReady):
-                await replica.reloader.unload("a")
-            assert replica.reloader.busy
-    finally:
+    async with serving(replica) as client:
+        write_bundle(repository, "b", "1")
+        workshop.gate.clear()
+        loads = [asyncio.create_task(client.post("/v2/repository/models/b/load")) for _ in range(2)]
+        assert await asyncio.to_thread(workshop.entered.acquire, timeout=10)
+        assert (await states(client))["b/1"] == ("LOADING", "")
+        replica.drain()
+        for response in await asyncio.gather(*loads):
+            assert (response.status_code, response.json()["error"]) == (503, "the service is shutting down")
+        assert await model_that_answers(client) == "a/1"
+        with pytest.raises(NotReady):
+            await replica.lifecycle.unload("a")
         workshop.gate.set()
-    while replica.reloader.busy:
-        await asyncio.sleep(0.001)
-    assert loaded(replica) == ["a/1"]
+        assert await asyncio.to_thread(workshop.lanes[1].ended.wait, 10)
+        assert loaded(replica) == ["a/1"]
 
 
 async def test_unloading(workshop: Workshop, repository: Path) -> None:
@@ -392,9 +442,9 @@ async def test_a_clients_name_never_reaches_the_file_system(workshop: Workshop, 
     replica = build(workshop, repository)
     async with serving(replica):
         with pytest.raises(UnknownModel):
-            await replica.reloader.load(name)
+            await replica.lifecycle.load(name)
         with pytest.raises(UnknownModel):
-            await replica.reloader.unload(name)
+            await replica.lifecycle.unload(name)
     assert workshop.built == []
 
 

@@ -12,19 +12,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from service.errors import DeadlineExceeded, EngineFailure, InvalidImage, Overloaded, ServiceError
-from service.lanes.wire import Item
-from service.metrics import OUTCOMES, Metrics, ModelMetrics
+from service.metrics import OUTCOMES, Metrics
 from service.scheduling.admission import Admission
-from service.scheduling.pass_log import PassLog
-from service.scheduling.promises import Patience, Promises
 from service.scheduling.scheduler import Scheduler
-from service.scheduling.shared_cores import SharedCores
 from service.scheduling.ticket import Priority, Ticket
-from service.scheduling.times import DecodeTimes, PassTimes
-from tests.virtual_time import DAMAGED, KILLER, POISON, Played, VirtualLanes, run_virtually
-
-CURVE = {1: 0.010, 2: 0.015, 4: 0.025}
-MAX_BATCH = 4
+from tests.service.scheduling.model import CURVE, MAX_BATCH, Model
+from tests.virtual_time import DAMAGED, KILLER, POISON, Played, run_virtually
 
 Kind = Literal["good", "damaged", "poison", "killer"]
 _LEVELS = {"damaged": DAMAGED, "poison": POISON, "killer": KILLER}
@@ -73,36 +66,8 @@ class WatchedScheduler(Scheduler):
         return batch
 
 
-class Model:
-    """What Admission needs of a model, around virtual lanes."""
-
-    serves = True
-
-    def __init__(self, lanes: int, decode_seconds: float, metrics: Metrics, max_queue_delay: float = 0.0) -> None:
-        times = PassTimes(CURVE)
-        cores = SharedCores(lanes)
-        self.pass_log = PassLog()
-        self.metrics: ModelMetrics = metrics.add_model("m", 1)
-        self.lanes = VirtualLanes(lanes, times, decode_seconds)
-        self.lanes.on_free = cores.serve
-        self.promises = Promises(self.lanes, MAX_BATCH, times, DecodeTimes(max(decode_seconds, 1e-6)), Patience(0, 5))
-        self.scheduler = WatchedScheduler(
-            self.lanes,
-            self.promises,
-            cores,
-            max_queue_delay=max_queue_delay,
-            metrics=self.metrics,
-            pass_log=self.pass_log,
-        )
-        self.scheduler.start()
-
-    async def ask(self, level: int, ticket: Ticket) -> int:
-        """The level that comes back."""
-        ticket.item = Item(bytes([level]), 0)
-        self.promises.expect(ticket)
-        self.scheduler.enqueue(ticket)
-        assert ticket.outcome
-        return (await ticket.outcome).answer.answer[0]
+class WatchedModel(Model):
+    scheduler_is = WatchedScheduler
 
 
 @dataclass
@@ -124,7 +89,7 @@ def run(arrivals: list[Arrival], lanes: int = 1, decode_seconds: float = 0.0) ->
 async def _run(arrivals: list[Arrival], lanes: int, decode_seconds: float) -> Run:
     done, loop = Run(), asyncio.get_running_loop()
     done.results = [None] * len(arrivals)
-    model = Model(lanes, decode_seconds, done.metrics)
+    model = WatchedModel(lanes, decode_seconds, done.metrics)
     admission = Admission(10**6, 10**12)
 
     async def one(number: int, arrival: Arrival) -> None:
@@ -265,7 +230,7 @@ def test_interactive_work_goes_before_bulk() -> None:
 def test_an_operator_may_have_batches_fill_but_never_past_a_deadline() -> None:
     async def play() -> tuple[list[dict[str, object]], list[int]]:
         loop = asyncio.get_running_loop()
-        model = Model(1, 0.0, Metrics(), max_queue_delay=0.5)
+        model = WatchedModel(max_queue_delay=0.5)
 
         async def one(level: int, time_left: float) -> int:
             return await model.ask(level, Ticket(loop.time() + time_left))

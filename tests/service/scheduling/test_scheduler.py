@@ -1,360 +1,379 @@
+"""A scheduler on a clock that jumps: what waits, what is sent to a lane together, and what becomes of it."""
+
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+import hashlib
 from itertools import pairwise
+from typing import Any
 
-import numpy as np
 import pytest
-from service.lanes.engine_thread import EngineRunner
-from service.lanes.shared_cores import Turns
 
-from service.engines.curve import PassTimes
-from service.errors import DeadlineExceeded, EngineFailure, NotReady
+from service.errors import DeadlineExceeded, EngineFailure, ImageTooLarge, InvalidImage, NotReady
+from service.lanes.lane import BatchAnswer, LaneLost
+from service.lanes.wire import Item
 from service.metrics import Metrics
-from service.scheduling.pass_log import PassLog
-from service.scheduling.scheduler import BatchPolicy, Scheduler
-from service.scheduling.ticket import Priority, Ticket
-from tests.doubles import EchoEngine, FailingEngine, GatedEngine, level_pixels
-from tests.virtual_time import VirtualRunner, run_virtually
+from service.scheduling.shared_cores import SharedCores
+from tests.service.scheduling.model import CURVE, Model, virtually
+from tests.virtual_time import DAMAGED, KILLER, POISON, VirtualLane, VirtualLanes
 
-pytestmark = pytest.mark.anyio
+HANGING = 9  # an image over which a lane is ended because it takes too long
 
 
-def make_scheduler(
-    model: str, engine: EchoEngine, runner: EngineRunner, policy: BatchPolicy, metrics: Metrics
-) -> Scheduler:
-    times = PassTimes({1: 0.001, policy.max_batch_size: 0.001 * policy.max_batch_size})
-    return Scheduler(model, engine, runner, policy=policy, pass_times=times, metrics=metrics, pass_log=PassLog())
+class WatchedLanes(VirtualLanes):
+    """Remembers how each batch was to be done, and hangs over images that are HANGING."""
+
+    hangs_in_decoding = False
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.orders: list[dict[str, Any]] = []
+
+    async def run(self, lane: Any, items: list[Item], longest: float, *, wide: bool, alone: bool) -> BatchAnswer:
+        self.orders.append({"longest": longest, "wide": wide, "alone": alone, "images": len(items)})
+        if any(item.data[0] == HANGING for item in items):
+            await asyncio.sleep(longest)
+            self.lose(lane)
+            raise LaneLost("hang", "hung", in_decoding=alone and self.hangs_in_decoding)
+        return await super().run(lane, items, longest, wide=wide, alone=alone)
+
+    def lose(self, lane: VirtualLane, back_in: float = 0.02) -> None:
+        """Another takes its place after `back_in` seconds."""
+        self.ready -= 1
+        self._lanes.remove(lane)
+        if lane in self._free:
+            self._free.remove(lane)
+        asyncio.get_running_loop().call_later(back_in, self._replace, lane)
+
+    @property
+    def first(self) -> VirtualLane:
+        return self._lanes[0]
 
 
-def ticket(seconds: float = 60, priority: Priority = "interactive") -> Ticket:
-    return Ticket(asyncio.get_running_loop().time() + seconds, priority)
+class WatchedModel(Model):
+    lanes_are = WatchedLanes
+    lanes: WatchedLanes
 
 
-@asynccontextmanager
-async def running(
-    engine: EchoEngine, max_batch_size: int = 4, metrics: Metrics | None = None, longest_pass: float = 60
-) -> AsyncIterator[Scheduler]:
-    metrics = metrics or Metrics()
-    scheduler = make_scheduler("echo", engine, EngineRunner(), BatchPolicy(max_batch_size, 0, longest_pass), metrics)
-    scheduler.start()
-    try:
-        yield scheduler
-    finally:
-        if isinstance(engine, GatedEngine):
-            engine.gate.set()
-        await scheduler.close()
-
-
-def submit(scheduler: Scheduler, *levels: int) -> list[asyncio.Task[int]]:
-    """Submit one image a level; each task's result is the level that came back."""
-
-    async def one(level: int) -> int:
-        return int((await scheduler.submit(level_pixels(level), ticket())).logits.argmax())
-
-    return [asyncio.create_task(one(level)) for level in levels]
-
-
-async def pass_begun(engine: GatedEngine) -> None:
-    assert await asyncio.to_thread(engine.entered.acquire, timeout=10)
-
-
-async def queued(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0)
-
-
-async def test_every_image_gets_its_own_answer() -> None:
-    async with running(EchoEngine()) as scheduler:
-        assert await asyncio.gather(*submit(scheduler, *range(256))) == list(range(256))
-
-
-async def test_an_idle_engine_takes_a_lone_image_at_once() -> None:
-    engine = EchoEngine()
-    async with running(engine) as scheduler:
-        await asyncio.gather(*submit(scheduler, 5))
-    assert engine.batch_sizes == [1]
-
-
-async def test_what_waits_while_the_engine_runs_becomes_the_next_batches() -> None:
-    engine, metrics = GatedEngine(), Metrics()
-    async with running(engine, max_batch_size=4, metrics=metrics) as scheduler:
-        first = submit(scheduler, 1)
-        await pass_begun(engine)
-        waiting = submit(scheduler, 2, 3, 4, 5, 6)
-        await queued(lambda: metrics.registry.get_sample_value("mixer_queue_depth", {"model": "echo"}) == 5)
-        engine.gate.set()
-        assert await asyncio.gather(*first, *waiting) == [1, 2, 3, 4, 5, 6]
-    assert engine.batch_sizes == [1, 4, 1]
-    passes = {
-        reason: metrics.registry.get_sample_value("mixer_passes_total", {"model": "echo", "reason": reason})
-        for reason in ("idle", "full")
-    }
-    assert passes == {"idle": 2, "full": 1}
-    assert metrics.registry.get_sample_value("mixer_batch_size_sum", {"model": "echo"}) == 6
-    assert metrics.registry.get_sample_value("mixer_engine_core_seconds_total", {"model": "echo"}) > 0
-
-
-async def test_a_cancelled_ticket_is_dropped_when_the_batch_freezes() -> None:
-    engine = GatedEngine()
-    async with running(engine) as scheduler:
-        first = submit(scheduler, 1)
-        await pass_begun(engine)
-        gone, stays = submit(scheduler, 2, 3)
-        await asyncio.sleep(0)
-        gone.cancel()
-        engine.gate.set()
-        assert await asyncio.gather(*first, stays) == [1, 3]
-    assert engine.batch_sizes == [1, 1]
-
-
-async def test_cancelling_one_ticket_of_a_running_pass_leaves_the_others() -> None:
-    engine = GatedEngine()
-    async with running(engine) as scheduler:
-        tasks = submit(scheduler, 1, 2, 3)
-        await pass_begun(engine)
-        tasks[1].cancel()
-        engine.gate.set()
-        assert await asyncio.gather(tasks[0], tasks[2]) == [1, 3]
-    assert engine.batch_sizes == [3]
-
-
-async def test_only_the_culprit_of_a_failed_pass_fails() -> None:
-    engine = FailingEngine()
-    async with running(engine, max_batch_size=8) as scheduler:
-        results = await asyncio.gather(*submit(scheduler, 1, 66, 3, 4), return_exceptions=True)
-        assert [results[0], *results[2:]] == [1, 3, 4]
-        assert isinstance(results[1], EngineFailure)
-        assert "secret" not in str(results[1])
-        assert scheduler.engine_works
-        assert await asyncio.gather(*submit(scheduler, 7)) == [7]
-
-
-async def test_an_engine_that_fails_on_everything_is_noticed_and_so_is_its_recovery() -> None:
-    engine = FailingEngine()
-    async with running(engine) as scheduler:
-        engine.broken = True
-        with pytest.raises(EngineFailure):
-            await scheduler.submit(level_pixels(1), ticket())
-        assert not scheduler.engine_works
-        engine.broken = False
-        await scheduler.submit(level_pixels(1), ticket())
-        assert scheduler.engine_works
-
-
-async def test_a_wrong_number_of_rows_is_an_engine_failure() -> None:
-    class ShortEngine(EchoEngine):
-        def run(self, pixels):  # type: ignore[no-untyped-def]
-            return super().run(pixels)[:-1]
-
-    async with running(ShortEngine()) as scheduler:
-        with pytest.raises(EngineFailure):
-            await scheduler.submit(level_pixels(1), ticket())
-
-
-async def test_closing_answers_what_waits_and_refuses_what_comes() -> None:
-    engine, metrics = GatedEngine(), Metrics()
-    async with running(engine, max_batch_size=2, metrics=metrics) as scheduler:
-        tasks = submit(scheduler, 1, 2, 3, 4, 5)
-        await pass_begun(engine)
-        closing = asyncio.create_task(scheduler.close())
-        await asyncio.sleep(0)
-        with pytest.raises(NotReady):
-            await scheduler.submit(level_pixels(9), ticket())
-        engine.gate.set()
-        await closing
-        assert [task.result() for task in tasks] == [1, 2, 3, 4, 5]
-        assert not scheduler.alive
-
-
-async def test_a_dead_scheduler_leaves_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    engine = EchoEngine()
-    async with running(engine) as scheduler:
-
-        def broken() -> None:
-            raise AssertionError("a bug in the scheduler")
-
-        monkeypatch.setattr(scheduler, "_freeze", broken)
-        async with asyncio.timeout(10):
-            with pytest.raises(NotReady):
-                await scheduler.submit(level_pixels(1), ticket())
-            assert not scheduler.alive
-            with pytest.raises(NotReady):
-                await scheduler.submit(level_pixels(1), ticket())
-
-
-async def test_two_models_take_turns_on_the_one_engine_thread() -> None:
-    runner, engines = EngineRunner(), [GatedEngine(), GatedEngine()]
-    schedulers = [
-        make_scheduler(f"m{i}", engine, runner, BatchPolicy(4), Metrics()) for i, engine in enumerate(engines)
-    ]
-    for scheduler in schedulers:
-        scheduler.start()
-    tasks = submit(schedulers[0], 1)
-    await pass_begun(engines[0])
-    tasks += submit(schedulers[1], 2)
-    await asyncio.sleep(0)
-    assert not engines[1].entered.acquire(blocking=False)
-    engines[1].gate.set()
-    engines[0].gate.set()
-    assert await asyncio.gather(*tasks) == [1, 2]
-    for scheduler in schedulers:
-        await scheduler.close()
-
-
-async def test_a_hung_pass_fails_its_tickets_and_those_behind_at_once() -> None:
-    engine = GatedEngine()
-    async with running(engine, max_batch_size=1, longest_pass=0.05) as scheduler:
-        assert scheduler.beats
-        tasks = submit(scheduler, 1, 2)
-        results = await asyncio.gather(*tasks, return_exceptions=True)
-        assert [type(result) for result in results] == [EngineFailure, EngineFailure]
-        assert not scheduler.beats
-        with pytest.raises(NotReady):
-            await scheduler.submit(level_pixels(3), ticket())
-        engine.gate.set()
-        await queued(lambda: scheduler.beats)
-        await queued(lambda: not scheduler.engine_works)
-        assert await asyncio.gather(*submit(scheduler, 4)) == [4]
-        assert scheduler.engine_works
-
-
-async def test_a_hang_is_noticed_by_every_model_on_the_engine_thread() -> None:
-    runner, engines = EngineRunner(), [GatedEngine(), GatedEngine()]
-    hangs, waits = (
-        make_scheduler(f"m{i}", engine, runner, BatchPolicy(4, longest_pass=0.05), Metrics())
-        for i, engine in enumerate(engines)
-    )
-    for scheduler in (hangs, waits):
-        scheduler.start()
-    tasks = submit(hangs, 1)
-    await pass_begun(engines[0])
-    tasks += submit(waits, 2)
+async def outcomes(tasks: list[asyncio.Task[int]]) -> list[object]:
+    """The level of each, or the class of its error."""
     results = await asyncio.gather(*tasks, return_exceptions=True)
-    assert [type(result) for result in results] == [EngineFailure, EngineFailure]
-    assert not waits.beats
-    for engine in engines:
-        engine.gate.set()
-    await queued(lambda: waits.beats)
-    assert await asyncio.gather(*submit(waits, 3)) == [3]
-    for scheduler in (hangs, waits):
-        await scheduler.close()
+    return [result if isinstance(result, int) else type(result) for result in results]
 
 
-async def test_a_hang_while_images_are_retried_leaves_none_waiting() -> None:
-    class FailsThenHangs(GatedEngine):
-        def run(self, pixels):  # type: ignore[no-untyped-def]
-            if len(pixels) > 1:
-                raise RuntimeError("the whole batch fails")
-            return super().run(pixels)
-
-    engine = FailsThenHangs()
-    async with running(engine, max_batch_size=4, longest_pass=0.05) as scheduler:
-        results = await asyncio.gather(*submit(scheduler, 1, 2, 3, 4), return_exceptions=True)
-        assert [type(result) for result in results] == [EngineFailure] * 4
+@virtually
+async def test_every_image_has_its_own_answer() -> None:
+    model = Model(2)
+    assert await asyncio.gather(*model.asks(*range(10, 256))) == list(range(10, 256))
 
 
-async def test_a_ticket_whose_deadline_cannot_be_met_is_dropped_when_the_batch_freezes() -> None:
-    engine = GatedEngine()
-    async with running(engine) as scheduler:
-        first = submit(scheduler, 1)
-        await pass_begun(engine)
-        late = asyncio.create_task(scheduler.submit(level_pixels(2), ticket(seconds=0.0005)))
-        later = submit(scheduler, 3)
-        await asyncio.sleep(0)
-        engine.gate.set()
-        with pytest.raises(DeadlineExceeded):
-            await late
-        assert await asyncio.gather(*first, *later) == [1, 3]
-    assert engine.batch_sizes == [1, 1]
+@virtually
+async def test_a_free_lane_takes_a_lone_image_at_once() -> None:
+    model = Model()
+    assert await asyncio.gather(*model.asks(10)) == [10]
+    (batch,) = model.lanes.played
+    assert (batch.began, batch.ended, batch.items) == (0, CURVE[1], [10])
 
 
-async def test_an_engine_that_stumbles_once_is_asked_again() -> None:
-    class Stumbling(EchoEngine):
-        def run(self, pixels):  # type: ignore[no-untyped-def]
-            logits = super().run(pixels)
-            if len(self.batch_sizes) == 1:
-                raise RuntimeError("once")
-            return logits
-
-    engine = Stumbling()
-    async with running(engine) as scheduler:
-        assert await asyncio.gather(*submit(scheduler, 9)) == [9]
-    assert engine.batch_sizes == [1, 1]
-
-
-async def test_logits_that_are_no_numbers_fail_their_image_alone() -> None:
-    class Poisoned(EchoEngine):
-        def run(self, pixels):  # type: ignore[no-untyped-def]
-            logits = super().run(pixels)
-            logits[(pixels == 66).all(axis=(1, 2, 3))] = float("nan")
-            return logits
-
-    async with running(Poisoned()) as scheduler:
-        good, bad = await asyncio.gather(*submit(scheduler, 5, 66), return_exceptions=True)
-    assert good == 5
-    assert isinstance(bad, EngineFailure)
+@virtually
+async def test_what_waits_while_every_lane_is_busy_becomes_the_next_batches() -> None:
+    model = Model()
+    first = model.asks(11)
+    await asyncio.sleep(0.001)
+    waiting = model.asks(12, 13, 14, 15, 16)
+    await asyncio.sleep(0.001)
+    assert model.count("queue_depth") == 5
+    assert model.scheduler.inflight == 6
+    assert await asyncio.gather(*first, *waiting) == [11, 12, 13, 14, 15, 16]
+    assert model.batches == [[11], [12, 13, 14, 15], [16]]
+    assert (model.count("passes_total", reason="idle"), model.count("passes_total", reason="full")) == (2, 1)
+    assert (model.count("batch_size_sum"), model.count("batch_size_count")) == (6, 3)
+    assert model.count("engine_core_seconds_total") == pytest.approx(2 * CURVE[1] + CURVE[4])
+    assert (model.count("queue_depth"), model.scheduler.inflight) == (0, 0)
+    assert model.scheduler.statistics.images == 6
+    assert {size: total.count for size, total in model.scheduler.statistics.passes.items()} == {1: 2, 4: 1}
 
 
-def test_the_passes_of_a_load_take_turns_with_live_ones_and_are_foreseen() -> None:
-    async def main() -> None:
-        runner, engine = VirtualRunner(PassTimes({1: 0.1, 4: 0.4})), EchoEngine()
-        scheduler = make_scheduler("echo", engine, runner, BatchPolicy(1), Metrics())
-        scheduler.start()
-        alone, began = scheduler.seconds(1), scheduler.now()
-        assert (await runner.measure(engine, np.stack([level_pixels(1)])))[1] == pytest.approx(0.1)
-        assert scheduler.seconds(1) == alone
-
-        async def load() -> None:
-            for _ in range(2):
-                await runner.measure(engine, np.stack([level_pixels(3)] * 4))
-
-        loading = asyncio.create_task(load())
-        await asyncio.sleep(0)
-        live = submit(scheduler, 1, 2)
-        await asyncio.sleep(0.1)
-        assert scheduler.engine_free_at(scheduler.now()) == pytest.approx(began + 0.1 + 0.4)
-        assert scheduler.seconds(1) == pytest.approx(alone + 0.4)
-        assert await asyncio.gather(*live) == [1, 2]
-        await loading
-        assert engine.batch_sizes == [1, 4, 1, 4, 1]
-        assert all(end <= begin for (_, end), (begin, _) in pairwise(runner.passes))
-        await scheduler.close()
-
-    run_virtually(main())
+@virtually
+async def test_whose_client_left_is_dropped_when_the_batch_is_frozen() -> None:
+    model = Model()
+    first = model.asks(11)
+    await asyncio.sleep(0.001)
+    gone, stays = model.asks(12, 13)
+    await asyncio.sleep(0.001)
+    gone.cancel()
+    assert await outcomes([*first, gone, stays]) == [11, asyncio.CancelledError, 13]
+    assert model.batches == [[11], [13]]
+    assert [record["dropped"] for record in model.pass_log.newest_first()] == [1, 0]
 
 
-def test_decoding_lets_a_pass_go_after_a_batch_of_whichever_model_has_the_largest() -> None:
-    async def main() -> None:
-        turns = Turns(16)
-        runner = EngineRunner(turns)
-        small, large = (make_scheduler("m", EchoEngine(), runner, BatchPolicy(size), Metrics()) for size in (2, 8))
-        small.start()
-        assert turns.images == 2
-        large.start()
-        assert turns.images == 8
-        await large.close()
-        assert turns.images == 2
-        await small.close()
-
-    run_virtually(main())
+@virtually
+async def test_whose_client_leaves_during_the_pass_takes_nobody_along() -> None:
+    model = Model()
+    tasks = model.asks(11, 12, 13)
+    await asyncio.sleep(0.015)
+    tasks[1].cancel()
+    assert await outcomes(tasks) == [11, asyncio.CancelledError, 13]
+    assert model.batches == [[11], [12, 13]]
 
 
-async def test_versions_of_a_model_add_up_in_its_queue_depth() -> None:
-    metrics, engines = Metrics(), [GatedEngine(), GatedEngine()]
-    runner = EngineRunner()
-    versions = [make_scheduler("m", engine, runner, BatchPolicy(1), metrics) for engine in engines]
-    for scheduler in versions:
-        scheduler.start()
-    tasks = submit(versions[0], 1)
-    await pass_begun(engines[0])
-    tasks += submit(versions[0], 2, 3) + submit(versions[1], 4)
+@virtually
+async def test_errors_are_each_images_own(caplog: pytest.LogCaptureFixture) -> None:
+    model = Model()
+    assert await outcomes(model.asks(11, 12, DAMAGED, POISON, 14)) == [11, 12, InvalidImage, EngineFailure, 14]
+    assert model.count("batch_size_sum") == 1 + 2  # images that were answered
+    (record,) = caplog.records
+    assert record.image_sha256 == hashlib.sha256(bytes([POISON])).hexdigest()  # type: ignore[attr-defined]
+    assert (record.image_bytes, record.image_format) == (1, "pixels")  # type: ignore[attr-defined]
+    assert "poisoned" in record.getMessage()
+
+
+@virtually
+async def test_no_client_reads_what_went_wrong_in_an_engine() -> None:
+    with pytest.raises(EngineFailure) as caught:
+        await Model().ask(POISON)
+    assert "poisoned" not in caught.value.message
+
+
+@virtually
+async def test_the_images_of_a_lost_lane_go_once_more_one_at_a_time() -> None:
+    model = WatchedModel(2)
+    tasks = model.asks(11, 12, 13, KILLER, 14, 15)
+    assert await outcomes(tasks) == [11, 12, 13, EngineFailure, 14, 15]
+    assert sorted(model.batches) == [[11], [12], [13], [14], [15]]
+    assert [order["alone"] for order in model.lanes.orders] == [False, False, False, True, True, True, True]
+
+
+@virtually
+async def test_only_over_the_second_lane_that_is_lost_an_image_fails() -> None:
+    model = WatchedModel()
+    assert await outcomes(model.asks(11, KILLER)) == [11, EngineFailure]
+    assert [order["images"] for order in model.lanes.orders] == [1, 1, 1]
+
+
+@virtually
+async def test_a_suspect_is_never_tried_on_the_last_of_several_lanes() -> None:
+    model = WatchedModel(2)
+    lost = model.asks(KILLER)
+    await asyncio.sleep(0.001)
+    assert model.lanes.ready == 1
+    others = model.asks(11, 12)
+    assert await outcomes([*others, *lost]) == [11, 12, EngineFailure]
+    began = [batch.began for batch in model.lanes.played]
+    assert max(began) < 0.02  # before a lane took the lost one's place
+
+
+@pytest.mark.parametrize(("in_decoding", "error"), [(True, ImageTooLarge), (False, EngineFailure)])
+@virtually
+async def test_an_image_that_hangs_fails_alone(in_decoding: bool, error: type[Exception]) -> None:
+    model = WatchedModel(2)
+    model.lanes.hangs_in_decoding = in_decoding
+    assert await outcomes(model.asks(11, 12, 13, HANGING, 14)) == [11, 12, 13, error, 14]
+
+
+@virtually
+async def test_a_batch_hangs_after_two_seconds_or_twenty_times_its_forecast() -> None:
+    model = WatchedModel()
+    await model.ask(10)
+    await model.ask(11, model.ticket(decode_seconds=0.5))
+    assert [order["longest"] for order in model.lanes.orders] == pytest.approx([2.0, 20 * (0.5 + CURVE[1])])
+
+
+@virtually
+async def test_a_lone_image_has_all_cores_if_nobody_else_is_there() -> None:
+    model = WatchedModel(2)
+    await model.ask(10)
+    await asyncio.gather(*model.asks(11, 12))
+    first = model.asks(13)
+    await asyncio.sleep(0.001)
+    await asyncio.gather(*first, *model.asks(14))
+    wide = [order["wide"] for order in model.lanes.orders]
+    assert wide[0]
+    assert not wide[-1]
+    assert [record["wide"] for record in model.pass_log.newest_first()][-1]
+
+
+@virtually
+async def test_passes_on_all_cores_say_nothing_of_others() -> None:
+    class Wide(WatchedLanes):
+        async def run(self, lane: Any, items: list[Item], longest: float, *, wide: bool, alone: bool) -> BatchAnswer:
+            answer = await super().run(lane, items, longest, wide=wide, alone=alone)
+            if not wide:
+                return answer
+            return BatchAnswer(answer.outcomes, answer.began, answer.pass_started, answer.pass_started + 0.001)
+
+    class WideModel(WatchedModel):
+        lanes_are = Wide
+
+    model = WideModel()
+    for _ in range(50):
+        await model.ask(10)
+    assert model.times.seconds(1) == CURVE[1]
+
+
+@virtually
+async def test_forecasts_follow_what_batches_take() -> None:
+    class Slow(WatchedLanes):
+        async def run(self, lane: Any, items: list[Item], longest: float, *, wide: bool, alone: bool) -> BatchAnswer:
+            answer = await super().run(lane, items, longest, wide=wide, alone=alone)
+            ended = answer.pass_started + 2 * CURVE[len(items)]
+            return BatchAnswer(answer.outcomes, answer.began, answer.pass_started, ended)
+
+    class SlowModel(WatchedModel):
+        lanes_are = Slow
+
+    model = SlowModel()
+    for _ in range(50):
+        await asyncio.gather(*model.asks(10, 11, 12, 13, 14))
+    assert model.times.seconds(4) == pytest.approx(2 * CURVE[4], rel=0.05)
+
+
+@virtually
+async def test_images_that_take_long_to_decode_never_hold_every_lane() -> None:
+    model = WatchedModel(2)
+    slow = [asyncio.create_task(model.ask(level, model.ticket(decode_seconds=0.6))) for level in (20, 21)]
+    await asyncio.sleep(0.001)
+    assert len(model.lanes.orders) == 1
+    assert model.lanes.has_free
+    quick = model.asks(11)
     await asyncio.sleep(0)
-    assert metrics.registry.get_sample_value("mixer_queue_depth", {"model": "m"}) == 3
-    for engine in engines:
-        engine.gate.set()
-    assert await asyncio.gather(*tasks) == [1, 2, 3, 4]
-    assert metrics.registry.get_sample_value("mixer_queue_depth", {"model": "m"}) == 0
-    for scheduler in versions:
-        await scheduler.close()
+    await asyncio.sleep(0)
+    assert len(model.lanes.orders) == 2
+    assert await asyncio.gather(*slow, *quick) == [20, 21, 11]
+    assert model.batches.index([21]) > model.batches.index([20])
+
+
+@virtually
+async def test_with_one_lane_images_that_take_long_are_served_too() -> None:
+    model = WatchedModel()
+    slow = [asyncio.create_task(model.ask(level, model.ticket(decode_seconds=0.6))) for level in (20, 21)]
+    assert await asyncio.gather(*slow) == [20, 21]
+
+
+@virtually
+async def test_whose_deadline_cannot_be_met_is_dropped_when_the_batch_is_frozen() -> None:
+    model = Model()
+    first = model.asks(11)
+    await asyncio.sleep(0.001)
+    late = asyncio.create_task(model.ask(12, model.ticket(0.015)))
+    later = model.asks(13)
+    assert await outcomes([*first, late, *later]) == [11, DeadlineExceeded, 13]
+    assert model.batches == [[11], [13]]
+
+
+@virtually
+async def test_one_alone_is_tried_whatever_is_believed_of_passes() -> None:
+    model = Model()
+    for _ in range(50):
+        model.times.learn(1, 0.1)  # ten times as long as at start
+    model.lanes._times = type(model.times)(CURVE)  # which is no longer true
+    assert await model.ask(11, model.ticket(0.02)) == 11
+    with pytest.raises(DeadlineExceeded):
+        await model.ask(12, model.ticket(0.009))
+
+
+@virtually
+async def test_stopping_answers_who_waits_and_refuses_who_comes() -> None:
+    model = Model()
+    tasks = model.asks(11, 12, 13, 14, 15, 16)
+    await asyncio.sleep(0.001)
+    stopping = asyncio.create_task(model.scheduler.stop())
+    await asyncio.sleep(0.001)
+    with pytest.raises(NotReady) as refused:
+        await model.ask(17)
+    assert refused.value.reason == "draining"
+    await stopping
+    assert [task.result() for task in tasks] == [11, 12, 13, 14, 15, 16]
+    assert [record["reason"] for record in model.pass_log.newest_first()] == ["drain", "full", "idle"]
+    assert model.count("queue_depth") == 0
+
+
+@virtually
+async def test_stopping_waits_for_no_batch_to_fill() -> None:
+    model = Model(max_queue_delay=10)
+    tasks = model.asks(11, 12)
+    await asyncio.sleep(1)
+    await model.scheduler.stop()
+    assert [task.result() for task in tasks] == [11, 12]
+    assert asyncio.get_running_loop().time() < 2
+
+
+@virtually
+async def test_stopping_without_a_lane_leaves_nobody_waiting() -> None:
+    model = WatchedModel()
+    model.lanes.lose(model.lanes.first, back_in=1000)
+    (task,) = model.asks(11)
+    await asyncio.sleep(0.001)
+    await model.scheduler.stop()
+    assert await outcomes([task]) == [NotReady]
+    assert model.count("queue_depth") == 0
+
+
+@virtually
+async def test_who_waits_while_no_lane_serves_is_answered_by_the_next() -> None:
+    model = WatchedModel()
+    model.lanes.lose(model.lanes.first, back_in=0.5)
+    assert await asyncio.gather(*model.asks(11, 12)) == [11, 12]
+
+
+@virtually
+async def test_versions_of_a_model_add_up_in_its_queue_depth() -> None:
+    metrics, cores = Metrics(), SharedCores(1)
+    old, new = Model(metrics=metrics, cores=cores), Model(metrics=metrics, cores=cores)
+    tasks = old.asks(11)
+    await asyncio.sleep(0.001)
+    tasks += old.asks(12, 13) + new.asks(14)
+    await asyncio.sleep(0.001)
+    assert old.count("queue_depth") == 3
+    assert await asyncio.gather(*tasks) == [11, 12, 13, 14]
+    assert old.count("queue_depth") == 0
+
+
+@virtually
+async def test_models_take_turns_on_the_cores_that_they_share() -> None:
+    metrics, cores = Metrics(), SharedCores(1)
+    first, second = (Model(metrics=metrics, name=name, cores=cores) for name in ("first", "second"))
+    tasks = first.asks(*range(10, 22)) + second.asks(*range(30, 42))
+    assert await asyncio.gather(*tasks) == [*range(10, 22), *range(30, 42)]
+    played = sorted(
+        (batch.began, batch.ended, model.metrics.model) for model in (first, second) for batch in model.lanes.played
+    )
+    assert all(ended <= began for (_, ended, _), (began, _, _) in pairwise(played))
+    names = [name for _, _, name in played]
+    assert names[:5] in (["first", "second"] * 2 + ["first"], ["first", "second", "second", "first", "second"])
+
+
+@virtually
+async def test_what_is_promised_counts_with_the_other_models_share() -> None:
+    metrics, cores = Metrics(), SharedCores(1)
+    first, second = (Model(metrics=metrics, name=name, cores=cores) for name in ("first", "second"))
+
+    def late(seconds: float) -> float:
+        return first.promises.seconds_late(first.ticket(seconds), alone=False)
+
+    assert late(0.011) < 0 < late(0.009)
+    tasks = second.asks(*range(10, 30))
+    await asyncio.sleep(0)
+    assert late(0.021) < 0 < late(0.019)
+    await asyncio.gather(*tasks)
+    assert late(0.011) < 0 < late(0.009)
+
+
+@virtually
+async def test_a_pass_log_says_how_a_batch_was() -> None:
+    model = Model(decode_seconds=0.002)
+    first = model.asks(11)
+    await asyncio.sleep(0.004)
+    await asyncio.gather(*first, *model.asks(12, 13, 14, 15, 16))
+    record = model.pass_log.newest_first()[1]
+    assert record == {
+        "at": pytest.approx(0.012),
+        "model": "m",
+        "size": 4,
+        "reason": "full",
+        "left_waiting": 1,
+        "dropped": 0,
+        "waited_ms": pytest.approx(8),
+        "forecast_ms": pytest.approx(25),
+        "batch_ms": pytest.approx(33),
+        "pass_ms": pytest.approx(25),
+        "wide": False,
+    }

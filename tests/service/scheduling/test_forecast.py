@@ -1,0 +1,46 @@
+import pytest
+
+from service.scheduling.forecast import completion_times
+from service.scheduling.order import BatchLimits
+from service.scheduling.ticket import Ticket
+
+
+def seconds(size: int) -> float:
+    """A pass of 10 ms and 5 ms an image."""
+    return 0.01 + 0.005 * size
+
+
+def times(tickets: list[Ticket], free_at: list[float], limit: float = 1.0) -> list[float]:
+    return completion_times(tickets, free_at, BatchLimits(4, limit), seconds)
+
+
+def images(count: int, decode_seconds: float = 0.0) -> list[Ticket]:
+    return [Ticket(10, decode_seconds=decode_seconds) for _ in range(count)]
+
+
+def test_nobody_waits() -> None:
+    assert times([], [1.0]) == []
+
+
+def test_batch_follows_batch_on_one_lane() -> None:
+    assert times(images(6), [1.0]) == pytest.approx([1.03] * 4 + [1.05] * 2)
+
+
+def test_whichever_lane_is_free_first_takes_the_next_batch() -> None:
+    assert times(images(12), [1.0, 1.01]) == pytest.approx([1.03] * 4 + [1.04] * 4 + [1.06] * 4)
+    assert times(images(8), [5.0, 1.0]) == pytest.approx([1.03] * 4 + [1.06] * 4)
+
+
+def test_decoding_is_part_of_a_batch() -> None:
+    assert times(images(2, 0.1), [0.0]) == pytest.approx([0.22] * 2)
+
+
+def test_a_batch_that_would_take_too_long_is_two() -> None:
+    assert times(images(4, 0.1), [0.0, 0.0], limit=0.25) == pytest.approx([0.22] * 4)
+    assert times(images(4, 0.1), [0.0], limit=0.25) == pytest.approx([0.22] * 2 + [0.44] * 2)
+
+
+def test_a_suspect_is_alone() -> None:
+    first, *others = images(3)
+    first.suspect = True
+    assert times([first, *others], [0.0]) == pytest.approx([0.015, 0.035, 0.035])

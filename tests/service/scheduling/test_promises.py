@@ -1,0 +1,174 @@
+"""What is promised, on a clock that jumps."""
+
+import asyncio
+
+import pytest
+
+from service.images.announced import Announced
+from service.scheduling.promises import Patience, Promises
+from service.scheduling.times import DecodeTimes, PassTimes
+from tests.service.scheduling.model import virtually
+
+
+class Free:
+    """Lanes that are free in so many seconds."""
+
+    def __init__(self, *seconds: float) -> None:
+        self.seconds = seconds
+
+    def free_at(self, now: float) -> list[float]:
+        return [now + seconds for seconds in self.seconds]
+
+
+def promises(
+    *free_in: float,
+    curve: dict[int, float] | None = None,
+    images: int = 4,
+    decode_seconds: float = 1e-6,
+    target: float = 0.0,
+    lag: float = 0.0,
+) -> Promises:
+    times = PassTimes(curve or {1: 0.1, 4: 0.1})
+    return Promises(
+        Free(*free_in), images, times, DecodeTimes(decode_seconds), Patience(target, deadline=5), lambda: lag
+    )
+
+
+def late(of: Promises, seconds: float, decode_seconds: float = 0.0) -> float:
+    ticket = of.ticket(seconds)
+    ticket.decode_seconds = decode_seconds
+    return of.seconds_late(ticket, alone=False)
+
+
+@virtually
+async def test_who_asks_for_nothing_is_promised_the_target() -> None:
+    await asyncio.sleep(100)
+    ticket = promises(0, target=0.5).ticket()
+    assert (ticket.promised_by, ticket.deadline, ticket.is_hard) == (100.5, 105, False)
+
+
+@virtually
+async def test_who_asks_for_a_time_is_promised_that() -> None:
+    await asyncio.sleep(100)
+    ticket = promises(0, target=0.5).ticket(0.8)
+    assert (ticket.promised_by, ticket.serve_by, ticket.deadline) == (100.8, 100.8, 100.8)
+    assert ticket.is_hard
+    patient = promises(0).ticket(9)
+    assert (patient.promised_by, patient.serve_by) == (109, 105)  # half of what it has beyond a second is left over
+
+
+@virtually
+async def test_bulk_has_time() -> None:
+    ticket = promises(0, target=0.5).ticket(None, "bulk")
+    assert (ticket.promised_by, ticket.deadline, ticket.priority) == (5, 5, "bulk")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "target"),
+    [(0.001, 0.35), (0.02, 0.35), (0.1, 48 / 4 * 0.1), (3, 5)],
+    ids=["fast", "ordinary", "slow", "as slow as a deadline"],
+)
+@virtually
+async def test_where_no_target_is_chosen_some_dozens_of_clients_are_never_refused(
+    seconds: float, target: float
+) -> None:
+    ticket = promises(0, curve={1: seconds, 4: seconds}).ticket()
+    assert ticket.promised_by == pytest.approx(target, abs=0.001)
+
+
+@virtually
+async def test_an_image_is_forecast_to_be_a_usual_one_until_more_is_known() -> None:
+    model = promises(0, decode_seconds=0.003)
+    for _ in range(100):
+        model.decode_times.learn(Announced("JPEG", 10**6), 0, 0.02)
+    assert model.ticket().decode_seconds == pytest.approx(0.02, rel=0.01)
+
+
+@virtually
+async def test_a_batch_takes_hardly_longer_than_one_of_ordinary_images() -> None:
+    limits = promises(0, decode_seconds=0.01).limits
+    assert limits.images == 4
+    assert limits.seconds == pytest.approx(1.25 * (4 * 0.01 + 0.1))
+
+
+@virtually
+async def test_who_is_ahead_is_known_until_a_lane_takes_it() -> None:
+    model = promises(0)
+    first, second = model.ticket(), model.ticket()
+    for _ in range(2):  # the second time with what is new of it
+        model.expect(first)
+    model.expect(second)
+    assert (len(model), first in model, second in model) == (2, True, True)
+    model.forget(first, first)
+    model.forget(second)
+    assert len(model) == 0
+    model.forget(second)  # it has left, and is not there any more
+
+
+@virtually
+async def test_decoding_ahead_is_counted_once() -> None:
+    model = promises(0)
+    ticket = model.ticket(100)
+    for decode_seconds in (5, 1):
+        ticket.decode_seconds = decode_seconds
+        model.expect(ticket)
+    bulk = model.ticket(200)
+    bulk.decode_seconds = 0
+    assert model.seconds_late(bulk, alone=False) < 0
+    assert late(model, 1.05) < 0  # before it
+    other = model.ticket(1.11)
+    model.expect(other)
+    model.forget(other)
+    assert model._decoding == pytest.approx(1)
+
+
+@virtually
+async def test_one_of_several_lanes_that_is_busy_for_long_keeps_nobody_out() -> None:
+    model = promises(0, 60)
+    assert late(model, 0.11) < 0 < late(model, 0.09)
+    for _ in range(4):
+        model.expect(model.ticket(0.15))
+    assert late(model, 0.21) < 0 < late(model, 0.19)
+
+
+@virtually
+async def test_two_images_that_share_a_batch_wait_for_each_others_decoding() -> None:
+    """By when all that is ahead is done on average somebody else's decoding is still to come."""
+    model = promises(0.03, 0.03, 0.03, curve={1: 0.01, 2: 0.015, 4: 0.025}, decode_seconds=0.02)
+    promised = model.ticket(0.075)
+    promised.deadline = 10  # it would be answered later too
+    model.expect(promised)
+    assert model.seconds_late(model.ticket(0.075), alone=False) == pytest.approx(0.01)
+
+
+@virtually
+async def test_seconds_late_are_those_of_whoever_would_be_latest() -> None:
+    model = promises(1)
+    for _ in range(4):
+        model.expect(model.ticket(1.16))
+    assert late(model, 1.155) == pytest.approx(0.04, abs=0.001)  # the fourth of the others, who goes last
+    assert late(model, 1.17) == pytest.approx(0.03, abs=0.001)  # behind them
+
+
+@virtually
+async def test_who_is_late_anyway_is_no_reason_to_refuse_another() -> None:
+    model = promises(1)
+    for _ in range(8):
+        model.expect(model.ticket(0.5))
+    assert late(model, 5) < 0
+
+
+@virtually
+async def test_of_a_promise_no_more_than_a_third_is_kept_in_hand() -> None:
+    model = promises(0.2, lag=0.2)
+    assert late(model, 0.51) < 0 < late(model, 0.49)  # of a deadline all of it
+    ticket = model.ticket(10)
+    ticket.promised_by = ticket.serve_by = 0.46  # two thirds of it are 0.307
+    assert model.seconds_late(ticket, alone=False) < 0
+    ticket.promised_by = ticket.serve_by = 0.44
+    assert model.seconds_late(ticket, alone=False) > 0
+
+
+@virtually
+async def test_while_no_lane_serves_whoever_comes_waits_for_one() -> None:
+    assert late(promises(), 0.001) < 0
