@@ -13,7 +13,7 @@ from service.images.stripped import Stripped, damaged
 
 _BOXES = 1000  # of one kind in one box; the tiles of a telephone's largest photograph are 192 items
 _REFERENCES = 8 * _BOXES  # of items to items and to properties
-_PIXEL_BOXES = (b"ftyp", b"meta", b"mdat", b"idat")  # at the top
+_FILM = (b"moov", b"moof", b"mfra")
 _PIXEL_ITEMS = (b"av01", b"hvc1", b"grid", b"iden", b"iovl")
 _CODED = 8  # times its pixels in one AVIF's streams, and a million: colours, alpha, thumbnail, tiles that overhang
 
@@ -34,7 +34,7 @@ class _Item:
 
 
 def strip(data: bytes, format_: str) -> Stripped:
-    """The file as one of a still image, in which sequences, metadata and boxes of unknown kinds are named as free space.
+    """The file as one of a still image, in which films and items that are no images are named as free space.
 
     The decoders' work can be quadratic in items, and of a file with tracks they may decode those: what is there is
     counted here, in linear time. Sizes are the decoder's to tell.
@@ -76,7 +76,7 @@ def check_coded(data: bytes, pixels: int, max_pixels: int) -> None:
 def _strip(data: bytes, brand: bytes) -> bytes:
     file = bytearray(data)
     for box in _boxes(data, 0, len(data), open_ended=True):
-        if box.kind not in _PIXEL_BOXES:
+        if box.kind in _FILM:
             file[box.at + 4 : box.at + 8] = b"free"
         elif box.kind == b"ftyp":
             file[box.start : box.start + 4] = brand

@@ -88,10 +88,9 @@ def _told_by_decoder(image: Image.Image, stripped: Stripped, format_: str, max_p
 
 def _decoded(image: Image.Image, data: bytes, format_: str, smallest: int | None) -> tuple[Image.Image, int]:
     """The image loaded, of a JPEG at 1/scale, a power of two, with no side under `smallest`."""
-    scale = 1
+    scale, width = 1, image.width
     if format_ == "JPEG" and smallest and (drafted := image.draft(None, (smallest, smallest))):
-        full = image.width
-        scale = round(full / drafted[1][2])
+        scale = round(width / drafted[1][2])
     try:
         image.load()
     except OSError:
@@ -144,7 +143,7 @@ def _needs_every_bit(samples: Samples) -> bool:
 def _of_every_bit(data: bytes, format_: str, samples: Samples) -> Image.Image:
     """Of pixels whose channels lie beside each other: of 16 bits, the upper bytes are decoded and then the lower."""
     upper = open_image(data, format_)
-    raw = _raw_mode(upper).replace("a", "A")
+    raw = _raw_mode(upper).replace("RGBa", "RGBA")
     if raw.startswith("LA;16"):  # four bytes a pixel, which need no second pass
         raw, lower = "RGBA", None
     elif raw[-4:] in _LOWER:
