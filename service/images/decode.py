@@ -1,12 +1,13 @@
 """Encoded bytes -> RGB image, with every damage found here and nothing decoded that is too large."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from PIL import Image
 
-from service.errors import MalformedRequest, ServiceError
+from service.errors import ImageTooLarge, MalformedRequest, ServiceError
 from service.images import bmp, gif, isobmff, jpeg, png, tiff, webp
 from service.images.header import FORMATS
 from service.images.load import load
@@ -26,6 +27,8 @@ _UPRIGHT = {
 
 # Those that swap width and height, and those that take a stored right or bottom edge to the left, and to the top.
 _SWAPPED, _TO_LEFT, _TO_TOP = (5, 6, 7, 8), (2, 3, 6, 7), (3, 4, 7, 8)
+
+_OUT_OF_MEMORY = re.compile(r"(?i)out of memory|decoder error -9")  # Pillow's and libavif's words
 
 _STRIP: dict[str, Callable[[bytes, int], Stripped]] = {
     "JPEG": jpeg.strip,
@@ -100,12 +103,16 @@ def decode(
         raise
     # Pillow's decoders raise whatever the damage provokes: OSError, SyntaxError, struct.error, ValueError, ...
     except Exception as error:
+        if _OUT_OF_MEMORY.search(str(error)):
+            raise MemoryError(str(error)) from error
+        if "Security limit exceeded" in str(error):  # libheif's, by the size that the container announces
+            raise ImageTooLarge(f"the {format_} holds more than it announces", reason="pixels") from error
         raise damaged(format_) from error
     scale = pixels.scale
     covered = (pixels.width / scale, pixels.height / scale) if scale > 1 else pixels.rgb.size
     rgb, area = _upright(pixels.rgb, covered, pixels.orientation)
     width, height = round((area[2] - area[0]) * scale), round((area[3] - area[1]) * scale)
-    turned = pixels.orientation in _UPRIGHT
+    turned = pixels.turned or pixels.orientation in _UPRIGHT
     info = ImageInfo(width, height, format_, turned, pixels.stored_as, pixels.alpha_flattened, pixels.has_profile)
     return Decoded(rgb, info, area)
 

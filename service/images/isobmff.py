@@ -44,7 +44,8 @@ def strip(data: bytes, format_: str) -> Stripped:
         InvalidImage: damaged, or cut short within these boxes.
     """
     try:
-        return Stripped(_strip(data, b"avif" if format_ == "AVIF" else b"heic"), 0, 0)
+        file, turned = _strip(data, b"avif" if format_ == "AVIF" else b"heic")
+        return Stripped(file, 0, 0, turned=turned)
     except (struct.error, IndexError, ValueError):
         raise damaged(format_) from None
 
@@ -73,8 +74,8 @@ def check_coded(data: bytes, pixels: int, max_pixels: int) -> None:
         raise ImageTooLarge("the AVIF holds more pixels than it announces", reason="pixels")
 
 
-def _strip(data: bytes, brand: bytes) -> bytes:
-    file = bytearray(data)
+def _strip(data: bytes, brand: bytes) -> tuple[bytes, bool]:
+    file, turned = bytearray(data), False
     for box in _boxes(data, 0, len(data), open_ended=True):
         if box.kind in _FILM:
             file[box.at + 4 : box.at + 8] = b"free"
@@ -88,7 +89,8 @@ def _strip(data: bytes, brand: bytes) -> bytes:
         elif box.kind == b"meta":
             for at in _metadata(data, box):
                 file[at : at + 4] = b"free"
-    return bytes(file)
+            turned = True in list(_turns(data, box))
+    return bytes(file), turned
 
 
 def _metadata(data: bytes, meta: _Box) -> Iterator[int]:
@@ -101,16 +103,21 @@ def _metadata(data: bytes, meta: _Box) -> Iterator[int]:
                 pass
         elif box.kind == b"iprp":
             for part in _boxes(data, box.start, box.end):
-                if part.kind == b"ipco":
-                    for _ in _boxes(data, part.start, part.end):
-                        pass
-                elif part.kind == b"ipma":
+                if part.kind == b"ipma":
                     _count_associations(data, part)
         elif box.kind == b"iref":
             if box.end - box.start > 4 * _REFERENCES:
                 raise _too_many("references")
             for _ in _boxes(data, box.start + 4, box.end):
                 pass
+
+
+def _turns(data: bytes, meta: _Box) -> Iterator[bool]:
+    """Of every property, whether it turns or mirrors images, which the decoder does."""
+    for box in _boxes(data, meta.start + 4, meta.end):
+        for part in _boxes(data, box.start, box.end) if box.kind == b"iprp" else ():
+            for prop in _boxes(data, part.start, part.end) if part.kind == b"ipco" else ():
+                yield prop.kind == b"imir" or (prop.kind == b"irot" and data[prop.start] & 3 != 0)
 
 
 def _only(data: bytes, start: int, end: int, kind: bytes) -> _Box:

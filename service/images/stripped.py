@@ -31,6 +31,7 @@ class Stripped:
     height: int
     orientation: int = 1  # EXIF
     has_profile: bool = False  # ICC
+    turned: bool = False  # by the decoder, as the container says
     at: tuple[int, int] | None = None  # the frame's place on a canvas that is larger than it
     colours: int = 0  # of the palette, if there is one
     inverted: bool = False  # zero is white

@@ -68,7 +68,7 @@ def strip(data: bytes, max_pixels: int) -> Stripped:
     canvas = canvas or (width, height)
     if at is None and canvas != (width, height):
         raise damaged("WEBP", "its two sizes differ")
-    return Stripped(file, *canvas, orientation, has_profile, at)
+    return Stripped(file, *canvas, orientation, has_profile, at=at)
 
 
 def _three_bytes(data: bytes, at: int) -> int:
