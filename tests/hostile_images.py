@@ -68,9 +68,7 @@ def pixel_bombs() -> Iterator[Hostile]:
 def jpegs() -> Iterator[Hostile]:
     plain = encode(small(), "JPEG")
     head, rest = plain[:2], plain[2:]
-    yield Hostile(
-        "jpeg with junk before its segments", head + b"\xff\xe0\x00\x02" + bytes(8_000_000) + rest, (OK,)
-    )
+    yield Hostile("jpeg with junk before its segments", head + b"\xff\xe0\x00\x02" + bytes(8_000_000) + rest, (OK,))
     yield Hostile("jpeg with a million comments", head + b"\xff\xfe\x00\x02" * 1_000_000 + rest, (TOO_LARGE,))
     exif = b"\xff\xe1\x00\x09Exif\0\0\x01"
     yield Hostile("jpeg with a hundred thousand exifs", head + exif * 100_000 + rest, (TOO_LARGE,))
@@ -108,9 +106,7 @@ def pngs() -> Iterator[Hostile]:
     yield Hostile("png with iTXt of 100 MB", png(8, 8, [(b"iTXt", b"x\0\1\0\0\0" + megabytes)]), (OK,))
     megabyte = zlib.compress(bytes(2**20 - 1), 9)
     yield Hostile("png with 4000 profiles of 1 MB", png(8, 8, [(b"iCCP", b"x\0\0" + megabyte)] * 4000), (OK,))
-    yield Hostile(
-        "png with 4000 nameless texts of 1 MB", png(8, 8, [(b"zTXt", b"\0\0" + megabyte)] * 4000), (OK,)
-    )
+    yield Hostile("png with 4000 nameless texts of 1 MB", png(8, 8, [(b"zTXt", b"\0\0" + megabyte)] * 4000), (OK,))
     yield Hostile("png of a million chunks", png(8, 8, [(b"abCd", b"")] * 1_000_000), (TOO_LARGE,))
     yield Hostile("png of more rows than it announces", png(8, 8, rows=4_000_000), (OK, INVALID))
     pieces = zlib.compress(b"\0" * (3 * 1000 + 1) * 1000, 0)

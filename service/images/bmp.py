@@ -61,7 +61,9 @@ def strip(data: bytes, max_pixels: int) -> Stripped:
         if size == 40:
             palette_at += 4 * count
         if struct.unpack("<4I", masks) not in _MASKS_READ.get(bits, ()):
-            raise UnsupportedImage(f"this layout of the {bits} bits of a BMP's pixels is not accepted", reason="samples")
+            raise UnsupportedImage(
+                f"this layout of the {bits} bits of a BMP's pixels is not accepted", reason="samples"
+            )
     palette, colours = b"", 0
     if bits <= _BYTE:
         entry = 3 if size == _CORE else 4

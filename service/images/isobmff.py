@@ -195,6 +195,8 @@ def _stream(data: bytes, item: _Item, idat: _Box | None) -> bytes:
         if item.method > 1 or (item.method and not idat):
             raise ValueError("an item made of items")
         start += idat.start if item.method and idat else 0
+        if start + length > len(data):
+            raise damaged("AVIF", f"of {length} bytes of pixels, {start + length - len(data)} are missing")
         stream += data[start : start + (length or len(data))]
         if len(stream) > len(data):
             raise ValueError("an item is longer than the file")

@@ -76,9 +76,7 @@ def strip(data: bytes, max_pixels: int) -> Stripped:
             kept.append(segment)
         elif marker in _REFUSED:
             raise UnsupportedImage(f"{_REFUSED[marker]} is not accepted", reason="variant")
-        elif marker == _APP0 and body.startswith(b"JFIF\0"):
-            kept.append(segment)
-        elif marker == _APP14 and body.startswith(b"Adobe"):
+        elif (marker == _APP0 and body.startswith(b"JFIF\0")) or (marker == _APP14 and body.startswith(b"Adobe")):
             kept.append(segment)
         elif marker == _APP1 and orientation == 1 and body.startswith(b"Exif\0\0"):
             orientation = exif.orientation(body)

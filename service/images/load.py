@@ -71,7 +71,9 @@ def load(
         canvas = Image.new("RGB", (width, height), "white")
         canvas.paste(rgb, stripped.at)
         rgb, alpha = canvas, True
-    return Loaded(rgb, width, height, scale, stripped.orientation, stripped.turned, stored_as, alpha, stripped.has_profile)
+    return Loaded(
+        rgb, width, height, scale, stripped.orientation, stripped.turned, stored_as, alpha, stripped.has_profile
+    )
 
 
 def _told_by_decoder(image: Image.Image, stripped: Stripped, format_: str, max_pixels: int) -> Stripped:

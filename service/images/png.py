@@ -78,7 +78,9 @@ def strip(data: bytes, max_pixels: int) -> Stripped:
         b"\0\0\0\0",  # of the checksum, which the decoder does not look at
         _END,
     )
-    return Stripped(_SIGNATURE + b"".join(parts), width, height, orientation, has_profile, colours=colours, samples=_samples(kept))
+    return Stripped(
+        _SIGNATURE + b"".join(parts), width, height, orientation, has_profile, colours=colours, samples=_samples(kept)
+    )
 
 
 def _samples(kept: dict[bytes, memoryview]) -> Samples:

@@ -32,6 +32,7 @@ def in_strips(size: tuple[int, int], convert: Callable[[tuple[int, int, int, int
 
 def flattened(image: Image.Image) -> Image.Image:
     """What is transparent laid on white: alpha, or a colour or palette entry that the image's `info` names."""
+
     def convert(box: tuple[int, int, int, int]) -> Image.Image:
         part = image.crop(box)
         if part.mode != "RGBA":

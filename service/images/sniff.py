@@ -85,7 +85,7 @@ _TEXTS: tuple[tuple[re.Pattern[bytes], str], ...] = (
     (re.compile(rb'[{\[]\s*(["{\[\]}0-9-]|true|false|null)'), "JSON"),
     (re.compile(rb'"?data:[a-z]+/[a-z.+-]+[;,]', re.I), "a data URL as text"),
     (
-        re.compile(rb'"?(/9j/|iVBORw0KGg|R0lGOD|UklGR[g-v]|Qk[0-3]|SUkqA|TU0AK|AAAA[A-Z0-9a-z+/]{3,4}Z0eX)'),
+        re.compile(rb'"?(/9j/|iVBORw0KGg|R0lGOD|UklGR[g-v]|Qk[0-3]|SUkqA|TU0AK|AAAA[A-Z0-9a-z+/]{1,3}Z0eX)'),
         "an image in base64, as text",
     ),
     (re.compile(rb"b['\"]\\x|\\x89PNG|\\xff\\xd8"), "the printed form of bytes"),

@@ -30,7 +30,9 @@ def bmp(
         fields = struct.pack("<IHHHH", 12, width, height, 1, bits)
     else:
         how = compression if compression is not None else 3 if masks else 0
-        fields = struct.pack("<IiiHHIIiiII", header, width, -height if top_down else height, 1, bits, how, 0, 0, 0, colours, 0)
+        fields = struct.pack(
+            "<IiiHHIIiiII", header, width, -height if top_down else height, 1, bits, how, 0, 0, 0, colours, 0
+        )
     told = struct.pack(f"<{len(masks)}I", *masks)
     fields = fields + told if header == 40 else (fields + told).ljust(header, b"\0")
     offset = 14 + len(fields) + len(palette)

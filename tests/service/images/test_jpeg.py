@@ -87,7 +87,10 @@ def test_what_lacks_more_is_the_same_picture_or_refused(kind: str) -> None:
     whole = np.asarray(decode(data, LIMIT).image)
     start = data.rindex(b"\xff\xda") + 14
     served = 0
-    for cut in [*range(start, len(data) - 40, max(1, (len(data) - start) // 60)), *range(max(start, len(data) - 40), len(data))]:
+    for cut in [
+        *range(start, len(data) - 40, max(1, (len(data) - start) // 60)),
+        *range(max(start, len(data) - 40), len(data)),
+    ]:
         try:
             assert np.array_equal(np.asarray(decode(data[:cut], LIMIT).image), whole), cut
             served += 1

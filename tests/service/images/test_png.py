@@ -77,7 +77,9 @@ def matrix(colour_type: int, depth: int) -> Iterator[tuple[bytes, Picture]]:
         yield png(samples, colour_type, depth, interlaced, before), picture
 
 
-@pytest.mark.parametrize(("colour_type", "depth"), [(kind, depth) for kind, depths in DEPTHS.items() for depth in depths])
+@pytest.mark.parametrize(
+    ("colour_type", "depth"), [(kind, depth) for kind, depths in DEPTHS.items() for depth in depths]
+)
 def test_every_layout_is_right(colour_type: int, depth: int) -> None:
     assert [judge(data, picture) for data, picture in matrix(colour_type, depth)] == ["right"] * 4
 

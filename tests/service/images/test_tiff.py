@@ -80,7 +80,9 @@ def test_every_layout_is_right_or_refused(bits: int, photometric: str) -> None:
     assert {name: verdict for name, verdict in verdicts.items() if verdict != "right" and "TIFF" not in verdict} == {}
     served = {name for name, verdict in verdicts.items() if verdict == "right"}
     if bits in (8, 16) and photometric in ("rgb", "separated"):
-        assert {name for name in verdicts if name.startswith(("None", "unspecified contig") if bits == 8 else "None")} <= served
+        assert {
+            name for name in verdicts if name.startswith(("None", "unspecified contig") if bits == 8 else "None")
+        } <= served
         assert photometric != "rgb" or len(served) == len(verdicts)
     if bits in (1, 2, 4, 8, 16) and photometric.startswith("minis"):
         assert {name for name in verdicts if name.startswith("None")} <= served
@@ -123,7 +125,17 @@ LEVELS = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20
 
 def small(tags: dict[int, tuple[int, ...]], pixels: bytes = LEVELS.tobytes(), order: str = "<") -> bytes:
     """A TIFF of 4x3 in one strip, gray of 8 bits where `tags` say nothing else; an empty value leaves a tag out."""
-    values = {256: (4,), 257: (3,), 258: (8,), 259: (1,), 262: (1,), 273: (8,), 277: (1,), 278: (3,), 279: (len(pixels),)}
+    values = {
+        256: (4,),
+        257: (3,),
+        258: (8,),
+        259: (1,),
+        262: (1,),
+        273: (8,),
+        277: (1,),
+        278: (3,),
+        279: (len(pixels),),
+    }
     values = {tag: value for tag, value in sorted({**values, **tags}.items()) if value}
     directory = 8 + len(pixels) + len(pixels) % 2
     entries, outside = b"", b""
@@ -225,7 +237,7 @@ def test_metadata_of_any_kind_and_damage_changes_nothing() -> None:
 
 def test_many_tags_and_thumbnails_are_refused() -> None:
     with pytest.raises(ImageTooLarge, match="1000 tags"):
-        decode(small({tag: (1,) for tag in range(1000, 2001)}), LIMIT)
+        decode(small(dict.fromkeys(range(1000, 2001), (1,))), LIMIT)
     file = io.BytesIO()
     with tifffile.TiffWriter(file) as pages:
         for _ in range(101):
