@@ -97,8 +97,7 @@ def decode(
         raise MalformedRequest("the image is empty", reason="empty_image")
     format_ = accepted(data, FORMATS)
     try:
-        stripped = _STRIP[format_](data, max_pixels)
-        pixels = load(stripped, format_, max_pixels, on_header, smallest)
+        loaded = load(_STRIP[format_](data, max_pixels), format_, max_pixels, on_header, smallest)
     except (ServiceError, MemoryError):
         raise
     # Pillow's decoders raise whatever the damage provokes: OSError, SyntaxError, struct.error, ValueError, ...
@@ -108,12 +107,18 @@ def decode(
         if "Security limit exceeded" in str(error):  # libheif's, by the size that the container announces
             raise ImageTooLarge(f"the {format_} holds more than it announces", reason="pixels") from error
         raise damaged(format_) from error
-    scale = pixels.scale
-    covered = (pixels.width / scale, pixels.height / scale) if scale > 1 else pixels.rgb.size
-    rgb, area = _upright(pixels.rgb, covered, pixels.orientation)
-    width, height = round((area[2] - area[0]) * scale), round((area[3] - area[1]) * scale)
-    turned = pixels.turned or pixels.orientation in _UPRIGHT
-    info = ImageInfo(width, height, format_, turned, pixels.stored_as, pixels.alpha_flattened, pixels.has_profile)
+    stripped, scale = loaded.stripped, loaded.scale
+    covered = (stripped.width / scale, stripped.height / scale) if scale > 1 else loaded.rgb.size
+    rgb, area = _upright(loaded.rgb, covered, stripped.orientation)
+    info = ImageInfo(
+        width=round((area[2] - area[0]) * scale),
+        height=round((area[3] - area[1]) * scale),
+        format=format_,
+        orientation_applied=stripped.turned or stripped.orientation in _UPRIGHT,
+        stored_as=loaded.stored_as,
+        alpha_flattened=loaded.alpha_flattened,
+        icc_ignored=stripped.has_profile,
+    )
     return Decoded(rgb, info, area)
 
 

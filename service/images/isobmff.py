@@ -191,10 +191,10 @@ def _locations(data: bytes, iloc: _Box) -> Iterator[_Item]:
 
 def _stream(data: bytes, item: _Item, idat: _Box | None) -> bytes:
     stream = b""
-    for start, length in item.extents:
+    for offset, length in item.extents:
         if item.method > 1 or (item.method and not idat):
             raise ValueError("an item made of items")
-        start += idat.start if item.method and idat else 0
+        start = offset + (idat.start if item.method and idat else 0)
         if start + length > len(data):
             raise damaged("AVIF", f"of {length} bytes of pixels, {start + length - len(data)} are missing")
         stream += data[start : start + (length or len(data))]

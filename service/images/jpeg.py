@@ -5,6 +5,7 @@ ITU-T T.81, annex B; Adobe's marker: ITU-T T.872, section 6.5.3.
 
 import io
 import zlib
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from PIL import Image
@@ -15,6 +16,7 @@ from service.images.stripped import Stripped, check_size, damaged
 
 _START, _END, _SCAN = 0xD8, 0xD9, 0xDA
 _APP0, _APP1, _APP2, _APP14 = 0xE0, 0xE1, 0xE2, 0xEE
+_COLOURS = {_APP0: b"JFIF\0", _APP14: b"Adobe"}  # what tells how to understand the channels
 _TABLES = (0xC4, 0xCC, 0xDB, 0xDD)  # Huffman, arithmetic, quantisation, restart interval
 _WITHOUT_LENGTH = (0x00, 0x01, *range(0xD0, 0xD8))
 _DECODED = {0xC0: False, 0xC1: False, 0xC2: True, 0xC9: False, 0xCA: True}  # frames by whether they are progressive
@@ -48,50 +50,52 @@ def strip(data: bytes, max_pixels: int) -> Stripped:
     """
     kept, orientation, has_profile = [b"\xff\xd8"], 1, False
     frame: _Frame | None = None
-    adobe = False
+    first_scan = len(data)
+    for marker, at, end in _segments(data):
+        if marker == _SCAN:
+            first_scan = at
+            break
+        body = data[at + 4 : end]
+        if marker in _DECODED:
+            if frame is not None:
+                raise damaged("JPEG", "it has two sizes")
+            frame = _frame(body, _DECODED[marker], max_pixels)
+        elif marker == _APP1 and orientation == 1 and body.startswith(b"Exif\0\0"):
+            orientation = exif.orientation(body)
+        elif marker == _APP2 and body.startswith(b"ICC_PROFILE\0"):
+            has_profile = True
+        if marker in _DECODED or marker in _TABLES or (marker in _COLOURS and body.startswith(_COLOURS[marker])):
+            kept.append(data[at:end])
+    if frame is None:
+        raise damaged("JPEG", "it ends before its pixels" if first_scan == len(data) else "it has pixels of no size")
+    _check_scans(data, first_scan, frame, max_pixels)
+    header = b"".join(kept)
+    file = data if len(header) == first_scan else header + data[first_scan:]
+    return Stripped(file, frame.width, frame.height, orientation, has_profile)
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Marker, start and end of each before the first scan, and of that one's header."""
     at = 2
     for _ in range(_SEGMENTS):
         at = data.find(b"\xff", at)
         while data[at + 1 : at + 2] == b"\xff":  # fill bytes
             at += 1
         if at < 0 or len(data) < at + 4:
-            raise damaged("JPEG", "it ends before its pixels")
+            return
         marker = data[at + 1]
-        if marker in _WITHOUT_LENGTH:
-            at += 2
-            continue
         if marker in (_START, _END):  # of a thumbnail, for one, in a segment whose length is wrong
-            raise damaged("JPEG")
-        end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-        if marker == _SCAN:
-            break
-        segment = data[at:end]
-        body = segment[4:]
-        if marker in _TABLES:
-            kept.append(segment)
-        elif marker in _DECODED:
-            if frame is not None:
-                raise damaged("JPEG", "it has two sizes")
-            frame = _frame(body, _DECODED[marker], max_pixels)
-            kept.append(segment)
-        elif marker in _REFUSED:
+            raise damaged("JPEG", "its segments do not end where they say")
+        if marker in _REFUSED:
             raise UnsupportedImage(f"{_REFUSED[marker]} is not accepted", reason="variant")
-        elif (marker == _APP0 and body.startswith(b"JFIF\0")) or (marker == _APP14 and body.startswith(b"Adobe")):
-            kept.append(segment)
-        elif marker == _APP1 and orientation == 1 and body.startswith(b"Exif\0\0"):
-            orientation = exif.orientation(body)
-        elif marker == _APP2 and body.startswith(b"ICC_PROFILE\0"):
-            has_profile = True
+        end = at + 2
+        if marker not in _WITHOUT_LENGTH:
+            end += int.from_bytes(data[at + 2 : at + 4], "big")
+            yield marker, at, end
+        if marker == _SCAN:
+            return
         at = end
-    else:
-        raise ImageTooLarge(f"the JPEG has more than {_SEGMENTS} segments before its pixels", reason="pieces")
-    if frame is None:
-        raise damaged("JPEG", "it has pixels before their size")
-    _check_scans(data, at, frame, max_pixels)
-    header = b"".join(kept)
-    return Stripped(
-        data if len(header) == at else header + data[at:], frame.width, frame.height, orientation, has_profile
-    )
+    raise ImageTooLarge(f"the JPEG has more than {_SEGMENTS} segments before its pixels", reason="pieces")
 
 
 def _frame(body: bytes, progressive: bool, max_pixels: int) -> _Frame:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from service.images import exif, isobmff, jpeg
 from service.images.pillow import open_image
-from service.images.rgb import compose, composed, flattened, in_strips
+from service.images.rgb import Channels, compose, composed, flattened, in_strips
 from service.images.stripped import Samples, Stripped, check_size, damaged
 
 # Pillow's words for how pixels are stored -> ours; whatever is not here is called by Pillow's, in lower case.
@@ -27,17 +27,13 @@ _LOWER = {";16B": ";16L", ";16L": ";16B", ";16N": ";16B" if sys.byteorder == "li
 
 
 class Loaded(NamedTuple):
-    """Pixels, and what the client is told of them; `width` and `height` are those of the client's image."""
+    """Pixels at 1/scale of the client's image, and what was done to them."""
 
     rgb: Image.Image
-    width: int
-    height: int
     scale: int
-    orientation: int
-    turned: bool
+    stripped: Stripped  # with the size, whoever told it
     stored_as: str
     alpha_flattened: bool
-    has_profile: bool
 
 
 def load(
@@ -65,15 +61,13 @@ def load(
         elif samples and _needs_every_bit(samples):
             rgb = _of_every_bit(stripped.data, format_, samples)
         else:
-            image, scale = _decoded(image, stripped.data, format_, smallest)
-            rgb, alpha = _of_8_bits(image, stripped, format_)
+            loaded, scale = _decoded(image, stripped.data, format_, smallest)
+            rgb, alpha = _of_8_bits(loaded, stripped, format_)
     if stripped.at is not None:
         canvas = Image.new("RGB", (width, height), "white")
         canvas.paste(rgb, stripped.at)
         rgb, alpha = canvas, True
-    return Loaded(
-        rgb, width, height, scale, stripped.orientation, stripped.turned, stored_as, alpha, stripped.has_profile
-    )
+    return Loaded(rgb, scale, stripped, stored_as, alpha)
 
 
 def _told_by_decoder(image: Image.Image, stripped: Stripped, format_: str, max_pixels: int) -> Stripped:
@@ -159,7 +153,7 @@ def _of_every_bit(data: bytes, format_: str, samples: Samples) -> Image.Image:
     upper.load()
 
     def convert(box: tuple[int, int, int, int]) -> Image.Image:
-        channels = [np.asarray(channel).astype(np.int64) for channel in upper.crop(box).split()]
+        channels: Channels = [np.asarray(channel).astype(np.int64) for channel in upper.crop(box).split()]
         if lower is not None:
             below = [np.asarray(channel) for channel in lower.crop(box).split()]
             channels = [high * 256 + low for high, low in zip(channels, below, strict=True)]

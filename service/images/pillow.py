@@ -40,5 +40,5 @@ _silence_libtiff()
 def open_image(data: bytes, format_: str) -> Image.Image:
     """Read the header; `load` then decodes, from one read of the file."""
     image = Image.open(io.BytesIO(data), formats=[_NAMES.get(format_, format_)])
-    image.decodermaxblock = max(len(data), 65_536)  # type: ignore[attr-defined]
+    image.decodermaxblock = max(len(data), 65_536)
     return image

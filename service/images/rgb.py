@@ -4,6 +4,7 @@ In strips of rows, so that no copy but the result has the image's size.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,7 @@ from service.images.stripped import Samples
 
 _STRIP = 2**18  # pixels
 
-Channels = list[npt.NDArray[np.integer]]  # [rows, width] each
+Channels = list[npt.NDArray[Any]]  # integers [rows, width] each
 
 
 def in_strips(size: tuple[int, int], convert: Callable[[tuple[int, int, int, int]], Image.Image]) -> Image.Image:
@@ -66,8 +67,8 @@ def compose(channels: Channels, samples: Samples, largest: int, inverted: bool =
         colours, scale = wide[: 3 if samples.colours == "rgb" else 1], largest
     if inverted:
         colours = [scale - colour for colour in colours]
-    alpha = wide[len(colours)] if samples.alpha else None
-    if samples.alpha == "undeclared" and alpha is not None and alpha.min() < largest:
+    alpha = wide[len(colours)] if samples.alpha else wide[0]
+    if samples.alpha == "undeclared" and alpha.min() < largest:
         raise UnsupportedImage("the file does not say what its channel beside the colours is", reason="samples")
     if samples.alpha == "premultiplied":
         colours = [np.minimum(colour + (largest - alpha), largest) for colour in colours]

@@ -30,7 +30,7 @@ _PAGES = 100  # that are thumbnails or masks, before one that is not
 _CHUNKS = 2**20  # strips or tiles
 
 # Everyday TIFF. Old-style JPEG, LZMA, ZSTD, WebP and the rest bring decoders with allocations of their own.
-_COMPRESSIONS = {1: "raw", 2: "CCITT", 3: "group 3", 4: "group 4", 5: "LZW", 7: "JPEG", 8: "", 32946: "", 32773: ""}
+_COMPRESSIONS = (1, 2, 3, 4, 5, 7, 8, 32946, 32773)  # none, CCITT, LZW, JPEG, Deflate, PackBits
 _CCITT, _JPEG = (2, 3, 4), 7
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 1, 2, 3, 5, 6
 _CHANNELS = {_WHITE_IS_ZERO: 1, _BLACK_IS_ZERO: 1, _RGB: 3, _PALETTE: 1, _CMYK: 4, _YCBCR: 3}
@@ -41,6 +41,7 @@ _NAMES = {
 }
 _PREMULTIPLIED, _STRAIGHT = 1, 2
 _UNSIGNED = 1
+_MOST_SAMPLES, _WIDEST = 7, 16  # of a pixel; bits
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,57 +88,95 @@ def _strip(data: bytes, max_pixels: int) -> Stripped:
     compression = page.value(_COMPRESSION, 1)
     if compression not in _COMPRESSIONS:
         raise UnsupportedImage(f"TIFF compression {compression} is not accepted", reason="compression")
-    samples = page.value(_SAMPLES, len(page.values(_BITS, 1)))
+    _check_tiles(page, width, height)
     photometric = page.value(_PHOTOMETRIC, -1)
+    bits, extra = page.values(_BITS, 1), page.values(_EXTRA)
+    samples = page.value(_SAMPLES, len(bits))
     if photometric < 0 and compression not in _CCITT:
         photometric = {1: _BLACK_IS_ZERO, 3: _RGB}.get(samples, -1)  # as libtiff has it
-    bits = page.values(_BITS, 1)
-    extra = page.values(_EXTRA)
-    planar = page.value(_PLANAR, 1) == 2 and samples > 1
-    name = _NAMES.get(photometric, f"photometric {photometric}")
-    layout = f"{'planar ' if planar else ''}{name} TIFF of {'+'.join(map(str, bits[:samples]))} bits"
-    layout += f" with {samples - _CHANNELS.get(photometric, samples)} extra samples" if extra else ""
-    refused = UnsupportedImage(f"a {layout} is not accepted", reason="samples")
-    channels = _CHANNELS.get(photometric, 0)
-    bits = bits * samples if len(bits) == 1 else bits[:samples]
-    if set(page.values(_FORMAT, _UNSIGNED)) != {_UNSIGNED}:
-        raise UnsupportedImage(
-            f"a {layout} of floating-point, signed or complex samples is not accepted", reason="samples"
-        )
-    if not 0 < channels <= samples <= channels + 3 or len(bits) != samples or len(set(bits)) != 1:
-        raise refused
-    if samples - channels != len(extra) and (extra or samples != channels + 1):
-        raise refused
-    predictor = page.value(_PREDICTOR, 1)
-    if bits[0] > 16 or (compression == _JPEG and bits[0] != 8) or predictor > 2 or (predictor == 2 and bits[0] % 8):
-        raise refused
-    _check_chunks(page, width, height)
+    bits = bits * samples if len(bits) == 1 and samples <= _MOST_SAMPLES else bits[:samples]
+    layout = _Layout(photometric, bits, samples, extra, samples > 1 and page.value(_PLANAR, 1) == 2)
+    _check_layout(page, layout, compression)
     inverted = photometric == _WHITE_IS_ZERO
-    gray = channels == 1 and photometric != _PALETTE
-    extras = {_PREMULTIPLIED: "premultiplied", _STRAIGHT: "straight", 0: None}
-    alpha = extras.get(extra[0], "undeclared") if extra else "undeclared" if samples > channels else None
-    if (inverted and alpha) or (photometric == _PALETTE and samples > 1) or (photometric == _CMYK and alpha):
-        raise refused
-    if photometric == _CMYK and page.value(_INK_SET, 1) != 1:
-        raise UnsupportedImage("a TIFF of inks other than CMYK is not accepted", reason="samples")
-    meaning = Samples("gray" if gray else name.lower(), alpha, bits[0])
-    orientation, profile = page.value(_ORIENTATION, 1), _PROFILE in page.entries
-    common = (width, height, orientation, profile)
-    if planar:
-        if photometric == _YCBCR or not _is_read(data, _BLACK_IS_ZERO, bits[:1], ()):
-            raise refused
-        kept = channels + (alpha is not None)
-        planes = [_plane(page, number, samples) for number in range(kept)]
-        return Stripped(planes[0], *common, inverted=inverted, samples=meaning, planes=tuple(planes))
-    if gray:
-        photometric = _BLACK_IS_ZERO
-    if not _is_read(data, photometric, bits, extra):
-        raise refused
+    photometric = _BLACK_IS_ZERO if inverted else photometric
+    meaning = Samples(_NAMES[photometric].lower(), layout.alpha(), bits[0])
+    if layout.planar:
+        planes = tuple(_plane(page, number, samples) for number in range(layout.channels() + bool(meaning.alpha)))
+    else:
+        planes = ()
     tags = {tag: page.entries[tag] for tag in _KEPT if tag in page.entries}
     new: dict[int, tuple[int, ...]] = {_PHOTOMETRIC: (photometric,)}
     if photometric == _PALETTE:
         new[_COLOURS] = _colours(page, bits[0])
-    return Stripped(_file(page, tags, new), *common, inverted=inverted, samples=meaning)
+    return Stripped(
+        planes[0] if planes else _file(page, tags, new),
+        width,
+        height,
+        page.value(_ORIENTATION, 1),
+        _PROFILE in page.entries,
+        inverted=inverted,
+        samples=meaning,
+        planes=planes,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    photometric: int
+    bits: tuple[int, ...]  # of each sample
+    samples: int  # of a pixel
+    extra: tuple[int, ...]  # what the samples beside the colours are
+    planar: bool
+
+    def channels(self) -> int:
+        """Samples that are colours; 0 if they are of no kind that is decoded."""
+        return _CHANNELS.get(self.photometric, 0)
+
+    def alpha(self) -> str | None:
+        if self.extra:
+            return {_PREMULTIPLIED: "premultiplied", _STRAIGHT: "straight", 0: None}.get(self.extra[0], "undeclared")
+        return "undeclared" if self.samples > self.channels() else None
+
+    def __str__(self) -> str:
+        name = _NAMES.get(self.photometric, f"photometric {self.photometric}")
+        text = f"{'planar ' if self.planar else ''}{name} TIFF of {'+'.join(map(str, self.bits))} bits"
+        return text + f" with {len(self.extra)} extra samples" * bool(self.extra)
+
+    def is_known(self) -> bool:
+        """Whether the tags agree and every sample has a place in the picture."""
+        channels, beside = self.channels(), self.samples - self.channels()
+        if not 0 < channels <= self.samples <= _MOST_SAMPLES or len(self.bits) != self.samples:
+            return False
+        if len(set(self.bits)) != 1 or self.bits[0] > _WIDEST:
+            return False
+        if beside != len(self.extra) and (self.extra or beside != 1):
+            return False
+        return not (self.alpha() and self.photometric in (_WHITE_IS_ZERO, _CMYK)) and not (
+            beside and self.photometric == _PALETTE
+        )
+
+
+def _check_layout(page: _Directory, layout: _Layout, compression: int) -> None:
+    """Raise UnsupportedImage unless Pillow and libtiff read it rightly."""
+    refused = UnsupportedImage(f"a {layout} is not accepted", reason="samples")
+    if set(page.values(_FORMAT, _UNSIGNED)) != {_UNSIGNED}:
+        kind = "floating-point, signed or complex samples"
+        raise UnsupportedImage(f"a {layout} of {kind} is not accepted", reason="samples")
+    if not layout.is_known():
+        raise refused
+    if layout.photometric == _CMYK and page.value(_INK_SET, 1) != 1:
+        raise UnsupportedImage("a TIFF of inks other than CMYK is not accepted", reason="samples")
+    predictor, bits = page.value(_PREDICTOR, 1), layout.bits[0]
+    if (compression == _JPEG and bits != 8) or predictor > 2 or (predictor == 2 and bits % 8):
+        raise refused
+    if layout.planar and layout.photometric == _YCBCR:
+        raise refused
+    gray = (_BLACK_IS_ZERO, layout.bits[:1], ())
+    photometric = _BLACK_IS_ZERO if layout.photometric == _WHITE_IS_ZERO else layout.photometric
+    read = gray if layout.planar else (photometric, layout.bits, layout.extra)
+    order = b"II" if page.order == "<" else b"MM"
+    if (order, read[0], (_UNSIGNED,), 1, *read[1:]) not in OPEN_INFO:
+        raise refused
 
 
 def _first_full_page(data: bytes) -> _Directory:
@@ -159,7 +198,7 @@ def _directory(data: bytes, order: str, at: int) -> _Directory:
     (count,) = struct.unpack_from(order + "H", data, at)
     if count > _ENTRIES:
         raise ImageTooLarge(f"the TIFF has more than {_ENTRIES} tags", reason="pieces")
-    entries = {}
+    entries: dict[int, tuple[int, int, int]] = {}
     for entry in range(at + 2, at + 2 + 12 * count, 12):
         tag, kind, values = struct.unpack_from(order + "HHI", data, entry)
         place = entry + 8
@@ -170,19 +209,13 @@ def _directory(data: bytes, order: str, at: int) -> _Directory:
     return _Directory(data, order, entries, *struct.unpack(order + "I", following.ljust(4, b"\0")))
 
 
-def _check_chunks(page: _Directory, width: int, height: int) -> None:
-    """Raise InvalidImage unless strips or tiles are of a size that the image's own bounds."""
+def _check_tiles(page: _Directory, width: int, height: int) -> None:
+    """Raise InvalidImage unless tiles are of a size that the image's own bounds: libtiff makes room for a whole one."""
     if _TILES not in page.entries:
         return
     tile_width, tile_length = page.value(_TILE_WIDTH, 0), page.value(_TILE_LENGTH, 0)
     if not (0 < tile_width <= width + 1024 and 0 < tile_length <= height + 1024):
         raise damaged("TIFF", f"its tiles have {tile_width}x{tile_length} pixels")
-
-
-def _is_read(data: bytes, photometric: int, bits: tuple[int, ...], extra: tuple[int, ...]) -> bool:
-    """Whether Pillow knows the layout, of samples beside each other."""
-    order = b"II" if data.startswith(b"II") else b"MM"
-    return (order, photometric, (_UNSIGNED,), 1, bits, extra) in OPEN_INFO
 
 
 def _colours(page: _Directory, bits: int) -> tuple[int, ...]:

@@ -10,7 +10,6 @@ from service.images.stripped import Stripped, check_size, damaged, pieces, too_m
 
 _ALPHA = 0x10  # a flag of the extended header
 _FRAME_HEADER = 16  # bytes of an animation's frame before its chunks
-_CANVAS = 10  # bytes of the extended header
 
 
 def strip(data: bytes, max_pixels: int) -> Stripped:
@@ -20,55 +19,55 @@ def strip(data: bytes, max_pixels: int) -> Stripped:
         ImageTooLarge: a canvas or a frame of more than `max_pixels`, or too many chunks.
         InvalidImage: damaged, or cut short before the end of the pixels.
     """
-    canvas: tuple[int, int] | None = None
-    at: tuple[int, int] | None = None
-    orientation, has_profile = 1, False
-    image: bytes | None = None
-    alpha = b""
-    position, end_of_frame = 12, len(data)
-    for _ in pieces(data):
-        name, start = data[position : position + 4], position + 8
-        if start > end_of_frame:
-            break
-        (length,) = struct.unpack_from("<I", data, position + 4)
-        end = start + length
-        position = end + length % 2
-        if name == b"ANMF" and image is None and at is None:
-            frame = data[start : start + _FRAME_HEADER].ljust(_FRAME_HEADER, b"\0")
-            at = 2 * int.from_bytes(frame[:3], "little"), 2 * int.from_bytes(frame[3:6], "little")
-            position, end_of_frame = start + _FRAME_HEADER, min(end, len(data))
-        elif name in (b"VP8 ", b"VP8L", b"ALPH") and image is None:
-            if end > len(data):
-                raise damaged("WEBP", f"of {length} bytes of pixels, {end - len(data)} are missing")
-            chunk = data[start - 8 : end] + b"\0" * (length % 2)
-            if name == b"ALPH":
-                alpha = chunk
-            else:
-                image = chunk
-                if at is not None:  # whatever follows belongs to no frame or to others
-                    end_of_frame = len(data)
-        elif name == b"VP8X" and length >= _CANVAS:
-            canvas = _three_bytes(data, start + 4) + 1, _three_bytes(data, start + 7) + 1
-            check_size(*canvas, max_pixels)
-        elif name == b"ICCP":
-            has_profile = True
-        elif name == b"EXIF" and end <= len(data):
-            orientation = exif.orientation(data[start:end])
-    else:
-        raise too_many_pieces("WEBP")
+    found = _chunks(data, 12, len(data))
+    pixels, at = found, None
+    if b"ANMF" in found:
+        start, end = found[b"ANMF"]
+        pixels = _chunks(data, start + _FRAME_HEADER, min(end, len(data)))
+        at = 2 * _three_bytes(data, start), 2 * _three_bytes(data, start + 3)
+    image = next((_whole(data, name, *pixels[name]) for name in (b"VP8 ", b"VP8L") if name in pixels), None)
     if image is None:
         raise damaged("WEBP", "it has no pixels")
-    width, height = _size(image)
+    width, height = canvas = _size(image)
     check_size(width, height, max_pixels)
+    if b"VP8X" in found:
+        start, _ = found[b"VP8X"]
+        canvas = _three_bytes(data, start + 4) + 1, _three_bytes(data, start + 7) + 1
+        check_size(*canvas, max_pixels)
+        if at is None and canvas != (width, height):
+            raise damaged("WEBP", "its two sizes differ")
     chunks = image
-    if alpha and image.startswith(b"VP8 "):
+    if b"ALPH" in pixels and image.startswith(b"VP8 "):
         header = struct.pack("<I", _ALPHA) + struct.pack("<I", width - 1)[:3] + struct.pack("<I", height - 1)[:3]
-        chunks = b"VP8X" + struct.pack("<I", len(header)) + header + alpha + image
+        chunks = _chunk(b"VP8X", header) + _whole(data, b"ALPH", *pixels[b"ALPH"]) + image
+    exif_start, exif_end = found.get(b"EXIF", (0, 0))
+    orientation = exif.orientation(data[exif_start:exif_end])
     file = b"RIFF" + struct.pack("<I", 4 + len(chunks)) + b"WEBP" + chunks
-    canvas = canvas or (width, height)
-    if at is None and canvas != (width, height):
-        raise damaged("WEBP", "its two sizes differ")
-    return Stripped(file, *canvas, orientation, has_profile, at=at)
+    return Stripped(file, *canvas, orientation, b"ICCP" in found, at=at)
+
+
+def _chunks(data: bytes, at: int, end: int) -> dict[bytes, tuple[int, int]]:
+    """Where the first of each name has its body, the end of which may be beyond the file."""
+    found: dict[bytes, tuple[int, int]] = {}
+    for _ in pieces(data):
+        start = at + 8
+        if start > end:
+            return found
+        (length,) = struct.unpack_from("<I", data, at + 4)
+        found.setdefault(data[at : at + 4], (start, start + length))
+        at = start + length + length % 2
+    raise too_many_pieces("WEBP")
+
+
+def _chunk(name: bytes, body: bytes) -> bytes:
+    return name + struct.pack("<I", len(body)) + body + bytes(len(body) % 2)
+
+
+def _whole(data: bytes, name: bytes, start: int, end: int) -> bytes:
+    """A chunk of pixels."""
+    if end > len(data):
+        raise damaged("WEBP", f"of {end - start} bytes of pixels, {end - len(data)} are missing")
+    return _chunk(name, data[start:end])
 
 
 def _three_bytes(data: bytes, at: int) -> int:
