@@ -153,7 +153,7 @@ def _of_every_bit(data: bytes, format_: str, samples: Samples) -> Image.Image:
     upper.load()
 
     def convert(box: tuple[int, int, int, int]) -> Image.Image:
-        channels: Channels = [np.asarray(channel).astype(np.int64) for channel in upper.crop(box).split()]
+        channels: Channels = [np.asarray(channel).astype(np.uint16) for channel in upper.crop(box).split()]
         if lower is not None:
             below = [np.asarray(channel) for channel in lower.crop(box).split()]
             channels = [high * 256 + low for high, low in zip(channels, below, strict=True)]

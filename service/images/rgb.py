@@ -13,7 +13,7 @@ from PIL import Image
 from service.errors import UnsupportedImage
 from service.images.stripped import Samples
 
-_STRIP = 2**18  # pixels
+_STRIP = 2**16  # pixels, whose channels then stay in a core's cache
 
 Channels = list[npt.NDArray[Any]]  # integers [rows, width] each
 
@@ -59,24 +59,25 @@ def compose(channels: Channels, samples: Samples, largest: int, inverted: bool =
 
     Raises UnsupportedImage if it depends on a channel of which the file does not say that it is alpha.
     """
-    wide = [channel.astype(np.int64) for channel in channels]
+    levels = [channel.astype(np.float32) * np.float32(1 / largest) for channel in channels]
     if samples.colours == "cmyk":
-        black = largest - wide[3]
-        colours, scale = [(largest - ink) * black for ink in wide[:3]], largest**2
+        colours = [(1 - ink) * (1 - levels[3]) for ink in levels[:3]]
+        beside = levels[4:]
     else:
-        colours, scale = wide[: 3 if samples.colours == "rgb" else 1], largest
+        count = 3 if samples.colours == "rgb" else 1
+        colours, beside = levels[:count], levels[count:]
     if inverted:
-        colours = [scale - colour for colour in colours]
-    alpha = wide[len(colours)] if samples.alpha else wide[0]
-    if samples.alpha == "undeclared" and alpha.min() < largest:
+        colours = [1 - colour for colour in colours]
+    if samples.alpha == "undeclared" and channels[-1].min() < largest:
         raise UnsupportedImage("the file does not say what its channel beside the colours is", reason="samples")
     if samples.alpha == "premultiplied":
-        colours = [np.minimum(colour + (largest - alpha), largest) for colour in colours]
+        colours = [np.minimum(colour + (1 - beside[0]), 1) for colour in colours]
     elif samples.alpha == "straight":
-        colours = [colour * alpha + largest * (largest - alpha) for colour in colours]
-        scale = largest**2
+        colours = [1 - beside[0] * (1 - colour) for colour in colours]
     if samples.transparent is not None:
-        clear = np.logical_and.reduce([c == t for c, t in zip(wide, samples.transparent, strict=True)])
-        colours = [np.where(clear, scale, colour) for colour in colours]
-    levels = [((colour * 255 + scale // 2) // scale).astype(np.uint8) for colour in colours]
-    return Image.fromarray(np.stack(levels if len(levels) == 3 else levels * 3, axis=-1))
+        is_clear = np.logical_and.reduce([c == t for c, t in zip(channels, samples.transparent, strict=True)])
+        colours = [np.where(is_clear, 1, colour) for colour in colours]
+    rgb = np.empty((*channels[0].shape, 3), np.uint8)
+    for number in range(3):
+        rgb[..., number] = colours[number % len(colours)] * 255 + np.float32(0.5)
+    return Image.fromarray(rgb)

@@ -147,7 +147,10 @@ def many(format_: str, what: str, count: int) -> bytes:
         box(b"iloc", b"\2\0\0\0", b"\x44\0", number.pack(1), bytes(8), struct.pack(">H", extents), bytes(8 * extents)),
         box(b"iinf", b"\1\0\0\0", number.pack(items), *infos),
         box(b"iref", bytes(4), references),
-        box(b"iprp", box(b"ipco", *properties), box(b"ipma", bytes(4), number.pack(associations), b"\0\1\1\1" * associations)),
+        box(
+            b"iprp", box(b"ipco", *properties),
+            box(b"ipma", bytes(4), number.pack(associations), b"\0\1\1\1" * associations),
+        ),
     )  # fmt: skip
     return box(b"ftyp", brand, bytes(4), b"mif1", brand) + meta + box(b"mdat", bytes(100))
 

@@ -1,4 +1,4 @@
-"""PNG: every colour type, depth and transparency, written here by the specification; and metadata, which never matters."""
+"""PNG: every colour type, depth and transparency, written here by the specification; and metadata of any kind."""
 
 import struct
 import zlib

@@ -1,3 +1,4 @@
+import base64
 import gzip
 import io
 import json
@@ -82,8 +83,6 @@ def test_what_is_not_accepted_is_told_by_its_name(data: bytes, name: str) -> Non
     "data", [PNG, JPEG, GIF, WEBP, *(encode(Image.fromarray(SAMPLES), f) for f in ("TIFF", "BMP", "AVIF"))]
 )
 def test_an_image_that_went_through_text(data: bytes) -> None:
-    import base64
-
     for text, name in (
         (base64.b64encode(data), "base64"),
         (b'"' + base64.b64encode(data) + b'"', "base64"),
@@ -102,7 +101,7 @@ def test_a_name_says_what_is_accepted_instead() -> None:
     with pytest.raises(UnsupportedImage) as refused:
         decode(b"%PDF-1.7", LIMIT)
     assert refused.value.message == f"not an accepted image format but PDF; accepted: {', '.join(FORMATS)}"
-    with pytest.raises(UnsupportedImage, match="^not an accepted image format; accepted: JPEG"):
+    with pytest.raises(UnsupportedImage, match=r"^not an accepted image format; accepted: JPEG"):
         decode(b"hello", LIMIT)
     with pytest.raises(MalformedRequest, match="empty"):
         decode(b"", LIMIT)

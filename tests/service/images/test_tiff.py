@@ -1,4 +1,4 @@
-"""TIFF: every layout that tifffile, which shares no code with Pillow's reader or libtiff, writes; and what it cannot."""
+"""TIFF: every layout that tifffile writes, which shares no code with Pillow or libtiff; and what it cannot."""
 
 import io
 import struct
