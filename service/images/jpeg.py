@@ -4,6 +4,7 @@ ITU-T T.81, annex B; Adobe's marker: ITU-T T.872, section 6.5.3.
 """
 
 import io
+import re
 import zlib
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -26,7 +27,9 @@ _REFUSED = {
     0xCB: "a lossless JPEG with arithmetic coding",
     0xF7: "JPEG-LS",
 }
+_MARKER = re.compile(rb"\xff+[^\xff]", re.DOTALL)  # with fill bytes before it
 _SEGMENTS = 1000  # before the pixels; 16 MB of the longest are 256
+_ROWS = 256  # copied at a time
 _SCANS = 100  # libtiff's limit too; a progressive photograph has 10
 _SCANNED = 20  # times MAX_PIXELS that the scans of one file may visit
 # More than the last block can have, beginning with a set bit: at an end, libjpeg goes on with zeros.
@@ -78,11 +81,10 @@ def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
     """Marker, start and end of each before the first scan, and of that one's header."""
     at = 2
     for _ in range(_SEGMENTS):
-        at = data.find(b"\xff", at)
-        while data[at + 1 : at + 2] == b"\xff":  # fill bytes
-            at += 1
-        if at < 0 or len(data) < at + 4:
+        found = _MARKER.search(data, at)
+        if found is None or len(data) < found.end() + 2:
             return
+        at = found.end() - 2
         marker = data[at + 1]
         if marker in (_START, _END):  # of a thumbnail, for one, in a segment whose length is wrong
             raise damaged("JPEG", "its segments do not end where they say")
@@ -127,8 +129,7 @@ def ended(data: bytes) -> bytes:
 
     Raises InvalidImage, with the number of rows that are there, if they are not.
     """
-    while data.endswith(b"\xff"):  # the first half of the end, or of a marker
-        data = data[:-1]
+    data = data.rstrip(b"\xff")  # the first half of the end, or of a marker
     end = data + b"\xff\xd9"
     rows, others = _rows(end), _rows(data + _FILLER + b"\xff\xd9")
     there = next((row for row, pair in enumerate(zip(rows, others, strict=True)) if pair[0] != pair[1]), len(rows))
@@ -145,8 +146,11 @@ def ended(data: bytes) -> bytes:
 def _rows(data: bytes) -> list[int]:
     with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
         image.load()
-        strips = (image.crop((0, top, image.width, top + 1)) for top in range(image.height))
-        return [zlib.crc32(strip.tobytes()) for strip in strips]
+        length, sums = image.width * len(image.getbands()), []
+        for top in range(0, image.height, _ROWS):
+            rows = memoryview(image.crop((0, top, image.width, min(top + _ROWS, image.height))).tobytes())
+            sums += [zlib.crc32(rows[at : at + length]) for at in range(0, len(rows), length)]
+        return sums
 
 
 def _has_all_scans(data: bytes) -> bool:

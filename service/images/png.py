@@ -53,7 +53,7 @@ def strip(data: bytes, max_pixels: int) -> Stripped:
             break  # without an end, which holds nothing, the pixels may be complete all the same
         elif chunk.name == b"iCCP":
             has_profile = True
-        elif chunk.name == b"eXIf" and chunk.is_intact():
+        elif chunk.name == b"eXIf" and orientation == 1 and chunk.is_intact():
             orientation = exif.orientation(bytes(chunk.body))
         elif chunk.name[:1].isupper():
             what = "Apple's own variant of PNG" if chunk.name == b"CgBI" else "a PNG with a chunk of unknown meaning"

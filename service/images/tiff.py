@@ -139,7 +139,7 @@ class _Layout:
 
     def __str__(self) -> str:
         name = _NAMES.get(self.photometric, f"photometric {self.photometric}")
-        text = f"{'planar ' if self.planar else ''}{name} TIFF of {'+'.join(map(str, self.bits))} bits"
+        text = f"{'planar ' if self.planar else ''}{name} TIFF of {'+'.join(map(str, self.bits[:_MOST_SAMPLES]))} bits"
         return text + f" with {len(self.extra)} extra samples" * bool(self.extra)
 
     def is_known(self) -> bool:
