@@ -49,7 +49,7 @@ def strip(data: bytes, max_pixels: int) -> Stripped:
         palette, palette_flags = data[position : position + _palette_bytes(flags)], flags
         position += _palette_bytes(flags)
     if not palette:
-        raise UnsupportedImage("a GIF without a palette is not accepted", reason="palette")
+        raise UnsupportedImage("a GIF without a palette is not accepted", reason="variant")
     check_size(width, height, max_pixels)
     canvas = max(screen_width, left + width), max(screen_height, top + height)
     check_size(*canvas, max_pixels)
