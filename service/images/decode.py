@@ -70,16 +70,10 @@ class Decoded(NamedTuple):
     area: Box
 
 
-def decode(
-    data: bytes,
-    max_pixels: int,
-    on_header: Callable[[int], object] = lambda pixels: None,
-    smallest: int | None = None,
-) -> Decoded:
+def decode(data: bytes, max_pixels: int, smallest: int | None = None) -> Decoded:
     """Decode the first frame to upright RGB: EXIF orientation applied, transparency flattened on white.
 
-    16-bit gray is scaled to 8 bits; palette, gray and CMYK are converted; ICC profiles are ignored. `on_header` is
-    called with the number of its pixels before any is decoded.
+    16-bit gray is scaled to 8 bits; palette, gray and CMYK are converted; ICC profiles are ignored.
 
     `smallest` is the least short side that the caller can use. Given it, a JPEG is decoded at 1/8, 1/4 or 1/2 of its
     size if its short side is at least `smallest` even then: the decoder averages in the frequency domain, in a fraction
@@ -97,7 +91,7 @@ def decode(
         raise MalformedRequest("the image is empty", reason="empty_image")
     format_ = accepted(data, FORMATS)
     try:
-        loaded = load(_STRIP[format_](data, max_pixels), format_, max_pixels, on_header, smallest)
+        loaded = load(_STRIP[format_](data, max_pixels), format_, max_pixels, smallest)
     except (ServiceError, MemoryError):
         raise
     # Pillow's decoders raise whatever the damage provokes: OSError, SyntaxError, struct.error, ValueError, ...

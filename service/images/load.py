@@ -1,7 +1,6 @@
 """A stripped file -> its pixels as RGB, as they are stored: the only place where a decoder runs."""
 
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -36,13 +35,7 @@ class Loaded(NamedTuple):
     alpha_flattened: bool
 
 
-def load(
-    stripped: Stripped,
-    format_: str,
-    max_pixels: int,
-    on_header: Callable[[int], object],
-    smallest: int | None,
-) -> Loaded:
+def load(stripped: Stripped, format_: str, max_pixels: int, smallest: int | None) -> Loaded:
     """Decode; of the parameters, `decode` tells.
 
     Raises whatever Pillow does, besides ServiceErrors.
@@ -51,7 +44,6 @@ def load(
         if not stripped.width:  # the container is Pillow's to read
             stripped = _told_by_decoder(image, stripped, format_, max_pixels)
         width, height = stripped.width, stripped.height
-        on_header(width * height)
         samples, scale = stripped.samples, 1
         stored_as = _STORED_AS.get(image.mode, image.mode.lower())
         alpha = samples is not None and (samples.alpha is not None or samples.transparent is not None)
