@@ -48,12 +48,17 @@ def serve(command_line: CommandLine) -> None:
     try:
         metrics_port = _serve_metrics(settings, metrics)
         listener = _bind(settings)
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            server = runner.run(_loaded(settings, metrics, metrics_port, hangups))
-            runner.run(server.serve(sockets=[listener]))
+        runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
+        server = runner.run(_loaded(settings, metrics, metrics_port, hangups))
+        runner.run(server.serve(sockets=[listener]))
     except (BundleError, LoadFailure, LaneLost, MemoryError, OSError, RuntimeError, ValueError) as error:
         lines.flush()  # so that the reason comes last
-        sys.exit(f"mixer-serve: {command_line.named(' '.join(str(error).split()) or type(error).__name__)}")
+        print(
+            f"mixer-serve: {command_line.named(' '.join(str(error).split()) or type(error).__name__)}", file=sys.stderr
+        )
+        os._exit(1)
+    lines.flush()
+    os._exit(0)  # everybody is answered; the interpreter would wait for threads that read a file which never comes
 
 
 async def _loaded(settings: Settings, metrics: Metrics, metrics_port: int, hangups: list[int]) -> DrainingServer:

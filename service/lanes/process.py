@@ -4,7 +4,6 @@ import multiprocessing
 import signal
 import socket
 from collections.abc import Callable
-from multiprocessing.context import ForkServerProcess
 from typing import Protocol
 
 
@@ -31,14 +30,6 @@ def _run(connection: socket.socket) -> None:
     main(connection)
 
 
-def _start(connection: socket.socket, run: Callable[[socket.socket], None]) -> ForkServerProcess:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["service.lanes.program"])
-    process = context.Process(target=run, args=(connection,), name="lane", daemon=True)
-    process.start()
-    return process
-
-
 class ForkedLane:
     """A process of its own (see `LaneProcess`)."""
 
@@ -47,14 +38,14 @@ class ForkedLane:
 
         Raises OSError if it cannot be started.
         """
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["service.lanes.program"])
+        self._process = context.Process(target=run, args=(connection,), name="lane", daemon=True)
         with connection:  # the lane has its own
             try:
-                self._process = _start(connection, run)
-            except (EOFError, OSError):  # what it is forked from has just ended, and is there again now
-                try:
-                    self._process = _start(connection, run)
-                except EOFError:
-                    raise ChildProcessError("what lanes are forked from ends again and again") from None
+                self._process.start()
+            except EOFError:  # it will be there again at the next attempt
+                raise ChildProcessError("the process that lanes are forked from has ended") from None
 
     @property
     def pid(self) -> int:
