@@ -94,6 +94,7 @@ class Lane(asyncio.Protocol):
             raise
         if "failed" in said:
             lane.close()
+            await lane.lost
             raise LoadFailure(said["failed"])
         loaded = Loaded.of(said["loaded"])
         lane.has_wide_engine = loaded.wide_seconds > 0

@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.1, 30.0  # seconds between two attempts to replace a lane
 _LOOK = 0.5  # seconds between looks at what the lanes hold in memory
 _COMPARED = 3  # passes of every lane at once
+_PARTING = 1.0  # seconds that a lane has to take what is on its way to it
 _GIVEN_UP = 5  # attempts in a row, after which nobody should wait for a lane any longer
 
 
@@ -114,9 +115,12 @@ class LanePool:
         """Let every lane end; none may have a batch."""
         for task in self._tasks:
             task.cancel()
-        for lane in list(self._lanes):
+        lanes = list(self._lanes)
+        for lane in lanes:
             self._forget(lane)
             lane.close()
+        if lanes:
+            await asyncio.wait([lane.lost for lane in lanes], timeout=_PARTING)
 
     async def _start(self, order: LoadOrder) -> None:
         lane, _ = await Lane.start(self._spawn, order)
