@@ -76,7 +76,7 @@ def level_png(level: int, size: tuple[int, int] = (SIDE, SIDE)) -> bytes:
 def encode(image: Image.Image, format_: str, **options: object) -> bytes:
     """An image as the bytes of a file."""
     file = io.BytesIO()
-    image.save(file, format_, **options)
+    image.save(file, {"HEIC": "HEIF"}.get(format_, format_), **options)
     return file.getvalue()
 
 

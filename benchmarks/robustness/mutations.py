@@ -62,13 +62,14 @@ def seeds() -> list[Seed]:
         ("TIFF", frames[0], animated),
         ("AVIF", photo, {}),
         ("AVIF", alpha, {"quality": 90}),
+        ("HEIC", photo, {}),
     ]
     return [Seed(name, _encode(image, name, options)) for name, image, options in variants if name in FORMATS]
 
 
 def _encode(image: Image.Image, format_: str, options: dict[str, object]) -> bytes:
     file = io.BytesIO()
-    image.save(file, format_, **options)
+    image.save(file, {"HEIC": "HEIF"}.get(format_, format_), **options)
     return file.getvalue()
 
 

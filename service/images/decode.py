@@ -1,20 +1,18 @@
 """Encoded bytes -> RGB image, with every damage found here and nothing decoded that is too large."""
 
-import ctypes
-import sys
-import warnings
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-from PIL import ExifTags, Image
-from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION, TiffImageFile
+from PIL import Image
 
-from service.errors import ImageTooLarge, InvalidImage, MalformedRequest, ServiceError
-from service.images.avif import still
-from service.images.header import BoundedReader, check_chunks, check_work, sniff
+from service.errors import ImageTooLarge, MalformedRequest, ServiceError
+from service.images import bmp, gif, isobmff, jpeg, png, tiff, webp
+from service.images.header import FORMATS
+from service.images.load import load
+from service.images.sniff import accepted
+from service.images.stripped import Stripped, damaged
 
 # EXIF orientation -> the operation that turns the stored pixels upright.
 _UPRIGHT = {
@@ -30,34 +28,18 @@ _UPRIGHT = {
 # Those that swap width and height, and those that take a stored right or bottom edge to the left, and to the top.
 _SWAPPED, _TO_LEFT, _TO_TOP = (5, 6, 7, 8), (2, 3, 6, 7), (3, 4, 7, 8)
 
-_BYTE = 8  # bits
-_EXIF_BYTES = 2**20  # an orientation beyond it is not looked for
+_OUT_OF_MEMORY = re.compile(r"(?i)out of memory|decoder error -9")  # Pillow's and libavif's words
 
-# Odd metadata is nobody's concern if the pixels decode, and our own limit is exact.
-warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
-
-# Pillow's words for how pixels are stored -> ours; whatever is not here is called by Pillow's, in lower case.
-_STORED_AS = {
-    **dict.fromkeys(("1",), "bilevel"),
-    **dict.fromkeys(("L", "LA"), "gray"),
-    **dict.fromkeys(("I", "I;16", "I;16B", "I;16L", "I;16N"), "gray16"),
-    **dict.fromkeys(("P", "PA"), "palette"),
-    **dict.fromkeys(("RGB", "RGBA", "RGBX"), "rgb"),
+_STRIP: dict[str, Callable[[bytes, int], Stripped]] = {
+    "JPEG": jpeg.strip,
+    "PNG": png.strip,
+    "WEBP": webp.strip,
+    "GIF": gif.strip,
+    "BMP": bmp.strip,
+    "TIFF": tiff.strip,
+    "AVIF": lambda data, _: isobmff.strip(data, "AVIF"),
+    "HEIC": lambda data, _: isobmff.strip(data, "HEIC"),
 }
-
-
-def _silence_libtiff() -> None:
-    """Have it keep to itself what it thinks of a file: it writes to standard error, among our log lines."""
-    if not sys.platform.startswith("linux"):
-        return
-    libraries = {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if "/libtiff" in line}
-    for library in map(ctypes.CDLL, libraries):
-        library.TIFFSetErrorHandler(None)
-        library.TIFFSetWarningHandler(None)
-
-
-_silence_libtiff()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,16 +70,10 @@ class Decoded(NamedTuple):
     area: Box
 
 
-def decode(
-    data: bytes,
-    max_pixels: int,
-    on_header: Callable[[int], object] = lambda pixels: None,
-    smallest: int | None = None,
-) -> Decoded:
+def decode(data: bytes, max_pixels: int, smallest: int | None = None) -> Decoded:
     """Decode the first frame to upright RGB: EXIF orientation applied, transparency flattened on white.
 
-    16-bit gray is scaled to 8 bits; palette, gray and CMYK are converted; ICC profiles are ignored. `on_header` is
-    called with the number of its pixels before any is decoded.
+    16-bit gray is scaled to 8 bits; palette, gray and CMYK are converted; ICC profiles are ignored.
 
     `smallest` is the least short side that the caller can use. Given it, a JPEG is decoded at 1/8, 1/4 or 1/2 of its
     size if its short side is at least `smallest` even then: the decoder averages in the frequency domain, in a fraction
@@ -106,77 +82,38 @@ def decode(
 
     Raises:
         MalformedRequest: `data` is empty.
-        UnsupportedImage: the bytes do not begin like an accepted format, or are compressed in a way that is not.
+        UnsupportedImage: the bytes do not begin like an accepted format, or are stored in a way that is not decoded.
         ImageTooLarge: the header announces more than `max_pixels` pixels, or more work than such an image needs.
         InvalidImage: the bytes are truncated or damaged.
+        MemoryError: there is too little for an image within the limits.
     """
     if not data:
         raise MalformedRequest("the image is empty", reason="empty_image")
-    format_ = sniff(data)
-    if format_ == "PNG":
-        check_chunks(data)
-    if format_ == "AVIF":
-        data = still(data)
-    # Pillow's own guard refuses twice this, and looks where its parsers allocate before they return: the canvas of a
-    # WebP, the area that a GIF's first frame disposes of.
-    Image.MAX_IMAGE_PIXELS = max_pixels
+    format_ = accepted(data, FORMATS)
     try:
-        reader = BoundedReader(data, format_)
-        with Image.open(reader, formats=[format_]) as image:
-            pixels = image.width * image.height
-            if pixels > max_pixels:
-                raise _too_large(f"the image has {image.width}x{image.height} pixels", max_pixels)
-            check_work(data, format_, image, reader.tell(), max_pixels)
-            reader.header_is_read()
-            # In full, whatever the scale: of a progressive JPEG the decoder holds every coefficient.
-            on_header(pixels)
-            size = image.size
-            scale = _draft(image, smallest) if smallest else 1
-            announced = _orientation(image)
-            if format_ == "TIFF":
-                image.is_animated = True  # type: ignore[attr-defined]  # else Pillow goes on to read all of its metadata
-            image.load()
-            orientation = _orientation(image)  # a PNG's may follow its pixels; a TIFF is turned by Pillow on load
-            stored = (
-                _STORED_AS.get(image.mode, image.mode.lower()),
-                image.has_transparency_data,
-                bool(image.info.get("icc_profile")),
-            )
-            rgb = _to_rgb(image, depth=data[24] if format_ == "PNG" else 8)
-    except (ServiceError, MemoryError):  # want of memory is no damage
+        loaded = load(_STRIP[format_](data, max_pixels), format_, max_pixels, smallest)
+    except (ServiceError, MemoryError):
         raise
-    except Image.DecompressionBombError:
-        raise _too_large("the image's header announces too many pixels", max_pixels) from None
     # Pillow's decoders raise whatever the damage provokes: OSError, SyntaxError, struct.error, ValueError, ...
     except Exception as error:
-        raise InvalidImage(f"the {format_} data is truncated or damaged") from error
-    covered = (size[0] / scale, size[1] / scale) if scale > 1 else rgb.size
-    rgb, area = _upright(rgb, covered, orientation)
-    width, height = round((area[2] - area[0]) * scale), round((area[3] - area[1]) * scale)
-    turned = orientation in _UPRIGHT or announced in _UPRIGHT
-    return Decoded(rgb, ImageInfo(width, height, format_, turned, *stored), area)
-
-
-def _too_large(what: str, max_pixels: int) -> ImageTooLarge:
-    return ImageTooLarge(f"{what}; at most {max_pixels} are accepted", reason="pixels")
-
-
-def _draft(image: Image.Image, smallest: int) -> int:
-    """Have a JPEG decoded at 1/scale, a power of two, with no side under `smallest`; returns scale, 1 for the rest."""
-    width = image.width
-    drafted = image.draft(None, (smallest, smallest))
-    return round(width / drafted[1][2]) if drafted else 1
-
-
-def _orientation(image: Image.Image) -> int:
-    if len(image.info.get("exif") or b"") > _EXIF_BYTES:
-        return 1
-    for packet in ("xmp", "XML:com.adobe.xmp"):  # where Pillow would look next, and browsers do not
-        image.info.pop(packet, None)
-    try:
-        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # damaged EXIF beside intact pixels: show them as stored
-        return 1
+        if _OUT_OF_MEMORY.search(str(error)):
+            raise MemoryError(str(error)) from error
+        if "Security limit exceeded" in str(error):  # libheif's, by the size that the container announces
+            raise ImageTooLarge(f"the {format_} holds more than it announces", reason="pixels") from error
+        raise damaged(format_) from error
+    stripped, scale = loaded.stripped, loaded.scale
+    covered = (stripped.width / scale, stripped.height / scale) if scale > 1 else loaded.rgb.size
+    rgb, area = _upright(loaded.rgb, covered, stripped.orientation)
+    info = ImageInfo(
+        width=round((area[2] - area[0]) * scale),
+        height=round((area[3] - area[1]) * scale),
+        format=format_,
+        orientation_applied=stripped.turned or stripped.orientation in _UPRIGHT,
+        stored_as=loaded.stored_as,
+        alpha_flattened=loaded.alpha_flattened,
+        icc_ignored=stripped.has_profile,
+    )
+    return Decoded(rgb, info, area)
 
 
 def _upright(image: Image.Image, covered: tuple[float, float], orientation: int) -> tuple[Image.Image, Box]:
@@ -189,28 +126,3 @@ def _upright(image: Image.Image, covered: tuple[float, float], orientation: int)
     left = image.width - width if orientation in _TO_LEFT else 0
     top = image.height - height if orientation in _TO_TOP else 0
     return image, (left, top, left + width, top + height)
-
-
-def _to_rgb(image: Image.Image, depth: int) -> Image.Image:
-    """`depth` is a PNG's bits a sample, in which its transparent colour is told."""
-    transparent = image.info.get("transparency")
-    if image.mode.startswith("I"):  # 16-bit gray; Pillow's own conversion would clip it to white
-        return _from_16_bits(image, transparent)
-    if isinstance(transparent, int) and image.mode in ("1", "L"):
-        image.info["transparency"] = transparent * 255 // (2**depth - 1)
-    elif isinstance(transparent, tuple) and depth > _BYTE:
-        image.info["transparency"] = tuple(value >> _BYTE for value in transparent)
-    if image.has_transparency_data:
-        rgba = image if image.mode == "RGBA" else image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), rgba).convert("RGB")
-    return image if image.mode == "RGB" else image.convert("RGB")  # which would copy
-
-
-def _from_16_bits(image: Image.Image, transparent: int | None) -> Image.Image:
-    gray = np.asarray(image)
-    scaled = ((gray.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    if isinstance(image, TiffImageFile) and image.tag_v2.get(PHOTOMETRIC_INTERPRETATION) == 0:  # white is zero
-        scaled = 255 - scaled
-    if isinstance(transparent, int):
-        scaled[gray == transparent] = 255
-    return Image.fromarray(scaled).convert("RGB")

@@ -16,6 +16,7 @@ from service.metrics import Metrics
 log = logging.getLogger(__name__)
 
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.1, 30.0  # seconds between two attempts to replace a lane
+_TOO_MUCH = 0.9  # of the limit, at which allocations fail: a lane that holds more serves no longer
 _LOOK = 0.5  # seconds between looks at what the lanes hold in memory
 _COMPARED = 3  # passes of every lane at once
 _PARTING = 1.0  # seconds that a lane has to take what is on its way to it
@@ -172,7 +173,7 @@ class LanePool:
         while limit:
             await asyncio.sleep(_LOOK)
             for lane in list(self._lanes):
-                if resident_bytes(lane.process.pid) > limit:
-                    log.error("a lane of %s holds more than %d MiB", self._name, limit >> 20)
+                if resident_bytes(lane.process.pid) > _TOO_MUCH * limit:
+                    log.error("a lane of %s holds nearly all of its %d MiB", self._name, limit >> 20)
                     lane.kill("memory")
                     self._on_lost(lane)

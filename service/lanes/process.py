@@ -4,6 +4,7 @@ import multiprocessing
 import signal
 import socket
 from collections.abc import Callable
+from multiprocessing.context import ForkServerProcess
 from typing import Protocol
 
 
@@ -24,16 +25,36 @@ class LaneProcess(Protocol):
 Spawn = Callable[[socket.socket], LaneProcess]  # a lane, at the other end of this socket
 
 
+def _run(connection: socket.socket) -> None:
+    from service.lanes.program import main  # noqa: PLC0415 - the libraries belong to the lane, not to the front
+
+    main(connection)
+
+
+def _start(connection: socket.socket, run: Callable[[socket.socket], None]) -> ForkServerProcess:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["service.lanes.program"])
+    process = context.Process(target=run, args=(connection,), name="lane", daemon=True)
+    process.start()
+    return process
+
+
 class ForkedLane:
     """A process of its own (see `LaneProcess`)."""
 
-    def __init__(self, connection: socket.socket) -> None:
-        """Start it; takes milliseconds, and a second the first time, when the libraries are loaded."""
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["service.lanes.program"])
-        self._process = context.Process(target=_run, args=(connection,), name="lane", daemon=True)
+    def __init__(self, connection: socket.socket, run: Callable[[socket.socket], None] = _run) -> None:
+        """Start it; takes milliseconds, and a second the first time, when the libraries are loaded.
+
+        Raises OSError if it cannot be started.
+        """
         with connection:  # the lane has its own
-            self._process.start()
+            try:
+                self._process = _start(connection, run)
+            except (EOFError, OSError):  # what it is forked from has just ended, and is there again now
+                try:
+                    self._process = _start(connection, run)
+                except EOFError:
+                    raise ChildProcessError("what lanes are forked from ends again and again") from None
 
     @property
     def pid(self) -> int:
@@ -51,9 +72,3 @@ class ForkedLane:
         if code is None:
             return "it closed its connection"
         return f"it was ended by {signal.Signals(-code).name}" if code < 0 else f"it exited with {code}"
-
-
-def _run(connection: socket.socket) -> None:
-    from service.lanes.program import main  # noqa: PLC0415 - the libraries belong to the lane, not to the front
-
-    main(connection)

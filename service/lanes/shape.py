@@ -5,7 +5,7 @@ from dataclasses import dataclass
 # Bytes, as measured with models from 0.4 to 840 MB: a lane without its model, each byte of a model file in a lane, and
 # the front with the process that lanes are forked from.
 LANE_BYTES, COPIES, FRONT_BYTES = 80 * 2**20, 3, 100 * 2**20
-_UNLIMITED = 2 * 2**30  # beyond the model: what a lane may take where nothing limits memory
+_UNLIMITED = 2**30  # beyond the model: what a lane may take where nothing limits memory
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,8 +48,19 @@ class ServiceProcess:
         samples = (line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
         return {name: float(value) for name, value in samples}
 
+    def lanes(self) -> list[int]:
+        """The processes of the lanes: children of the one that they are forked from, which is the front's."""
+        return [lane for child in _children(self.process.pid) for lane in _children(child)]
+
     def terminate(self) -> None:
         self.process.send_signal(signal.SIGTERM)
+
+
+def _children(pid: int) -> list[int]:
+    """Whichever of its threads started them."""
+    return [
+        int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()
+    ]
 
 
 def add_digits(repository: Path, version: str = "1", name: str = "digits") -> Path:
@@ -70,10 +81,13 @@ def add_digits(repository: Path, version: str = "1", name: str = "digits") -> Pa
 
 
 @contextmanager
-def running_service(*flags: str, listening: bool = True) -> Iterator[ServiceProcess]:
-    """Start `python -m service` on the committed bundle and wait until it listens; kill it if the test leaves it."""
+def running_service(*flags: str, listening: bool = True, module: str = "service") -> Iterator[ServiceProcess]:
+    """Start `python -m service`, or another `module` of its kind, on the committed bundle and wait until it listens.
+
+    It is killed if the test leaves it.
+    """
     process = subprocess.Popen(
-        [sys.executable, "-m", "service", "--host", "127.0.0.1", "--port", "0", "--metrics-port", "0", *flags],
+        [sys.executable, "-m", module, "--host", "127.0.0.1", "--port", "0", "--metrics-port", "0", *flags],
         cwd=ROOT,
         stderr=subprocess.PIPE,
         text=True,
