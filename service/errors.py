@@ -29,6 +29,8 @@ image is counted in `mixer_images_total`; None means that no image was admitted.
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+FAILED = 400  # and above: what a status of HTTP says where there is no answer (RFC 9110, section 15)
+
 
 class ServiceError(Exception):
     """Base of all failures that a client may see."""

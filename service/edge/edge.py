@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.edge.rendering import SAFE_HEADERS, error_response, known_error
 from service.edge.request_id import request_id_of
-from service.errors import EngineFailure
+from service.errors import FAILED, EngineFailure, Overloaded
 from service.metrics import Metrics
 from service.timings import StageTimings
 
@@ -99,9 +99,11 @@ class Edge:
     def _count(self, scope: Scope, status: int, timings: StageTimings) -> None:
         route = getattr(scope.get("route"), "path", "unmatched")
         self._metrics.count_request(route, status, timings.total, timings.stages.get("receive"))
-        if self._log_requests == "off" or (self._log_requests == "errors" and (status < 400 or status == 429)):
+        if self._log_requests == "off" or (
+            self._log_requests == "errors" and (status < FAILED or status == Overloaded.status)
+        ):
             return
-        if route in _QUIET and status < 400:
+        if route in _QUIET and status < FAILED:
             return
         state = scope["state"]
         error = state.get("error")

@@ -82,9 +82,9 @@ class Lane(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         ours, theirs = socket.socketpair()
         try:
-            process = await asyncio.to_thread(spawn, theirs)
+            process = await asyncio.shield(asyncio.to_thread(spawn, theirs))  # whose socket it closes
         except BaseException:
-            ours.close()
+            ours.close()  # upon which a lane that is there ends
             raise
         _, lane = await loop.create_connection(lambda: cls(process), sock=ours)
         try:
@@ -94,6 +94,7 @@ class Lane(asyncio.Protocol):
             raise
         if "failed" in said:
             lane.close()
+            await lane.lost
             raise LoadFailure(said["failed"])
         loaded = Loaded.of(said["loaded"])
         lane.has_wide_engine = loaded.wide_seconds > 0

@@ -19,6 +19,7 @@ _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.1, 30.0  # seconds between two attempts to r
 _TOO_MUCH = 0.9  # of the limit, at which allocations fail: a lane that holds more serves no longer
 _LOOK = 0.5  # seconds between looks at what the lanes hold in memory
 _COMPARED = 3  # passes of every lane at once
+_PARTING = 1.0  # seconds that a lane has to take what is on its way to it
 _GIVEN_UP = 5  # attempts in a row, after which nobody should wait for a lane any longer
 
 
@@ -115,9 +116,12 @@ class LanePool:
         """Let every lane end; none may have a batch."""
         for task in self._tasks:
             task.cancel()
-        for lane in list(self._lanes):
+        lanes = list(self._lanes)
+        for lane in lanes:
             self._forget(lane)
             lane.close()
+        if lanes:
+            await asyncio.wait([lane.lost for lane in lanes], timeout=_PARTING)
 
     async def _start(self, order: LoadOrder) -> None:
         lane, _ = await Lane.start(self._spawn, order)

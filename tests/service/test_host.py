@@ -1,9 +1,10 @@
 import os
+import resource
 from pathlib import Path
 
 import pytest
 
-from service.host import allowed_cores, check_memory
+from service.host import allowed_cores, check_limits, memory_limit
 
 AFFINITY = len(os.sched_getaffinity(0))
 MIB = 2**20
@@ -71,22 +72,44 @@ def test_quota_caps_the_affinity(tmp_path: Path, files: dict[str, str], cores: f
     ],
     ids=["v2", "v1"],
 )
-def test_a_limit_below_what_the_models_take_is_refused(
-    tmp_path: Path, membership: str, file: str, unlimited: str
-) -> None:
-    model = tmp_path / "model.onnx"
-    model.write_bytes(bytes(4 * MIB))
-    (tmp_path / "proc/self").mkdir(parents=True)
-    (tmp_path / "proc/self/cgroup").write_text(membership)
-    limit = tmp_path / file
-    limit.parent.mkdir(parents=True)
-    for text in (unlimited, str(136 * MIB)):
-        limit.write_text(text)
-        check_memory([model], tmp_path)
-    limit.write_text(str(135 * MIB))
-    with pytest.raises(MemoryError, match="135 MiB is too little: to load the models takes 136 MiB"):
-        check_memory([model], tmp_path)
+def test_the_memory_limit_of_a_container(tmp_path: Path, membership: str, file: str, unlimited: str) -> None:
+    root = tree(tmp_path, {"proc/self/cgroup": membership, file: unlimited})
+    assert memory_limit(root) is None
+    (root / file).write_text(f"{100 * MIB}\n")
+    assert memory_limit(root) == 100 * MIB
+    (root / file).write_text("no number\n")
+    assert memory_limit(root) is None
+
+
+def test_the_least_of_the_limits_above_counts(tmp_path: Path) -> None:
+    limits = {"": 300, "pods/": 100, "pods/web/": 200}
+    files = {f"sys/fs/cgroup/{group}memory.max": str(limit * MIB) for group, limit in limits.items()}
+    assert memory_limit(tree(tmp_path, {"proc/self/cgroup": "0::/pods/web\n"} | files)) == 100 * MIB
+
+
+def test_a_limit_beyond_the_machine_is_none(tmp_path: Path) -> None:
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    files = {"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/memory.max": str(machine)}
+    assert memory_limit(tree(tmp_path, files)) is None
 
 
 def test_without_cgroups_there_is_no_limit(tmp_path: Path) -> None:
-    check_memory([], tmp_path)
+    assert memory_limit(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "limit", "told"),
+    [
+        (resource.RLIMIT_NOFILE, 63, "the limit of 63 open files"),
+        (resource.RLIMIT_AS, 2**30 - 1, "the limit of 1023 MiB"),
+    ],
+)
+def test_a_limit_below_what_the_service_takes_is_refused(
+    monkeypatch: pytest.MonkeyPatch, kind: int, limit: int, told: str
+) -> None:
+    limits = {resource.RLIMIT_NOFILE: 64, resource.RLIMIT_AS: resource.RLIM_INFINITY}
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (limits[kind], resource.RLIM_INFINITY))
+    check_limits()
+    limits[kind] = limit
+    with pytest.raises(OSError, match=told):
+        check_limits()

@@ -3,10 +3,8 @@ import os
 from pathlib import Path
 
 import pytest
-from service.lanes.decode_pool import PixelBudget
 
 from service.bundles.bundle import BundleError, find_bundles, load_bundle
-from service.models.loader import verify_model
 from tests.doubles import write_bundle
 
 
@@ -148,14 +146,6 @@ def test_a_repository_of_links_as_kubernetes_mounts_it(tmp_path: Path) -> None:
     (tmp_path / "..data").symlink_to("..2026_01_01")
     (tmp_path / "a").symlink_to("..data/a")
     assert find_bundles(tmp_path, []) == [tmp_path / "a" / "1"]
-    verified = verify_model(tmp_path / "a" / "1", 1000, PixelBudget(1000))
-    assert verified.bundle.path == tmp_path / "..2026_01_01" / "a" / "1"
-
-
-def test_a_bundle_under_another_name_is_refused(tmp_path: Path) -> None:
-    write_bundle(tmp_path, "a").rename(tmp_path / "a" / "2")
-    with pytest.raises(BundleError, match="its manifest calls it a/1"):
-        verify_model(tmp_path / "a" / "2", 1000, PixelBudget(1000))
 
 
 def test_a_pipe_in_place_of_a_file_is_refused_and_not_waited_for(bundle: Path) -> None:

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +9,11 @@ import pytest
 from service.arrays import LogitBatch, PixelBatch
 from service.bundles.bundle import load_bundle
 from service.bundles.golden import GoldenMismatch
-from service.engines.choice import BySize, candidates, choose_engine, cpu_engines
+from service.engines.choice import candidates, choose_engine, cpu_engines
 from service.engines.engine import Engine, EngineError
 from service.engines.openvino_engine import OpenVinoEngine
-from service.settings import Settings
 
+CPU = ["CPUExecutionProvider"]
 DIGITS = Path(__file__).parent.parent.parent.parent / "models" / "digits" / "1"
 
 
@@ -48,69 +49,86 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def test_the_fastest_engine_that_passes_is_chosen(clock: list[float]) -> None:
-    slow = Double("slow", clock, {1: 0.1, 2: 0.2})
-    fast = Double("fast", clock, {1: 0.06, 2: 0.1}, error=0.5)
-    wrong = Double("wrong", clock, {1: 0.01, 2: 0.01}, error=2)
-    built = {"slow": [lambda: slow], "fast": [lambda: fast], "wrong": [lambda: wrong], "broken": [refuse]}
-    choice = choose_engine(built, prove, image_size=1, max_batch_size=2)
+    slow = Double("slow", clock, {8: 0.8})
+    fast = Double("fast", clock, {8: 0.4}, error=0.5)
+    wrong = Double("wrong", clock, {8: 0.01}, error=2)
+    built = {"slow": lambda: slow, "fast": lambda: fast, "wrong": lambda: wrong, "broken": refuse}
+    choice = choose_engine(built, prove, image_size=1)
     assert choice.engine is fast
-    assert choice.golden_max_abs_error == 0.5
-    assert choice.curve == pytest.approx({1: 0.06, 2: 0.1})
+    assert (choice.name, choice.golden_max_abs_error) == ("fast", 0.5)
     assert choice.considered == {
-        "slow": "slow: 10.0 img/s in batches of 2",
-        "fast": "fast: 20.0 img/s in batches of 2",
+        "slow": "slow: 10.0 img/s in batches of 8",
+        "fast": "fast: 20.0 img/s in batches of 8",
         "wrong": "golden logits differ",
         "broken": "cannot be built",
     }
 
 
+def test_the_only_one_is_proven_and_not_measured(clock: list[float]) -> None:
+    only = Double("only", clock, {}, error=0.1)
+    choice = choose_engine({"a": lambda: only}, prove, 1)
+    assert (choice.engine, choice.name, choice.golden_max_abs_error) == (only, "a", 0.1)
+    assert choice.considered == {"a": "only: the only one"}
+
+
 def test_without_any_that_passes_the_cause_is_raised(clock: list[float]) -> None:
+    def wrong() -> Engine:
+        return Double("wrong", clock, {8: 1}, error=2)
+
     with pytest.raises(EngineError, match="cannot be built"):
-        choose_engine({"broken": [refuse]}, prove, 1, 1)
+        choose_engine({"broken": refuse}, prove, 1)
     with pytest.raises(GoldenMismatch):
-        choose_engine({"wrong": [lambda: Double("wrong", clock, {1: 1}, error=2)]}, prove, 1, 1)
+        choose_engine({"wrong": wrong}, prove, 1)
+    with pytest.raises(EngineError, match="cannot be built"):
+        choose_engine({"broken": refuse, "wrong": wrong}, prove, 1)
 
 
-def test_each_batch_size_runs_the_way_that_is_fastest_for_it(clock: list[float]) -> None:
-    together = Double("together", clock, {1: 0.1, 2: 0.2, 4: 0.4}, error=0.1)
-    split = Double("split", clock, {1: 0.2, 2: 0.19, 3: 0.3, 4: 0.3}, error=0.2)
-    choice = choose_engine({"a": [lambda: together, lambda: split]}, prove, 1, 4)
-    assert choice.curve == pytest.approx({1: 0.1, 2: 0.19, 4: 0.3})
-    assert isinstance(choice.engine, BySize)
-    assert choice.engine.name == "together for 1; split for 2, 4"
-    ways = [choice.engine.run(np.zeros((size, 1, 1, 3), np.uint8))[0, 0] for size in (1, 2, 3, 4)]
-    assert ways == [np.float32(way) for way in (0.1, 0.2, 0.2, 0.2)]
-
-
-def test_a_second_way_that_fails_leaves_the_first(clock: list[float]) -> None:
-    whole = Double("whole", clock, {1: 0.1, 2: 0.2})
-    wrong = Double("wrong", clock, {1: 0.01, 2: 0.01}, error=2)
-
+def test_an_engine_that_fails_when_it_is_measured_leaves_the_other(clock: list[float]) -> None:
     class Broken(Double):
         def run(self, pixels: PixelBatch) -> LogitBatch:
             raise RuntimeError("no such instruction")
 
-    broken = Broken("broken", clock, {})
-    choice = choose_engine({"a": [lambda: whole, lambda: wrong], "b": [lambda: broken]}, prove, 1, 2)
+    whole, broken = Double("whole", clock, {8: 0.1}), Broken("broken", clock, {})
+    choice = choose_engine({"a": lambda: whole, "b": lambda: broken}, prove, 1)
     assert choice.engine is whole
-    assert choice.considered["a, another way"] == "golden logits differ"
     assert choice.considered["b"] == "no such instruction"
+
+
+def test_an_engine_that_is_not_chosen_is_held_by_nobody(clock: list[float]) -> None:
+    wrong = Double("wrong", clock, {8: 0.1}, error=2)
+    slow = Double("slow", clock, {8: 0.2})
+    held = [weakref.ref(wrong), weakref.ref(slow)]
+    builds = {"wrong": [wrong].pop, "slow": [slow].pop, "fast": lambda: Double("fast", clock, {8: 0.1})}
+    del wrong, slow
+    choice = choose_engine(builds, prove, 1)
+    assert choice.name == "fast"
+    assert [each() for each in held] == [None, None]
 
 
 def test_a_broken_openvino_leaves_onnxruntime(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "service.engines.openvino_engine", None)
-    built = candidates(load_bundle(DIGITS), 1, Settings())
-    choice = choose_engine(built, lambda engine: 0.0, 32, 1)
+    built = candidates(load_bundle(DIGITS), 1, "auto", CPU)
+    choice = choose_engine(built, lambda engine: 0.0, 32)
     assert choice.engine.name.startswith("onnxruntime")
     assert "cannot be imported" in choice.considered["openvino"]
 
 
 def test_both_engines_can_be_asked_for_by_name() -> None:
     bundle = load_bundle(DIGITS)
-    assert list(candidates(bundle, 1, Settings())) == ["onnxruntime", "openvino"]
-    assert list(candidates(bundle, 1, Settings(engine="openvino"))) == ["openvino"]
-    assert list(candidates(bundle, 1, Settings(providers=["CUDAExecutionProvider"]))) == ["CUDAExecutionProvider"]
-    assert list(candidates(bundle, 1, Settings(providers=["AzureExecutionProvider"]))) == ["onnxruntime"]
+    assert list(candidates(bundle, 1, "auto", CPU)) == ["onnxruntime", "openvino"]
+    assert list(candidates(bundle, 1, "openvino", CPU)) == ["openvino"]
+    assert list(candidates(bundle, 1, "onnxruntime", CPU)) == ["onnxruntime"]
+    assert list(candidates(bundle, 1, "auto", ["CUDAExecutionProvider"])) == ["CUDAExecutionProvider"]
+    assert list(candidates(bundle, 1, "auto", ["AzureExecutionProvider"])) == ["onnxruntime"]
+
+
+@pytest.mark.parametrize("provider", [["CUDAExecutionProvider"], ["AzureExecutionProvider"], CPU])
+@pytest.mark.parametrize("wanted", ["auto", "onnxruntime", "openvino"])
+def test_whatever_is_chosen_can_be_asked_for_by_its_name_again(wanted: str, provider: list[str]) -> None:
+    """As the lanes after the first one, and the wide engine, do."""
+    bundle = load_bundle(DIGITS)
+    for name in candidates(bundle, 1, wanted, provider):
+        assert list(candidates(bundle, 2, name, provider)) == [name]
 
 
 def test_bf16_has_no_onnxruntime_engine_on_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,10 +136,10 @@ def test_bf16_has_no_onnxruntime_engine_on_cpus(monkeypatch: pytest.MonkeyPatch)
     bundle = load_bundle(DIGITS)
     bf16 = bundle.__class__(bundle.path, bundle.manifest.model_copy(update={"precision": "bf16"}), bundle.labels)
     with pytest.raises(EngineError, match=r"MIXER_ENGINE onnxruntime cannot run .*bf16.*openvino can"):
-        candidates(bf16, 1, Settings(engine="onnxruntime"))
+        candidates(bf16, 1, "onnxruntime", CPU)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(EngineError, match="bf16 runs on a CPU only with openvino"):
-        candidates(bf16, 1, Settings())
+        candidates(bf16, 1, "auto", CPU)
 
 
 @pytest.mark.parametrize("streams", [1, 2])

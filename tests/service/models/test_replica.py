@@ -97,8 +97,13 @@ async def test_one_model_without_a_lane_makes_the_replica_unready(tmp_path: Path
         write_bundle(tmp_path, name)
     async with started(replica_around(EchoEngine(), tmp_path)) as replica:
         replica.check_ready()
-        (_, second) = replica.models.classifiers
-        second.lanes._lanes.clear()
+        spawn, (first, second) = replica.loader.spawn, replica.models.classifiers
+        assert isinstance(spawn, ThreadLanes)
+        spawn.started[1].kill()
+        async with asyncio.timeout(10):
+            while second.lanes.ready:
+                await asyncio.sleep(0)
+        assert first.lanes.ready == 1
         with pytest.raises(NotReady):
             replica.check_ready()
         replica.check_live()  # another is on its way
