@@ -52,6 +52,7 @@ def pixel_bombs() -> Iterator[Hostile]:
     yield Hostile("png 50000x50000", png(50_000, 50_000), (TOO_LARGE,))
     yield Hostile("png 2147483647x2147483647", png(2**31 - 1, 2**31 - 1), (TOO_LARGE, INVALID))
     yield Hostile("png just over", png(8000, 8000), (TOO_LARGE,))
+    yield Hostile("png 1x50000000", png(1, 50_000_000), (TOO_LARGE,))
     yield Hostile("jpeg 65500x65500", jpeg_of_size(65_500, 65_500), (TOO_LARGE,))
     yield Hostile("jpeg 65500x65500 progressive", jpeg_of_size(65_500, 65_500, progressive=True), (TOO_LARGE,))
     yield Hostile("gif screen 65535x65535", gif(65_535, 65_535), (TOO_LARGE,))
@@ -70,6 +71,8 @@ def jpegs() -> Iterator[Hostile]:
     head, rest = plain[:2], plain[2:]
     yield Hostile("jpeg with junk before its segments", head + b"\xff\xe0\x00\x02" + bytes(8_000_000) + rest, (OK,))
     yield Hostile("jpeg with a million comments", head + b"\xff\xfe\x00\x02" * 1_000_000 + rest, (TOO_LARGE,))
+    yield Hostile("jpeg of fill bytes before its segments", head + b"\xff" * 8_000_000 + rest, (OK,))
+    yield Hostile("jpeg with fill bytes for an end", plain[:-2] + b"\xff" * 8_000_000, (OK,))
     exif = b"\xff\xe1\x00\x09Exif\0\0\x01"
     yield Hostile("jpeg with a hundred thousand exifs", head + exif * 100_000 + rest, (TOO_LARGE,))
     yield Hostile("jpeg with 10 MB of profile", head + (b"\xff\xe2\xff\xff" + bytes(65_533)) * 150 + rest, (OK,))
