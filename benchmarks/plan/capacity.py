@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from benchmarks.plan.demand import PlanError
 from benchmarks.plan.measured import Measured, Step
-from service.engines.measuring import best_rate
+from service.engines.curve import best_rate
 
 _ANSWERED = 0.99  # the least share of the images: the others, refused in time, miss the objective as well
 

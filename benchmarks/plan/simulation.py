@@ -16,8 +16,8 @@ from heapq import heapreplace
 import numpy as np
 from numpy.typing import NDArray
 
-from service.engines.curve import PassTimes
-from service.engines.measuring import best_batch_size
+from service.engines.curve import best_batch_size
+from service.scheduling.times import PassTimes
 
 _TARGET, _TARGET_IMAGES = 0.35, 48  # the service's own latency target, as MIXER_LATENCY_TARGET_MS 0 means it
 _WARM_UP = 0.1  # the share of the images that comes before the queue is as long as it will be
