@@ -13,7 +13,7 @@ _COMMANDS = {
         "load": "load a service, by scenario",
         "compare": "the same load on several services, in turn",
         "overhead": "the service around an engine that does nothing",
-        "fuzz": "damaged images by the thousand through the service",
+        "fuzz": "damaged images by the thousand through every door of the service",
         "cross-check": "the load benchmark beside LoadGen and perf_analyzer",
     },
     "engines, in this process": {

@@ -15,7 +15,7 @@ from benchmarks.load import overhead
 from benchmarks.load.images import read_images
 from benchmarks.plan import command as plan
 from benchmarks.report import RESULTS, Result, write_report
-from benchmarks.robustness.fuzz import measure_fuzz
+from benchmarks.robustness.fuzz import Digit, measure_fuzz
 from benchmarks.servers.own import own_service
 from service.host import allowed_cores
 
@@ -81,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     own.add_argument("--seconds", type=float, default=5, help="of one row, default: %(default)s")
     fuzz = commands.add_parser("fuzz")
     fuzz.set_defaults(measure=_fuzz, name="fuzz")
-    fuzz.add_argument("--count", type=int, default=20_000, help="default: %(default)s")
+    fuzz.add_argument("--count", type=int, default=100_000, help="default: %(default)s")
     fuzz.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     gpu.add_command(commands)
     paper.add_command(commands)
@@ -123,7 +123,7 @@ def _decode(options: argparse.Namespace) -> Result:
 def _fuzz(options: argparse.Namespace) -> Result:
     digit = (ROOT / "models" / "digits" / "1" / "golden" / "digit-7.png").read_bytes()
     with own_service() as service:
-        return asyncio.run(measure_fuzz(service.url, service.metrics_url, (digit, 7), options.count, options.seed))
+        return asyncio.run(measure_fuzz(service, Digit(digit, 7), options.count, options.seed))
 
 
 def _overhead(options: argparse.Namespace) -> Result:

@@ -29,7 +29,7 @@ from benchmarks.report import RESULTS
 
 ROOT = Path(__file__).parent.parent.parent
 _DEFAULT = ["single-stream", "offline"]
-_COMPARED = ["mixer", "plain"]
+_COMPARED = ["mixer", "mixer-onnxruntime", "plain"]
 
 
 def add_commands(commands: Any) -> None:

@@ -1,4 +1,4 @@
-"""How the first target does beside each other one."""
+"""How the first target, and each of ours, does beside the others."""
 
 import statistics
 from collections.abc import Callable, Iterable
@@ -9,7 +9,8 @@ from benchmarks.report import Row
 
 
 def ratio_rows(runs: Iterable[Run]) -> list[Row]:
-    """A row for each other target and load that both had: the first target's figures over the other's.
+    """A row for each load that two targets had: the first target's figures over each other one's, and those of each
+    other of ours, such as on another engine, over each that is not.
 
     Medians of the repeats' ratios, within which both ran one after the other; invalid runs are left out. None where a
     figure is missing or 0.
@@ -18,7 +19,7 @@ def ratio_rows(runs: Iterable[Run]) -> list[Row]:
     targets = list(dict.fromkeys(target for target, _, _ in groups))
     return [
         {
-            "": f"{targets[0]} / {other}",
+            "": f"{one} / {other}",
             "scenario": scenario,
             "load": load or "each its own",
             "img/s": _ratio(first, group, lambda run: run.images_per_second),
@@ -28,9 +29,22 @@ def ratio_rows(runs: Iterable[Run]) -> list[Row]:
             "img per CPU-second": _ratio(first, group, lambda run: run.server.images_per_cpu_second),
             "peak memory": _ratio(first, group, lambda run: run.server.peak_memory_bytes),
         }
+        for one in targets
         for (other, scenario, load), group in groups.items()
-        if other != targets[0] and (first := groups.get((targets[0], scenario, load)))
+        if other in _beside(one, targets) and (first := groups.get((one, scenario, load)))
     ]
+
+
+def _beside(one: str, targets: list[str]) -> list[str]:
+    """The targets that this one's figures are put over."""
+    first, *others = targets
+    if one == first:
+        return others
+    return [other for other in others if not _is_ours(other)] if _is_ours(one) else []
+
+
+def _is_ours(target: str) -> bool:
+    return target.startswith("mixer")
 
 
 def _ratio(ours: list[Run], theirs: list[Run], figure: Callable[[Run], float | None]) -> float | None:

@@ -35,11 +35,10 @@ class Window:
 
 @dataclass(frozen=True)
 class _Accounts:
-    """The server's at both edges, parsed."""
+    """The server's metrics at both edges, parsed."""
 
     before: Totals
     after: Totals
-    cpu_seconds: float | None
 
 
 def figures(
@@ -123,8 +122,6 @@ def _not_the_same(window: Window, accounts: _Accounts) -> list[str]:
     began, begins = (edge.get("process_start_time_seconds") for edge in (accounts.before, accounts.after))
     if began != begins:
         return ["the server was started again"]
-    if accounts.cpu_seconds is not None and accounts.cpu_seconds < 0:
-        return ["the server's CPU time went back: a part of it ended or was started again"]
     return []
 
 
@@ -149,11 +146,7 @@ def _latency(seconds: Seconds) -> Latency:
 
 def _accounts(window: Window, served: ServedModel | None) -> _Accounts:
     model = served.model["model"] if served else None
-    before, after = (totals(edge.metrics, model) for edge in (window.before, window.after))
-    by_process = [edge.cpu_seconds for edge in (window.before, window.after)]
-    by_metrics = [edge.get("process_cpu_seconds_total") for edge in (before, after)]
-    began, ended = by_process if None not in by_process else by_metrics
-    return _Accounts(before, after, None if began is None or ended is None else ended - began)
+    return _Accounts(*(totals(edge.metrics, model) for edge in (window.before, window.after)))
 
 
 def _server_spent(
@@ -163,7 +156,9 @@ def _server_spent(
     served: ServedModel | None,
     gemm_peak_gflops: dict[str, float],
 ) -> ServerSpent:
-    after, cpu = accounts.after, accounts.cpu_seconds
+    after = accounts.after
+    began, ended = window.before.cpu_seconds, window.after.cpu_seconds
+    cpu = None if began is None or ended is None else ended - began
     spent = {name: value - accounts.before.get(name, 0.0) for name, value in after.items()}
     rate = images / window.seconds
     cores = after.get("mixer_cores")
@@ -181,8 +176,10 @@ def _server_spent(
         images_per_engine_core_second=_over(
             spent.get("mixer_batch_size_sum"), spent.get("mixer_engine_core_seconds_total")
         ),
-        event_loop_share=_over(spent.get("mixer_event_loop_cpu_seconds_total"), window.seconds),
+        front_seconds=_over(spent.get("mixer_front_cpu_seconds_total"), images),
         decode_seconds=_over(spent.get("decode"), spent.get("mixer_batch_size_sum")),
+        infer_seconds=_over(spent.get("infer"), spent.get("mixer_batch_size_sum")),
+        lane_restarts=spent.get("mixer_lane_restarts_total"),
         percent_of_engine_alone=_over(100 * rate, alone),
         percent_of_gemm_peak=_over(100 * gflops, peak) if gflops else None,
     )

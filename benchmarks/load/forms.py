@@ -9,6 +9,8 @@ import httpx
 
 Encoded = tuple[dict[str, str], bytes]  # headers and body
 
+_MULTIPART = {"content-type": "multipart/form-data; boundary=2f6c1f0e9b7d4a53"}  # the same each time
+
 FORMS = "raw, multipart:FIELD, v2-binary:INPUT or v2-json:INPUT"
 
 
@@ -34,8 +36,8 @@ def _raw(_: str, images: Sequence[bytes], __: float | None) -> Encoded:
 
 def _multipart(field: str, images: Sequence[bytes], _: float | None) -> Encoded:
     files = [(field, (f"{i}", image, "application/octet-stream")) for i, image in enumerate(images)]
-    request = httpx.Request("POST", "http://localhost", files=files)
-    return {"content-type": request.headers["content-type"]}, request.read()
+    request = httpx.Request("POST", "http://localhost", files=files, headers=_MULTIPART)
+    return dict(_MULTIPART), request.read()
 
 
 def _v2_binary(name: str, images: Sequence[bytes], deadline_ms: float | None) -> Encoded:

@@ -35,19 +35,21 @@ class GeneratorSide(_Part):
 
 
 class ServerSpent(_Part):
-    """What the server spent in the window; None where nothing says it."""
+    """What the server spent in the window, all its processes together; None where nothing says it."""
 
     cpu_seconds: float | None = None
     images_per_cpu_second: float | None = None
-    peak_memory_bytes: float | None = None
+    peak_memory_bytes: float | None = None  # proportional set size: what processes share counts once
     memory_growth: float | None = None  # a share: the last tenth of the time over the second tenth, less 1
     unsettled_images: float | None = None  # admitted without an outcome at the end
     mean_batch: float | None = None
     cores_allowed: float | None = None
     images_per_second_per_core_allowed: float | None = None
     images_per_engine_core_second: float | None = None
-    event_loop_share: float | None = None  # of the one core that the service's event loop can take
+    front_seconds: float | None = None  # of the front's CPU for an image; the front has one core
     decode_seconds: float | None = None  # of one image, on one thread
+    infer_seconds: float | None = None  # of an image's pass
+    lane_restarts: float | None = None
     percent_of_engine_alone: float | None = None
     percent_of_gemm_peak: float | None = None
 
@@ -82,11 +84,11 @@ class ServedModel(_Part):
 
     model: dict[str, str]  # labels of mixer_model_info: name, version, precision, engine, sha256 of the manifest
     build: dict[str, str]  # labels of mixer_build_info
-    pass_seconds: dict[int, float]  # the start-up curve: seconds of a pass by images in it
+    pass_seconds: dict[int, float]  # at the start: seconds of a pass by images in it, while every lane makes one
     gmacs: float | None  # multiply-adds of one image, in thousands of millions
     cores: float
-    decode_threads: int
-    engine_threads: int
+    lanes: int
+    lane_threads: int  # of a pass in a lane
 
 
 class Answers(_Part):
@@ -100,7 +102,7 @@ class Answers(_Part):
 class LoadResult(_Part):
     """One command's runs."""
 
-    schema_version: Literal[2, 3] = 3  # 3 added event_loop_share and decode_seconds
+    schema_version: Literal[4] = 4  # what came before is of a service without lanes
     command: str
     date: str
     environment: dict[str, object]

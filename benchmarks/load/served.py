@@ -36,8 +36,8 @@ async def read_served(target: Target, answer: bytes) -> ServedModel | None:
         gmacs=config.get("gmacs"),
         pass_seconds=config["pass_seconds"],
         cores=values["mixer_cores"],
-        decode_threads=int(values["mixer_decode_threads"]),
-        engine_threads=int(values["mixer_engine_threads"]),
+        lanes=config["lanes"],
+        lane_threads=config["lane_threads"],
     )
 
 

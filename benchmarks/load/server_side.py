@@ -1,7 +1,6 @@
-"""What the server spent meanwhile: by its own metrics, or by the processes' accounts where they run on this machine."""
+"""What the server spent meanwhile: its own metrics, and where it runs on this machine what the kernel says of it."""
 
 import asyncio
-import re
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -12,8 +11,6 @@ from prometheus_client.parser import text_string_to_metric_families
 from benchmarks.load.connection import Connections
 from benchmarks.load.target import Target
 
-_RESIDENT = re.compile(rb"^process_resident_memory_bytes (\S+)", re.MULTILINE)
-
 Totals = dict[str, float]  # metrics summed over their labels, by name
 
 
@@ -22,56 +19,66 @@ class Snapshot:
     """The server's accounts at one moment."""
 
     metrics: str = ""  # as text: parsing waits until the run is over, it would hold the generator up
-    cpu_seconds: float | None = None
+    cpu_seconds: float | None = None  # of all processes, those that have ended as well
     failure: str | None = None  # why there are none
 
 
 @dataclass
 class ServerSide:
-    """Watches one server; memory is sampled once a second, in bytes."""
+    """Watches one server: the process that is the target's, and whatever it and its children start.
+
+    Memory is sampled once a second, in bytes. The metrics say nothing of CPU time and memory: they have the front's.
+    """
 
     target: Target
     memory: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._processes = [psutil.Process(self.target.pid)] if self.target.pid else []
+        self._first = psutil.Process(self.target.pid) if self.target.pid else None
+        self._spent: dict[psutil.Process, float] = {}  # CPU seconds, of those that have ended as last seen
         self._connections = Connections(self.target.metrics_url) if self.target.metrics_url else None
 
     async def snapshot(self) -> Snapshot:
         """Read the accounts now. Raises OSError if the metrics cannot be had or the process has ended."""
-        return Snapshot(await self._scrape(), await asyncio.to_thread(self._cpu_seconds) if self._processes else None)
+        return Snapshot(await self._scrape(), await asyncio.to_thread(self._cpu_seconds) if self._first else None)
 
     async def watch_memory(self) -> None:
         """Until cancelled."""
-        while self._processes or self._connections:
-            if self._processes:
-                # In a thread: to walk the processes and their pages takes milliseconds, in which nothing would be sent.
-                self.memory.append(await asyncio.to_thread(self._resident))
-            elif match := _RESIDENT.search((await self._scrape()).encode()):
-                self.memory.append(float(match[1]))
+        while self._first:
+            # In a thread: to walk the processes and their pages takes milliseconds, in which nothing would be sent.
+            self.memory.append(await asyncio.to_thread(self._look))
             await asyncio.sleep(1)
 
     async def _scrape(self) -> str:
         return (await self._connections.get()).decode() if self._connections else ""
 
-    def _tree(self) -> list[psutil.Process]:
-        children: list[psutil.Process] = []
-        with suppress(psutil.Error):
-            children = self._processes[0].children(recursive=True)
-        return [*self._processes, *children]
-
-    def _resident(self) -> float:
-        return sum(_resident(process) for process in self._tree())
-
     def _cpu_seconds(self) -> float:
-        if not _runs(self._processes[0]):
+        if self._first and not _runs(self._first):
             raise OSError(f"process {self.target.pid} has ended")
-        return sum(_cpu_seconds(process) for process in self._tree())
+        self._look()
+        return sum(self._spent.values())
+
+    def _look(self) -> float:
+        """Note what each process has spent; the bytes that all hold together."""
+        processes = tree(self._first) if self._first else []
+        for process in processes:
+            with suppress(psutil.Error):
+                times = process.cpu_times()
+                self._spent[process] = times.user + times.system
+        return sum(_held(process) for process in processes)
 
     def close(self) -> None:
         """Close the connection to the metrics."""
         if self._connections:
             self._connections.close()
+
+
+def tree(first: psutil.Process) -> list[psutil.Process]:
+    """It, and what it and its children started: of our service the front, what lanes are forked from, and the lanes."""
+    children: list[psutil.Process] = []
+    with suppress(psutil.Error):
+        children = first.children(recursive=True)
+    return [first, *children]
 
 
 def totals(metrics: str, model: str | None = None) -> Totals:
@@ -98,14 +105,7 @@ def _runs(process: psutil.Process) -> bool:
     return False
 
 
-def _resident(process: psutil.Process) -> float:
+def _held(process: psutil.Process) -> float:
     with suppress(psutil.Error):
         return float(process.memory_full_info().pss)  # what processes share counts once
-    return 0.0
-
-
-def _cpu_seconds(process: psutil.Process) -> float:
-    with suppress(psutil.Error):
-        times = process.cpu_times()
-        return float(times.user + times.system)
     return 0.0

@@ -3,12 +3,14 @@
 from contextlib import ExitStack
 from pathlib import Path
 
-from benchmarks.load.target import Address
+from benchmarks.load.target import PRESETS, Address
 from benchmarks.servers.own import own_service, plain_server
 
 
 def start(presets: set[str], bundle: Path, stack: ExitStack) -> dict[str, Address]:
-    """Start what these stand for, one service for all of Mixer's, until `stack` is closed; addresses by preset.
+    """Start what these stand for, one service for all of Mixer's that want the same engine, until `stack` is closed.
+
+    Returns addresses by preset.
 
     Raises ValueError for a preset that is not started here or a bundle that is none, RuntimeError if a server fails.
     """
@@ -18,11 +20,11 @@ def start(presets: set[str], bundle: Path, stack: ExitStack) -> dict[str, Addres
     if presets and not (bundle / "manifest.json").is_file():
         raise ValueError(f"{bundle} is not a bundle (<repository>/<name>/<version>)")
     addresses: dict[str, Address] = {}
-    if mixers:
+    for engine in sorted({PRESETS[preset].engine for preset in mixers}):
         flags = ["--model-repository", str(bundle.parent.parent), "--models", f"{bundle.parent.name}/{bundle.name}"]
-        service = stack.enter_context(own_service("service", *flags))
+        service = stack.enter_context(own_service("service", *flags, "--engine", engine))
         address = Address(service.url.removesuffix("/v1/classify"), service.metrics_url, service.pid)
-        addresses |= dict.fromkeys(mixers, address)
+        addresses |= {preset: address for preset in mixers if PRESETS[preset].engine == engine}
     if "plain" in presets:
         server = stack.enter_context(plain_server(bundle))
         addresses["plain"] = Address(server.url, pid=server.pid)

@@ -64,11 +64,13 @@ def server_rows(runs: Iterable[Run]) -> list[Row]:
             "img per CPU-second": _median(group, lambda run: run.server.images_per_cpu_second),
             "img/s/core allowed": _median(group, lambda run: run.server.images_per_second_per_core_allowed),
             "img per engine core-second": _median(group, lambda run: run.server.images_per_engine_core_second),
-            "event loop %": _median(group, lambda run: _percent(run.server.event_loop_share)),
+            "front CPU ms an image": _median(group, lambda run: _milliseconds(run.server.front_seconds), 3),
+            "front %": _median(group, _front_percent),
             "% of engine alone": _median(group, lambda run: run.server.percent_of_engine_alone),
             "% of GEMM peak": _median(group, lambda run: run.server.percent_of_gemm_peak),
-            "peak MiB": _median(group, lambda run: _mebibytes(run.server.peak_memory_bytes)),
+            "peak PSS MiB": _median(group, lambda run: _mebibytes(run.server.peak_memory_bytes)),
             "memory growth %": _median(group, lambda run: _percent(run.server.memory_growth)),
+            "lanes restarted": _median(group, lambda run: run.server.lane_restarts, 0),
             "unsettled": _median(group, lambda run: run.server.unsettled_images, 0),
             "429 p99 ms": _median(group, lambda run: run.refused_p99_ms),
             "normal again after s": _median(group, lambda run: run.recovery_seconds, 2),
@@ -142,6 +144,15 @@ def _valid(group: list[Run]) -> str:
 
 def _mebibytes(size: float | None) -> float | None:
     return size / 2**20 if size is not None else None
+
+
+def _milliseconds(seconds: float | None) -> float | None:
+    return 1000 * seconds if seconds is not None else None
+
+
+def _front_percent(run: Run) -> float | None:
+    """Of the one core that the front can take."""
+    return _percent(run.server.front_seconds and run.server.front_seconds * run.images_per_second)
 
 
 def _percent(share: float | None) -> float | None:

@@ -13,13 +13,16 @@ class Preset:
     form: str
     port: int
     several: bool = False  # images in one request
+    engine: str = "auto"  # of ours, where it is started here
 
 
 PRESETS = {
     "mixer": Preset("/v1/classify", "raw", 8000),
+    "mixer-onnxruntime": Preset("/v1/classify", "raw", 8000, engine="onnxruntime"),
+    "mixer-openvino": Preset("/v1/classify", "raw", 8000, engine="openvino"),
     "mixer-multipart": Preset("/v1/classify", "multipart:image", 8000, several=True),
     "mixer-v2": Preset("/v2/models/{model}/infer", "v2-binary:image_bytes", 8000, several=True),
-    # The rest as their recipes in benchmarks/peers have them.
+    # The rest as their recipes in benchmarks/servers/peers have them.
     "plain": Preset("/predict", "multipart:file", 8000),
     "litserve": Preset("/predict", "multipart:request", 8000),
     "mosec": Preset("/inference", "raw", 8000),

@@ -14,8 +14,9 @@ in an open loop ("/s") that is when it arrived by chance (Poisson), whatever bec
 by what they got instead. A run is invalid if the generator, and not the server, made its figures: if its lateness at
 p99 is over 2 ms and over a tenth of the p99 latency (in a closed loop, if half of its timers are late by over a tenth
 of the median latency), if it sent less than 99 % in time, took more than 85 % of its core or could open no more
-connections. "img per CPU-second" is of the server's processes, without the generator's. The engine alone and the GEMM
-peak are of the calibration at the service's start, and of matrix products just before the load."""
+connections. "img per CPU-second" and PSS (proportional set size: what processes share counts once) are of all the
+server's processes, without the generator's; the front is our service's process with HTTP. The engine alone and the GEMM
+peak are what was measured at the service's start, and matrix products just before the load."""
 
 
 def write_result(out: Path, name: str, result: LoadResult) -> Path:
@@ -32,7 +33,11 @@ def write_result(out: Path, name: str, result: LoadResult) -> Path:
         "found": _found_rows(result),
     }
     environment = result.environment | {
-        f"{target} serves": {**served.model, **{f"service's {name}": it for name, it in served.build.items()}}
+        f"{target} serves": {
+            **served.model,
+            **{f"service's {name}": it for name, it in served.build.items()},
+            "lanes x threads": f"{served.lanes} x {served.lane_threads}",
+        }
         for target, served in result.served.items()
     }
     if result.gemm_peak_gflops:

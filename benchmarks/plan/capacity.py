@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from benchmarks.plan.demand import PlanError
 from benchmarks.plan.measured import Measured, Step
-from service.engines.measuring import best_rate
+from service.engines.curve import best_rate
 
 _ANSWERED = 0.99  # the least share of the images: the others, refused in time, miss the objective as well
 
@@ -33,7 +33,7 @@ def find_capacity(measured: Measured, p99_ms: float) -> Capacity:
     one_pass = min(measured.served.pass_seconds.values()) * 1000
     if p99_ms <= one_pass:
         raise PlanError(f"--p99-ms {p99_ms:g}: one pass over one image takes {one_pass:.2g} ms already")
-    predicted = best_rate(measured.served.pass_seconds)
+    predicted = measured.served.lanes * best_rate(measured.served.pass_seconds)
     held = None
     for step in measured.steps:
         if step.p99_ms is None:

@@ -58,7 +58,7 @@ def make_plan(options: argparse.Namespace, result: LoadResult) -> Plan:
     capacity = find_capacity(measured, demand.p99_ms)
     sizing = size(measured, capacity, demand)
     if options.autoscaler == "hpa" and sizing.cpu_utilisation is None:
-        raise PlanError("--autoscaler hpa: the result has no CPU seconds of the server")
+        raise PlanError("--autoscaler hpa: the result has no CPU seconds of the server: load it with --pid")
     simulation = Simulation(measured, options.seed)
     comparisons = compare(simulation, measured)
     trusted = simulation if is_trusted(comparisons, capacity) else None

@@ -110,8 +110,8 @@ def _warnings(plan: Plan) -> list[str]:
 def _one_pod(plan: Plan) -> list[str]:
     step, failed = plan.capacity.step, plan.capacity.failed
     lines = [
-        f"A pod of {plan.sizing.cores} cores holds {step.rate:.1f} img/s: p99 was {step.p99_ms:.1f} ms and "
-        f"{step.answered:.2%} of the images were answered."
+        f"A pod of {plan.sizing.cores} cores, with {_lanes(plan)}, holds {step.rate:.1f} img/s: "
+        f"p99 was {step.p99_ms:.1f} ms and {step.answered:.2%} of the images were answered."
     ]
     if failed:
         lines.append(
@@ -123,6 +123,11 @@ def _one_pod(plan: Plan) -> list[str]:
         f"{plan.demand.rate:g} / {plan.sizing.per_pod:.1f} is {plan.sizing.needed:,} pods, rounded up."
     )
     return lines
+
+
+def _lanes(plan: Plan) -> str:
+    lanes, threads = plan.measured.served.lanes, plan.measured.served.lane_threads
+    return f"{lanes} {'lane' if lanes == 1 else 'lanes'} of {threads} {'thread' if threads == 1 else 'threads'}"
 
 
 def _simulated(plan: Plan) -> list[str]:
@@ -178,11 +183,12 @@ def _assumptions(plan: Plan) -> list[str]:
         "have been sent: the network between clients and pods comes on top.",
         "Pods share nothing, so that their rates add up. Headroom is for bursts, for uneven balancing and for the "
         "time that a new pod takes to start; spare pods are for nodes that go.",
-        f"Memory is the highest that was seen and {MEMORY_MARGIN:.0%}, and the {let_in_bytes() / 2**20:,.0f} MiB of "
-        "bodies and pixels that the default settings let in. A model of hundreds of megabytes takes several times its "
+        f"Memory is the highest that was seen and {MEMORY_MARGIN:.0%}, and the "
+        f"{let_in_bytes(plan.measured.served.lanes) / 2**20:,.0f} MiB of bodies, and of the largest image in every "
+        "lane, that the default settings let in. A model of hundreds of megabytes takes several times its "
         "weights while it starts, which a load does not see.",
         "In the simulation passes take what they took at the service's start, stretched as the load was seen to "
-        "stretch them; decoding takes what an image was seen to take on a thread, HTTP the CPU time of the event loop. "
+        "stretch them; decoding takes what an image was seen to take, HTTP the CPU time of the front. "
         "None of that is fitted to a latency of the whole. Other work on the node is not in it.",
         "Behind a Service each connection goes to a pod by chance and stays; all are equally busy.",
     ]

@@ -45,18 +45,11 @@ class Simulation:
         """The measured one in such a load. Raises PlanError if the result lacks what the server spent."""
         served = self._measured.served
         stretch = self._measured.at(rate, lambda step: step.pass_stretch)
-        loop = self._measured.at(rate, lambda step: step.loop_seconds)
+        front = self._measured.at(rate, lambda step: step.front_seconds)
         decode = self._measured.at(rate, lambda step: step.decode_seconds)
-        if stretch is None or loop is None or decode is None:
+        if stretch is None or front is None or decode is None:
             raise PlanError("the result does not say what the server spent: load a Mixer service with --metrics-url")
-        return Pod(
-            served.pass_seconds,
-            decode,
-            served.decode_threads,
-            served.engine_threads,
-            pass_stretch=stretch,
-            loop_seconds=loop,
-        )
+        return Pod(served.pass_seconds, decode, served.lanes, pass_stretch=stretch, front_seconds=front)
 
     def _at(self, rate: float) -> Simulated:
         return simulate(self.pod_at(rate), rate, seed=self._seed)

@@ -22,8 +22,8 @@ class Step:
     p99_ms: float | None  # None where too few images say nothing of it
     answered: float  # the share of the images that got an answer
     cores_used: float | None
-    loop_seconds: float | None  # of CPU that an image costs the event loop
-    decode_seconds: float | None  # of one image, on one thread
+    front_seconds: float | None  # of CPU that an image costs the front
+    decode_seconds: float | None  # of one image
     pass_stretch: float | None  # times as long as at the service's start is a pass in this load
 
 
@@ -110,24 +110,19 @@ def _step(repeats: list[Run], served: ServedModel) -> Step:
         p99_ms=median(run.latency.p99 for run in repeats),
         answered=statistics.median(answered),
         cores_used=median(run.server.cpu_seconds and run.server.cpu_seconds / run.seconds for run in repeats),
-        loop_seconds=median(_loop_seconds(run) for run in repeats),
+        front_seconds=median(run.server.front_seconds for run in repeats),
         decode_seconds=median(run.server.decode_seconds for run in repeats),
         pass_stretch=median(_pass_stretch(run.server, served) for run in repeats),
     )
 
 
-def _loop_seconds(run: Run) -> float | None:
-    if run.server.event_loop_share is None or not run.images_per_second:
-        return None
-    return run.server.event_loop_share / run.images_per_second
-
-
 def _pass_stretch(server: ServerSpent, served: ServedModel) -> float | None:
-    if not server.mean_batch or not server.images_per_engine_core_second:
+    if not server.mean_batch or not server.infer_seconds:
         return None
-    seconds = server.mean_batch / server.images_per_engine_core_second / served.engine_threads
     sizes = sorted(served.pass_seconds)
-    return seconds / float(np.interp(server.mean_batch, sizes, [served.pass_seconds[size] for size in sizes]))
+    return server.infer_seconds / float(
+        np.interp(server.mean_batch, sizes, [served.pass_seconds[size] for size in sizes])
+    )
 
 
 def _load_of(run: Run) -> str:

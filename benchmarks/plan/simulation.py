@@ -1,23 +1,22 @@
-"""One pod as queues: images come by chance through the event loop, are decoded, and leave in passes as measured.
+"""One pod as queues: images come by chance through the front, and leave in batches from whichever lane is free first.
 
-As in docs/scheduling.md: the engine, once free, takes what waits, up to the best batch size; at the door an image is
-refused that is predicted to take longer than the latency target. Passes take what they took at the service's start, or
-as much longer as the load was seen to make them, decoding what it was seen to take on a thread, HTTP what it costs of
-CPU on the event loop, one image after the other. What varies on a real machine besides the arrivals is not in it.
+As in docs/scheduling.md: a lane, once free, takes what waits, up to the best batch size, decodes it image by image and
+passes it; at the door an image is refused that is predicted to take longer than the latency target, or to make one in
+its batch do so. Passes take what they took at the service's start, or as much longer as the load was seen to make them,
+decoding and HTTP what they were seen to take. What varies on a real machine besides the arrivals is not in it.
 """
 
-import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from heapq import heapreplace
+from heapq import heapify, heapreplace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from service.engines.curve import PassTimes
-from service.engines.measuring import best_batch_size
+from service.engines.curve import best_batch_size
+from service.scheduling.times import PassTimes
 
 _TARGET, _TARGET_IMAGES = 0.35, 48  # the service's own latency target, as MIXER_LATENCY_TARGET_MS 0 means it
 _WARM_UP = 0.1  # the share of the images that comes before the queue is as long as it will be
@@ -28,11 +27,10 @@ class Pod:
     """What its images go through."""
 
     pass_seconds: dict[int, float]  # by images in it
-    decode_seconds: float  # on one thread
-    decode_threads: int  # 0: decoding takes turns with the engine, on the engine's threads
-    engine_threads: int
+    decode_seconds: float  # of one image
+    lanes: int
     pass_stretch: float = 1.0  # times `pass_seconds` is what passes take
-    loop_seconds: float = 0.0  # of the event loop, of which there is one; all of it before the decoding
+    front_seconds: float = 0.0  # of the front, of which there is one; all of it before a lane
     latency_target: float | None = None  # seconds; infinite: it refuses nobody; None: as the service chooses
 
     @cached_property
@@ -42,13 +40,10 @@ class Pod:
 
     @cached_property
     def seconds(self) -> list[float]:
-        """From the start of a pass to the next that can follow it, by images; of none: 0."""
+        """Of a batch, by images; of none: 0."""
         times = PassTimes(self.pass_seconds)
-        seconds = [0.0]
-        for size in range(1, self.max_batch_size + 1):
-            turns = 0 if self.decode_threads else math.ceil(size / self.engine_threads)
-            seconds.append(self.pass_stretch * times.seconds(size) + turns * self.decode_seconds)
-        return seconds
+        sizes = range(1, self.max_batch_size + 1)
+        return [0.0, *(size * self.decode_seconds + self.pass_stretch * times.seconds(size) for size in sizes)]
 
     @cached_property
     def target(self) -> float:
@@ -75,36 +70,42 @@ def simulate(pod: Pod, rate: float, images: int = 20_000, seed: int = 0) -> Simu
 def play(pod: Pod, arrivals: Sequence[float], uncounted: int = 0) -> Simulated:
     """Images that come at these seconds, in order; the first `uncounted` only warm the queue up."""
     seconds, largest, target = pod.seconds, pod.max_batch_size, pod.target
-    decode_seconds = pod.decode_seconds if pod.decode_threads else 0.0
-    decoders = [0.0] * max(1, pod.decode_threads)  # when each is free
-    waiting: deque[tuple[float, float]] = deque()  # came, is decoded
-    loop_free = engine_free = 0.0
+    lanes = [0.0] * pod.lanes  # when each is free, a heap
+    waiting: deque[tuple[float, float]] = deque()  # came, is through the front
+    front_free = 0.0
     latencies: list[float] = []
     warming = refused = 0  # of the uncounted, those let in; of the others, those that were not
 
-    def run_pass() -> float:
-        start = max(engine_free, waiting[0][1])
+    def run_batch() -> None:
+        start = max(lanes[0], waiting[0][1])
         batch = [waiting.popleft()[0]]
         while waiting and len(batch) < largest and waiting[0][1] <= start:
             batch.append(waiting.popleft()[0])
         end = start + seconds[len(batch)]
+        heapreplace(lanes, end)
         latencies.extend(end - came for came in batch)
-        return end
+
+    def is_late(now: float, received: float) -> bool:
+        full, rest = divmod(len(waiting), largest)
+        free = [max(now, lane) for lane in lanes]
+        heapify(free)
+        for _ in range(full):
+            heapreplace(free, free[0] + seconds[-1])
+        done = max(free[0] + seconds[rest + 1], received + seconds[1])
+        first_of_batch = waiting[-rest][0] if rest else now
+        return done > first_of_batch + target
 
     for number, now in enumerate(arrivals):
-        while waiting and max(engine_free, waiting[0][1]) < now:
-            engine_free = run_pass()
-        received = max(now, loop_free) + pod.loop_seconds
-        decoded = max(received, decoders[0]) + decode_seconds
-        full, rest = divmod(len(waiting), largest)
-        in_line = max(now, engine_free) + full * seconds[-1] + seconds[rest + 1]
-        if max(in_line, decoded + seconds[1]) > now + target:
+        while waiting and max(lanes[0], waiting[0][1]) < now:
+            run_batch()
+        received = max(now, front_free) + pod.front_seconds
+        alone = not waiting and max(lanes) <= now  # an idle service tries
+        if not alone and is_late(now, received):
             refused += number >= uncounted
             continue
-        loop_free = received
-        heapreplace(decoders, decoded)
-        waiting.append((now, decoded))
+        front_free = received
+        waiting.append((now, received))
         warming += number < uncounted
     while waiting:
-        engine_free = run_pass()
+        run_batch()
     return Simulated(np.array(latencies[warming:]), refused / (len(arrivals) - uncounted))

@@ -9,7 +9,7 @@ from benchmarks.plan.measured import Measured
 from service.settings import Settings
 
 MEMORY_MARGIN = 0.25  # of the peak that was seen
-PIXEL_BYTES = 16  # of the worst format, RGBA (docs/kubernetes.md, "Size")
+PIXEL_BYTES = 16  # of the worst format, RGBA (docs/kubernetes.md, "Size"), of the image that a lane decodes
 HIGHEST_UTILISATION = 0.9  # beyond it an autoscaler sees a pod's overload no sooner than its clients do
 MOST = 1.5  # times the pods of the peak is what an autoscaler may start
 _LEAST_AIM = 0.5  # of what a pod is given: a lower aim would follow every breath of the load
@@ -51,7 +51,7 @@ def size(measured: Measured, capacity: Capacity, demand: Demand) -> Sizing:
         needed=needed,
         replicas=replicas,
         cores=cores,
-        memory_bytes=_memory(measured.peak_memory_bytes),
+        memory_bytes=_memory(measured),
         scaling_load=scaling_load,
         fewest=max(_FEWEST, 1 + demand.spare),
         most=math.ceil(MOST * replicas),
@@ -61,13 +61,14 @@ def size(measured: Measured, capacity: Capacity, demand: Demand) -> Sizing:
     )
 
 
-def let_in_bytes() -> int:
+def let_in_bytes(lanes: int) -> int:
     """What the service's default settings let in at most, in memory, whatever the load was."""
     fields = Settings.model_fields
-    return int(fields["max_inflight_bytes"].default + PIXEL_BYTES * fields["max_inflight_pixels"].default)
+    return int(fields["max_inflight_bytes"].default + lanes * PIXEL_BYTES * fields["max_pixels"].default)
 
 
-def _memory(peak: float | None) -> int | None:
+def _memory(measured: Measured) -> int | None:
+    peak = measured.peak_memory_bytes
     if peak is None:
         return None
-    return math.ceil(((1 + MEMORY_MARGIN) * peak + let_in_bytes()) / _GRAIN) * _GRAIN
+    return math.ceil(((1 + MEMORY_MARGIN) * peak + let_in_bytes(measured.served.lanes)) / _GRAIN) * _GRAIN

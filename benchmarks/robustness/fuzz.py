@@ -1,29 +1,65 @@
 """Damaged images by the thousand through the real service: a documented answer to each, in time, and nobody harmed."""
 
 import asyncio
+import json
+import random
 import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from heapq import nlargest
+from typing import NamedTuple
 
 import aiohttp
 
-from benchmarks.load.server_side import ServerSide
+from benchmarks.load.server_side import ServerSide, totals
 from benchmarks.load.target import Target
 from benchmarks.report import Result, Row
+from benchmarks.robustness.alone import cost_rows
+from benchmarks.robustness.doors import DOORS, Request
 from benchmarks.robustness.memory import memory_growth, memory_rows
-from benchmarks.robustness.mutations import Seed, mutated, seeds
+from benchmarks.robustness.mutations import Seed, damaged_body, mutated, seeds
+from benchmarks.servers.own import OwnService
 
 NOTES = """\
-Every image is an intact one with one to four mutations: flipped bits, telling numbers in place of lengths and counts,
-cuts, splices with other files, chunks swapped, repeated and removed; most PNGs get right checksums again. Every
-twentieth request is an intact digit, whose answer is known. Expected are 200, 400 (nothing left), 413, 415 and 422,
-each within 10 s; whatever is refused for lack of room (429) is sent again. Growth is the median memory of the last
-tenth of the time over that of the second tenth. `benchmarks.robustness.mutations.mutated(seeds(), seed, number)` is
-the image of a number."""
+Every image is an intact one with one to four mutations: flipped bits, telling numbers in place of lengths, counts and
+the fields of headers, cuts, splices with other files, chunks swapped, repeated and removed; most PNGs get right
+checksums again. Each goes through one of the service's doors; of every eighth request the body is damaged as well.
+Every twentieth request is an intact digit, whose answer is known, and so is that of a digit in a form beside a damaged
+image. Expected are 200, 400, 413, 415 and 422, each within 10 s; whatever is refused for lack of room (429) is sent
+again. The slowest are sent once more, one at a time, with nothing else to do: "the costliest" has what they took of all
+processes' CPU, and by how much a lane's memory grew meanwhile. Growth is the median memory of the last tenth of the
+time over that of the second tenth. `benchmarks.robustness.fuzz.fuzzed(seeds(), digit, seed, number)` is the request of
+a number."""
 
-_EXPECTED = {200, 400, 413, 415, 422}
+_EXPECTED = {"200", "400", "413", "415", "422"}
 _HUNG = 10.0  # seconds
 _GOOD_EVERY = 20
+_BODY_EVERY = 8
+_COSTLY = 0.01  # the share of the requests, the slowest, that is sent again alone
+_MOST_COSTLY = 500
+
+
+class Digit(NamedTuple):
+    """An image whose answer is known."""
+
+    data: bytes
+    answer: int
+
+
+class Fuzzed(NamedTuple):
+    """A request, and what it is made of."""
+
+    format: str
+    door: str
+    request: Request
+
+
+class Slow(NamedTuple):
+    """How long a request took, for the slowest to be found."""
+
+    seconds: float
+    number: int
 
 
 @dataclass
@@ -32,94 +68,128 @@ class Fuzz:
 
     statuses: Counter[str] = field(default_factory=Counter)
     by_format: dict[str, Counter[str]] = field(default_factory=dict)
+    by_door: dict[str, Counter[str]] = field(default_factory=dict)
     good: Counter[str] = field(default_factory=Counter)
     unexpected: list[str] = field(default_factory=list)
-    slowest: list[tuple[float, int, str]] = field(default_factory=list)  # seconds, number, format and status
+    took: list[Slow] = field(default_factory=list)
     memory: list[float] = field(default_factory=list)  # bytes, once a second
 
 
-async def measure_fuzz(
-    url: str, metrics_url: str, digit: tuple[bytes, int], images: int, seed: int, connections: int = 16
-) -> Result:
-    """Send `images` mutated images, and in between `digit`: an image and the index of its right answer."""
-    fuzz = Fuzz()
-    intact = seeds()
-    numbers = iter(range(images))
+def fuzzed(intact: list[Seed], digit: bytes, seed: int, number: int) -> Fuzzed:
+    """The `number`th request of a seed."""
+    chance = random.Random(f"{seed}/{number}/door")
+    image = mutated(intact, seed, number)
+    door = chance.choice(list(DOORS))
+    request = DOORS[door](image.data, digit)
+    if chance.randrange(_BODY_EVERY) == 0:
+        request = request._replace(body=damaged_body(request.body, chance), beside_a_digit=False)
+    return Fuzzed(image.format, door, request)
+
+
+async def measure_fuzz(service: OwnService, digit: Digit, count: int, seed: int, connections: int = 16) -> Result:
+    """Send `count` damaged requests, and `digit` in between; then the slowest again."""
+    fuzz, intact = Fuzz(), seeds()
+    target = Target("mixer", service.url, "raw", service.metrics_url, service.pid)
+    server = ServerSide(target, fuzz.memory)
+    started = time.perf_counter()
     timeout = aiohttp.ClientTimeout(total=_HUNG)
     headers = {"x-deadline-ms": str(3000 * _HUNG)}  # so that a slow machine is seen as slow, and not as full
     connector = aiohttp.TCPConnector(limit=0)
-    async with aiohttp.ClientSession(connector=connector, timeout=timeout, headers=headers) as session:
+    async with aiohttp.ClientSession(
+        service.url.removesuffix("/v1/classify"), connector=connector, timeout=timeout, headers=headers
+    ) as session:
 
-        async def client() -> None:
-            for number in numbers:
-                await _send(session, url, mutated(intact, seed, number), number, fuzz)
-                if number % _GOOD_EVERY == 0:
-                    await _send_digit(session, url, digit, fuzz)
+        async def send(number: int) -> None:
+            await _send(session, fuzzed(intact, digit.data, seed, number).request)
 
-        started = time.perf_counter()
-        server = ServerSide(Target("mixer", url, "raw", metrics_url), fuzz.memory)
         watching = asyncio.create_task(server.watch_memory())
-        await asyncio.gather(*(client() for _ in range(connections)))
+        numbers = iter(range(count))
+        await asyncio.gather(*(_client(session, fuzz, intact, digit, seed, numbers) for _ in range(connections)))
+        seconds = time.perf_counter() - started
         watching.cancel()
-        server.close()
+        slowest = nlargest(min(_MOST_COSTLY, max(5, int(_COSTLY * count))), fuzz.took)
+        described = {number: fuzzed(intact, digit.data, seed, number) for _, number in slowest}
+        costs = await cost_rows(service.pid, [(n, f"{it.format}, {it.door}") for n, it in described.items()], send)
+        lost = totals((await server.snapshot()).metrics).get("mixer_lane_restarts_total", 0.0)
+    server.close()
     return Result(
-        {"rows": [_row(fuzz, images, seed, time.perf_counter() - started)], "slowest": _slowest(fuzz)}
-        | {"by format": [{"format": name, "answers": dict(count)} for name, count in sorted(fuzz.by_format.items())]}
-        | {"memory": memory_rows(fuzz.memory)},
+        {
+            "rows": [_row(fuzz, count, seed, seconds, int(lost))],
+            "the costliest": costs,
+            "by format": _counted("format", fuzz.by_format),
+            "by door": _counted("door", fuzz.by_door),
+            "memory": memory_rows(fuzz.memory),
+        },
         NOTES,
     )
 
 
-async def _send(session: aiohttp.ClientSession, url: str, image: Seed, number: int, fuzz: Fuzz) -> None:
+async def _client(
+    session: aiohttp.ClientSession, fuzz: Fuzz, intact: list[Seed], digit: Digit, seed: int, numbers: Iterator[int]
+) -> None:
+    for number in numbers:
+        await _send_damaged(session, fuzz, fuzzed(intact, digit.data, seed, number), digit, number)
+        if number % _GOOD_EVERY == 0:
+            status, body, _ = await _send(session, DOORS["raw"](digit.data, b""))
+            fuzz.good[_judged(status, body, digit)] += 1
+
+
+async def _send_damaged(session: aiohttp.ClientSession, fuzz: Fuzz, damaged: Fuzzed, digit: Digit, number: int) -> None:
     while True:
-        sent = time.perf_counter()
-        try:
-            async with session.post(url, data=image.data) as response:
-                await response.read()
-            status = str(response.status)
-        except TimeoutError:
-            status = "hung"
-        except aiohttp.ClientError as error:
-            status = type(error).__name__
+        status, body, seconds = await _send(session, damaged.request)
         if status != "429":
             break
         fuzz.statuses["429, sent again"] += 1
         await asyncio.sleep(0.1)
-    seconds = time.perf_counter() - sent
     fuzz.statuses[status] += 1
-    fuzz.by_format.setdefault(image.format, Counter())[status] += 1
-    fuzz.slowest = sorted([*fuzz.slowest, (seconds, number, f"{image.format} {status}")], reverse=True)[:5]
-    if status not in map(str, _EXPECTED):
+    fuzz.by_format.setdefault(damaged.format, Counter())[status] += 1
+    fuzz.by_door.setdefault(damaged.door, Counter())[status] += 1
+    fuzz.took.append(Slow(seconds, number))
+    if status not in _EXPECTED:
         fuzz.unexpected.append(f"{number}: {status}")
+    if damaged.request.beside_a_digit:
+        fuzz.good[_judged(status, body, digit)] += 1
 
 
-async def _send_digit(session: aiohttp.ClientSession, url: str, digit: tuple[bytes, int], fuzz: Fuzz) -> None:
-    data, index = digit
+async def _send(session: aiohttp.ClientSession, request: Request) -> tuple[str, bytes, float]:
+    """The status or what went wrong, the body, and the seconds it took."""
+    sent, body = time.perf_counter(), b""
     try:
-        async with session.post(url, data=data) as response:
-            body = await response.json()
-        if response.status == 429:
-            fuzz.good["429"] += 1
-        else:
-            right = response.status == 200 and body["predictions"][0]["index"] == index
-            fuzz.good["right" if right else f"wrong: {response.status}"] += 1
-    except (TimeoutError, aiohttp.ClientError) as error:
-        fuzz.good[type(error).__name__] += 1
+        async with session.post(request.path, data=request.body, headers=request.headers) as response:
+            body = await response.read()
+        status = str(response.status)
+    except TimeoutError:
+        status = "hung"
+    except aiohttp.ClientError as error:
+        status = type(error).__name__
+    return status, body, time.perf_counter() - sent
 
 
-def _row(fuzz: Fuzz, images: int, seed: int, seconds: float) -> Row:
+def _judged(status: str, body: bytes, digit: Digit) -> str:
+    """Whether the digit, alone or as the last image of a form, has its right answer."""
+    if status != "200":
+        return status
+    answer = json.loads(body)
+    last = answer["results"][-1] if "results" in answer else answer
+    if "predictions" not in last:
+        return f"an error: {last['error']['code']}"
+    return "right" if last["predictions"][0]["index"] == digit.answer else "wrong"
+
+
+def _row(fuzz: Fuzz, count: int, seed: int, seconds: float, lost: int) -> Row:
     return {
-        "images": images,
+        "requests": count,
         "seed": seed,
         "seconds": round(seconds),
         "answers": dict(sorted(fuzz.statuses.items())),
         "unexpected": ", ".join(fuzz.unexpected) or "none",
-        "digits in between": dict(fuzz.good),
-        "slowest s": round(fuzz.slowest[0][0], 2),
-        "peak MiB": round(max(fuzz.memory) / 2**20),
+        "digits": dict(fuzz.good),
+        "lanes lost": lost,
+        "slowest s": round(max(fuzz.took).seconds, 2),
+        "peak PSS MiB": round(max(fuzz.memory) / 2**20) if fuzz.memory else None,
         "memory growth %": None if (growth := memory_growth(fuzz.memory)) is None else round(100 * growth, 1),
     }
 
 
-def _slowest(fuzz: Fuzz) -> list[Row]:
-    return [{"number": number, "image": what, "seconds": round(s, 3)} for s, number, what in fuzz.slowest]
+def _counted(name: str, counts: dict[str, Counter[str]]) -> list[Row]:
+    return [{name: what, "answers": dict(count)} for what, count in sorted(counts.items())]

@@ -1,18 +1,20 @@
 """Real images of every accepted format, damaged by chance: the same ones for the same seed."""
 
+import importlib.util
 import io
 import random
 import struct
 import zlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 from PIL import Image
 
 from benchmarks.photograph import photograph
+from benchmarks.robustness.fields import PNG_START, fields, follow
 from service.images.header import FORMATS
 
-_PNG_START = b"\x89PNG\r\n\x1a\n"
 _TELLING = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 2**31 - 1, 2**31, 2**32 - 1)
 
 
@@ -24,7 +26,24 @@ class Seed(NamedTuple):
 
 
 def seeds() -> list[Seed]:
-    """Photographs and drawings in the modes and compressions that each format has."""
+    """Photographs and drawings in the modes and compressions that each format has, and those of others' making."""
+    return [*_made(), *_found()]
+
+
+def _found() -> list[Seed]:
+    """Files of cameras and of other encoders, as matplotlib and scikit-learn bring them along."""
+    folders = {"matplotlib": "mpl-data/sample_data", "sklearn": "datasets/images"}
+    found: list[Seed] = []
+    for package, folder in folders.items():
+        spec = importlib.util.find_spec(package)
+        if spec and spec.origin:
+            paths = sorted((Path(spec.origin).parent / folder).iterdir())
+            kinds = {".jpg": "JPEG", ".png": "PNG"}
+            found += [Seed(kinds[path.suffix], path.read_bytes()) for path in paths if path.suffix in kinds]
+    return found
+
+
+def _made() -> list[Seed]:
     photo = photograph(160, 120)
     frames = [photo.resize((40, 30)).rotate(90 * turn) for turn in range(3)]
     exif = Image.Exif()
@@ -81,9 +100,16 @@ def mutated(intact: list[Seed], seed: int, number: int) -> Seed:
     for _ in range(chance.randint(1, 4)):
         mutate = chance.choice(_MUTATIONS)
         data = mutate(data, chance, intact) or data
-    if data.startswith(_PNG_START) and chance.random() < 0.7:
+    if data.startswith(PNG_START) and chance.random() < 0.7:
         data = _with_checksums(data)
     return Seed(source.format, data)
+
+
+def damaged_body(data: bytes, chance: random.Random) -> bytes:
+    """A request's body, damaged once."""
+    return chance.choice((_flip_bits, _set_number, _truncate, _swap_parts, _repeat_part, _remove_part))(
+        data, chance, []
+    )
 
 
 def _flip_bits(data: bytes, chance: random.Random, _: list[Seed]) -> bytes:
@@ -101,6 +127,17 @@ def _set_number(data: bytes, chance: random.Random, _: list[Seed]) -> bytes:
     number = chance.choice(_TELLING) & (1 << 8 * size) - 1
     at = chance.choice([*_cuts(data)[:40], chance.randrange(min(len(data), 512))]) + chance.choice((0, 2, 4))
     return data[:at] + number.to_bytes(size, chance.choice(("big", "little"))) + data[at + size :]
+
+
+def _set_field(data: bytes, chance: random.Random, _: list[Seed]) -> bytes:
+    """A field of a header becomes a telling number, or a little more or less than it is."""
+    found = fields(data)
+    if not found:
+        return data
+    at, size, order = chance.choice(found)
+    number = int.from_bytes(data[at : at + size], order)
+    changed = chance.choice((*_TELLING, number + 1, number - 1, 2 * number, number // 2)) & (1 << 8 * size) - 1
+    return data[:at] + changed.to_bytes(size, order) + data[at + size :]
 
 
 def _truncate(data: bytes, chance: random.Random, _: list[Seed]) -> bytes:
@@ -134,7 +171,7 @@ def _remove_part(data: bytes, chance: random.Random, _: list[Seed]) -> bytes:
 
 
 _MUTATIONS: tuple[Callable[[bytes, random.Random, list[Seed]], bytes], ...] = (
-    *(_flip_bits, _set_number, _truncate, _splice, _swap_parts, _repeat_part, _remove_part),
+    *(_flip_bits, _set_number, _set_field, _set_field, _truncate, _splice, _swap_parts, _repeat_part, _remove_part),
 )
 
 
@@ -146,29 +183,21 @@ def _parts(data: bytes) -> list[bytes]:
 def _cuts(data: bytes) -> list[int]:
     """Where its chunks, segments or boxes begin, as far as they can be followed; at least one place."""
     cuts: list[int] = []
-    if data.startswith(_PNG_START):
-        cuts = _follow(data, 8, lambda at: 12 + int.from_bytes(data[at : at + 4], "big"))
+    if data.startswith(PNG_START):
+        cuts = follow(data, 8, lambda at: 12 + int.from_bytes(data[at : at + 4], "big"))
     elif data.startswith(b"\xff\xd8"):
-        cuts = _follow(data, 2, lambda at: 2 + int.from_bytes(data[at + 2 : at + 4], "big"))
+        cuts = follow(data, 2, lambda at: 2 + int.from_bytes(data[at + 2 : at + 4], "big"))
     elif data.startswith(b"RIFF"):
-        cuts = _follow(data, 12, lambda at: 8 + (int.from_bytes(data[at + 4 : at + 8], "little") + 1) // 2 * 2)
+        cuts = follow(data, 12, lambda at: 8 + (int.from_bytes(data[at + 4 : at + 8], "little") + 1) // 2 * 2)
     elif data[4:8] == b"ftyp":
-        cuts = _follow(data, 0, lambda at: int.from_bytes(data[at : at + 4], "big"))
+        cuts = follow(data, 0, lambda at: int.from_bytes(data[at : at + 4], "big"))
         cuts += [at for at in (data.find(kind) - 4 for kind in (b"iloc", b"iprp", b"ispe", b"av1C", b"iinf")) if at > 0]
     return sorted({*cuts, *range(64, len(data), max(64, len(data) // 32))}) or [len(data) // 2]
 
 
-def _follow(data: bytes, start: int, length: Callable[[int], int]) -> list[int]:
-    cuts: list[int] = []
-    while start < len(data) and len(cuts) < 200:
-        cuts.append(start)
-        start += max(1, length(start))
-    return cuts
-
-
 def _with_checksums(data: bytes) -> bytes:
     """Damage reaches a PNG's decoder only behind checksums that are right."""
-    parts = [_PNG_START]
+    parts = [PNG_START]
     at = 8
     while at + 12 <= len(data):
         (length,) = struct.unpack_from(">I", data, at)

@@ -1,17 +1,18 @@
 """`python -m service` around an engine that does nothing: what is left is its own work. For `benchmarks overhead`."""
 
 import asyncio
+import multiprocessing
+import signal
+import socket
 import time
 
 import numpy as np
 from prometheus_client import Gauge
 
-from service import serve
-from service.__main__ import main
 from service.app import build_replica
 from service.arrays import LogitBatch, PixelBatch
 from service.bundles.bundle import Bundle
-from service.engines.choice import Build
+from service.lanes.process import ForkedLane, Spawn
 from service.metrics import Metrics
 from service.models.replica import Replica
 from service.settings import Settings
@@ -34,15 +35,30 @@ class NullEngine:
         return np.zeros((len(pixels), self._expected.shape[1]), np.float32)
 
 
-def _engines(bundle: Bundle, threads: int, settings: Settings) -> dict[str, list[Build]]:
-    return {"null": [lambda: NullEngine(bundle)]}
+class NullLane(ForkedLane):
+    """A lane around that engine."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["service.lanes.program"])
+        self._process = context.Process(target=_run, args=(connection,), name="lane", daemon=True)
+        with connection:  # the lane has its own
+            self._process.start()
 
 
-class _WatchedReplica(Replica):
+def _run(connection: socket.socket) -> None:
+    from service.lanes.program import serve  # noqa: PLC0415 - the decoders belong to the lane, not to the front
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # to the whole group; the front decides
+    serve(connection, lambda bundle, *_: {"null": lambda: NullEngine(bundle)})
+
+
+class WatchedReplica(Replica):
     """Records by how much its event loop was ever late: the longest time that something held it."""
 
-    def start(self) -> None:
-        super().start()
+    async def start(self) -> None:
+        """As a replica does, and watch."""
+        await super().start()
         self._watching = asyncio.create_task(self._watch())
 
     async def _watch(self) -> None:
@@ -55,12 +71,16 @@ class _WatchedReplica(Replica):
             longest.set(worst)
 
 
-def _build(settings: Settings, metrics: Metrics) -> Replica:
-    replica = build_replica(settings, metrics, _engines)
-    replica.__class__ = _WatchedReplica
+def build(settings: Settings, metrics: Metrics, spawn: Spawn = NullLane) -> Replica:
+    """The replica to serve with."""
+    replica = build_replica(settings, metrics, spawn)
+    replica.__class__ = WatchedReplica
     return replica
 
 
 if __name__ == "__main__":
-    serve.build_replica = _build  # type: ignore[assignment, attr-defined]
+    from service import serve
+    from service.__main__ import main
+
+    serve.build_replica = build  # type: ignore[attr-defined]
     main()

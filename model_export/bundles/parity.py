@@ -46,7 +46,7 @@ def check_parity(
 
     Raises GateError naming the engine whose answers miss the gate, EngineError if none can run the model.
     """
-    engines = [build() for (build, *_) in cpu_engines(model, precision, threads=1).values()]
+    engines = [build() for build in cpu_engines(model, precision, threads=1).values()]
     if not engines:
         raise EngineError(f"{precision} runs on a CPU only with openvino: pip install openvino")
     return [_check(engine, pixels, reference, gate) for engine in engines]

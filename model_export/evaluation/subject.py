@@ -17,8 +17,6 @@ from service.engines.choice import choose_engine, cpu_engines
 from service.host import allowed_cores
 from service.images.preprocess import preparation
 
-_BATCH = 8  # images, that engines are compared on
-
 
 @dataclass(frozen=True)
 class Subject:
@@ -43,7 +41,7 @@ def open_subject(source: str) -> Subject:
         manifest = bundle.manifest
         engines = cpu_engines(bundle.model_path, manifest.precision, threads)
         golden = GoldenImages(bundle, preparation(manifest.preprocessing, MAX_PIXELS))
-        engine = choose_engine(engines, golden.prove, manifest.image_size, _BATCH).engine
+        engine = choose_engine(engines, lambda engine: golden.prove(engine.run), manifest.image_size).engine
         name = f"{manifest.name}/{manifest.version}"
         return Subject(name, manifest.preprocessing, bundle.labels, manifest.classes, threads, engine.run)
     checkpoint = read_checkpoint(source)

@@ -17,18 +17,20 @@ from aiohttp import web
 _METRICS = """
 # TYPE mixer_cores gauge
 mixer_cores 2
-# TYPE process_cpu_seconds counter
-process_cpu_seconds_total {cpu}
-# TYPE process_resident_memory_bytes gauge
-process_resident_memory_bytes 1048576
 # TYPE mixer_engine_core_seconds counter
 mixer_engine_core_seconds_total {engine}
-# TYPE mixer_event_loop_cpu_seconds counter
-mixer_event_loop_cpu_seconds_total {loop}
+# TYPE mixer_front_cpu_seconds counter
+mixer_front_cpu_seconds_total {front}
+# TYPE mixer_lane_restarts counter
+mixer_lane_restarts_total{{reason="crash"}} {restarts}
+mixer_lane_restarts_total{{reason="hang"}} {restarts}
 # TYPE mixer_stage_duration_seconds histogram
 mixer_stage_duration_seconds_bucket{{le="+Inf",stage="decode"}} {images}
 mixer_stage_duration_seconds_count{{stage="decode"}} {images}
 mixer_stage_duration_seconds_sum{{stage="decode"}} {decode}
+mixer_stage_duration_seconds_bucket{{le="+Inf",stage="infer"}} {images}
+mixer_stage_duration_seconds_count{{stage="infer"}} {images}
+mixer_stage_duration_seconds_sum{{stage="infer"}} {infer}
 # TYPE mixer_batch_size histogram
 mixer_batch_size_bucket{{le="+Inf"}} {passes}
 mixer_batch_size_count {passes}
@@ -39,9 +41,12 @@ process_start_time_seconds {started}
 
 
 def metrics(images: float, started: float = 0.0) -> str:
-    """After so many: each costs 10 ms of CPU, 5 of the engine's, 2 of the loop's, 3 to decode; passes hold two."""
-    seconds = {"cpu": images / 100, "engine": images / 200, "loop": images / 500, "decode": 3 * images / 1000}
-    return _METRICS.format(passes=images / 2, images=images, started=started, **seconds)
+    """After so many: each costs the engine 5 ms, the front 2, decoding 3; passes hold two and take 10.
+
+    Every hundred images a lane crashes, and one hangs.
+    """
+    seconds = {"engine": images / 200, "front": images / 500, "decode": 3 * images / 1000, "infer": images / 100}
+    return _METRICS.format(passes=images / 2, images=images, started=started, restarts=images // 100, **seconds)
 
 
 class FakeServer:

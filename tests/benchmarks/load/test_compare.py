@@ -43,6 +43,17 @@ def test_every_other_target_has_a_row_for_each_load_that_the_first_had_too() -> 
     assert ratio_rows(runs[:1]) == []
 
 
+def test_ours_on_another_engine_stands_beside_the_others_too() -> None:
+    runs = [a_run("mixer", 400), a_run("mixer-onnxruntime", 200), a_run("mosec", 100), a_run("plain", 50)]
+    assert [(row[""], row["img/s"]) for row in ratio_rows(runs)] == [
+        ("mixer / mixer-onnxruntime", 2),
+        ("mixer / mosec", 4),
+        ("mixer / plain", 8),
+        ("mixer-onnxruntime / mosec", 2),
+        ("mixer-onnxruntime / plain", 4),
+    ]
+
+
 def test_an_invalid_run_is_in_no_ratio() -> None:
     ours = [a_run("ours", 100), a_run("ours", 100)]
     assert ratio_rows([*ours, a_run("theirs", 50), a_run("theirs", 1, invalid=True)])[0]["img/s"] == 2
@@ -153,20 +164,26 @@ def test_our_service_and_the_plain_server_are_started_and_see_the_same(
     monkeypatch.setattr(measure, "_gemm_peak_gflops", dict)
     bundle = add_digits(tmp_path / "repository", version="3", name="figures")
     line = "compare offline --clients 2 --seconds 0.3 --warmup 0 --repeats 2 --quiet --note litserve=0.2.19"
-    targets = [part for name in ("mixer", "plain", "mixer-v2", "mixer") for part in ("--target", name)]
+    targets = [
+        part for name in ("mixer", "plain", "mixer-onnxruntime", "mixer-v2", "mixer") for part in ("--target", name)
+    ]
     monkeypatch.setattr(
         "sys.argv", ["benchmarks", *line.split(), *targets, "--bundle", str(bundle), "--out", str(tmp_path)]
     )
     main()
     result = read_result(tmp_path / "compare.json")
     assert [(run.target, run.repeat) for run in result.runs] == [
-        (target, repeat) for target in ("mixer", "plain", "mixer-v2", "mixer 2") for repeat in (0, 1)
+        (target, repeat)
+        for target in ("mixer", "plain", "mixer-onnxruntime", "mixer-v2", "mixer 2")
+        for repeat in (0, 1)
     ]
     assert all(run.codes.keys() == {"200"} for run in result.runs)
     served = {name: (it.model["model"], it.model["version"]) for name, it in result.served.items()}
-    assert served == dict.fromkeys(("mixer", "mixer-v2", "mixer 2"), ("figures", "3"))
+    assert served == dict.fromkeys(("mixer", "mixer-onnxruntime", "mixer-v2", "mixer 2"), ("figures", "3"))
+    assert result.served["mixer-onnxruntime"].model["engine"].startswith("onnxruntime")
     assert {name: (it.images, it.same_top1) for name, it in result.answers.items()} == {
         "plain": (10, 10),
+        "mixer-onnxruntime": (10, 10),
         "mixer-v2": (10, 10),
         "mixer 2": (10, 10),
     }

@@ -11,7 +11,7 @@ from tests.benchmarks.load.runs import make_run
 def _result(**changes: object) -> LoadResult:
     served = ServedModel(
         model={"model": "digits"}, build={"version": "1"}, pass_seconds={1: 0.001, 8: 0.006}, gmacs=0.1, cores=2,
-        decode_threads=1, engine_threads=1,
+        lanes=2, lane_threads=1,
     )  # fmt: skip
     runs = [make_run(), make_run(scenario="sweep", loop="open", clients=None, offered_images_per_second=50.0)]
     whole = {
@@ -32,6 +32,7 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     assert "`python -m benchmarks load`" in markdown
     assert "| mixer | offline | 8 clients | 100.0 |" in markdown
     assert "| mixer | server rate | - |" in markdown
+    assert "lanes x threads 2 x 1" in markdown
 
 
 def test_a_result_without_runs_can_be_written(tmp_path: Path) -> None:
@@ -42,8 +43,8 @@ def test_a_result_without_runs_can_be_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"schema_version": 1}, "schema_version: Input should be 2 or 3"),
-        ({"schema_version": 4}, "schema_version: Input should be 2 or 3"),
+        ({"schema_version": 3}, "schema_version: Input should be 4"),
+        ({"schema_version": 5}, "schema_version: Input should be 4"),
         ({"runs": None}, "runs: Input should be a valid"),
         ({"colour": "red"}, "colour: Extra inputs are not permitted"),
     ],

@@ -36,9 +36,8 @@ async def test_the_server_s_accounts_are_of_the_window() -> None:
         server.seconds = 0.01
         run = await _session(server).closed("offline", 0, clients=2)
     images = run.images_per_second * run.seconds
-    assert run.server.cpu_seconds == pytest.approx(images * 0.01, rel=0.05)
     assert run.server.mean_batch == pytest.approx(2)
-    assert run.server.peak_memory_bytes == 2**20
+    assert run.server.front_seconds == pytest.approx(0.002, rel=0.05)
     assert sum(server.received.values()) > images  # the warm-up's are not in it
 
 

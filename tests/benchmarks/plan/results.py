@@ -6,18 +6,16 @@ CURVE = {1: 0.004, 2: 0.006, 4: 0.010}  # 400 img/s in batches of 4
 
 
 def made_served(cores: float = 2.0, engine: str = "openvino 2026.4.1") -> ServedModel:
-    """A pod with one thread for decoding and one for the engine."""
+    """A pod with one lane."""
     labels = {"model": "digits", "version": "1", "precision": "int8", "engine": engine}
     build = {"version": "0.1.0"}
-    return ServedModel(
-        model=labels, build=build, pass_seconds=CURVE, gmacs=0.1, cores=cores, decode_threads=1, engine_threads=1
-    )
+    return ServedModel(model=labels, build=build, pass_seconds=CURVE, gmacs=0.1, cores=cores, lanes=1, lane_threads=2)
 
 
 def made_run(
     rate: float, p99: float | None = 50.0, *, scenario: str = "sweep", p50: float = 10.0, **changes: object
 ) -> Run:
-    """4 ms of CPU an image: half of one each for the event loop and decoding, 3 in passes as long as at the start."""
+    """4 ms of CPU an image: half of one each for the front and decoding, 3 in passes as long as at the start."""
     open_loop = scenario not in ("offline", "single-stream")
     run = Run(
         scenario=scenario,
@@ -43,8 +41,9 @@ def made_run(
             peak_memory_bytes=400 * 2**20,
             mean_batch=2.0,
             images_per_engine_core_second=1000 / 3,
-            event_loop_share=rate * 0.0005,
+            front_seconds=0.0005,
             decode_seconds=0.0005,
+            infer_seconds=CURVE[2],
         ),
     )
     return run.model_copy(update=changes)

@@ -123,6 +123,18 @@ def test_impossible_demands_are_refused_by_their_option(demand: dict[str, float]
         Demand(**demand)
 
 
+def test_what_a_pod_predicts_is_of_all_its_lanes() -> None:
+    served = made_served().model_copy(update={"lanes": 2, "lane_threads": 1})
+    assert find_capacity(read_measured(made_result(*SWEEP, served=served)), 200).predicted == 800
+
+
+def test_passes_are_stretched_as_images_saw_them() -> None:
+    """In passes of three, between those of two and of four: 8 ms at the start."""
+    server = made_run(100).server.model_copy(update={"mean_batch": 3.0, "infer_seconds": 0.012})
+    (step,) = read_measured(made_result(made_run(100, server=server))).steps
+    assert step.pass_stretch == pytest.approx(1.5)
+
+
 def test_a_result_without_the_servers_accounts_says_so() -> None:
     measured = read_measured(made_result(made_run(100, server=ServerSpent())))
     assert measured.peak_memory_bytes is None

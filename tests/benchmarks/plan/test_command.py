@@ -77,8 +77,8 @@ def test_a_fixed_number_of_pods(plan: Planner, tmp_path: Path) -> None:
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     assert container["resources"]["requests"] == container["resources"]["limits"]
     assert container["resources"]["limits"]["cpu"] == "2"
-    # 1.25 x 400 MiB, 256 MiB of bodies, 16 bytes each of 100,000,000 pixels; rounded up to 128 MiB
-    assert container["resources"]["limits"]["memory"] == "2304Mi"
+    # 1.25 x 400 MiB, 256 MiB of bodies, in the one lane 16 bytes each of 50,000,000 pixels; rounded up to 128 MiB
+    assert container["resources"]["limits"]["memory"] == "1536Mi"
     assert container["resources"]["limits"]["ephemeral-storage"] == "128Mi"
 
 

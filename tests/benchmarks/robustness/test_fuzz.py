@@ -1,11 +1,15 @@
+import httpx
 import pytest
 
-from benchmarks.robustness.fuzz import measure_fuzz
+from benchmarks.robustness.doors import DOORS
+from benchmarks.robustness.fuzz import Digit, fuzzed, measure_fuzz
 from benchmarks.robustness.mutations import Seed, mutated, seeds
 from benchmarks.servers.own import own_service
 from service.images.header import FORMATS
 from tests.doubles import level_png
-from tests.e2e.processes import GOLDEN
+from tests.e2e.processes import GOLDEN, running_service
+
+SEVEN = Digit((GOLDEN / "digit-7.png").read_bytes(), 7)
 
 
 def test_the_same_seed_gives_the_same_images_and_another_gives_others() -> None:
@@ -16,23 +20,39 @@ def test_the_same_seed_gives_the_same_images_and_another_gives_others() -> None:
     assert images != [mutated(intact, 2, number) for number in range(50)]
     assert mutated([Seed("GIF", b"G")] * 2, 3, 1).data  # however short
     assert len({image.data for image in images} - {seed.data for seed in intact}) > 40
+    assert fuzzed(intact, b"", 1, 7) == fuzzed(again, b"", 1, 7) != fuzzed(intact, b"", 2, 7)
 
 
 @pytest.mark.anyio
-async def test_some_hundred_damaged_images_are_all_answered_as_documented() -> None:
-    digit = (GOLDEN / "digit-7.png").read_bytes()
+async def test_some_hundred_damaged_requests_are_all_answered_as_documented() -> None:
     with own_service() as service:
-        result = await measure_fuzz(service.url, service.metrics_url, (digit, 7), images=400, seed=1)
+        result = await measure_fuzz(service, SEVEN, count=400, seed=1)
     (row,) = result.tables["rows"]
     assert row["unexpected"] == "none"
-    assert row["digits in between"] == {"right": 20}
-    answers = row["answers"]
+    digits, answers = row["digits"], row["answers"]
+    assert isinstance(digits, dict)
     assert isinstance(answers, dict)
-    assert {"200", "415", "422"} <= answers.keys()
+    assert digits.keys() == {"right"}
+    assert digits["right"] > 20
+    assert {"200", "400", "415", "422"} <= answers.keys()
+    assert row["lanes lost"] == 0
+    assert {counted["door"] for counted in result.tables["by door"]} == set(DOORS)
+    assert result.tables["the costliest"]
 
 
 @pytest.mark.anyio
 async def test_a_wrong_answer_in_between_is_seen() -> None:
     with own_service() as service:
-        result = await measure_fuzz(service.url, service.metrics_url, (level_png(1), 99), images=1, seed=1)
-    assert result.tables["rows"][0]["digits in between"] == {"wrong: 200": 1}
+        result = await measure_fuzz(service, Digit(level_png(1), 99), count=1, seed=1)
+    digits = result.tables["rows"][0]["digits"]
+    assert isinstance(digits, dict)
+    assert digits["wrong"] >= 1
+
+
+def test_an_intact_image_gets_its_answer_through_every_door() -> None:
+    """Or what is damaged would be refused for another reason."""
+    with running_service() as service:
+        for request in (door(SEVEN.data, SEVEN.data) for door in DOORS.values()):
+            headers = {"content-type": "application/octet-stream", **request.headers}
+            answer = httpx.post(f"{service.url}{request.path}", content=request.body, headers=headers)
+            assert answer.status_code == 200, answer.text
