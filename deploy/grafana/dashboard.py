@@ -232,7 +232,7 @@ ROWS: dict[str, list[Panel]] = {
         ),
         Panel(
             "Refusals by reason",
-            "deadline: no time. inflight_images, inflight_bytes: no room. event_loop: the front is full. no_lane: none.",
+            "deadline: no time. inflight_images, inflight_bytes: no room. event_loop: a full front. no_lane: none.",
             "short",
             {"{{reason}}": f"sum by (reason) ({rate('mixer_rejections_total', MODEL)})"},
             stacked=True,
