@@ -54,6 +54,8 @@ WORKDIR /app
 USER 10001:10001
 
 FROM runtime AS serving
+# Python's fork server, which starts the lanes, has a socket in a folder. In memory, where a read-only container has one.
+ENV TMPDIR=/dev/shm
 EXPOSE 8000 9000
 HEALTHCHECK --interval=10s --timeout=3s --start-period=60s CMD ["python", "-ISc", "\
 import os, http.client as h; c = h.HTTPConnection('127.0.0.1', os.environ.get('MIXER_PORT', 8000), timeout=2); \

@@ -14,6 +14,8 @@ FLEET = 'namespace=~"$namespace", job=~"$job"'
 MODEL = f'{FLEET}, model=~"$model"'
 ANSWERED = f'{MODEL}, outcome="ok"'
 IMAGES_IN = f'{FLEET}, route=~"/v1/classify|/v2/models/.+/infer"'
+DECODING = f'{FLEET}, stage="decode"'
+CONTAINER = 'namespace=~"$namespace", container=~"mixer|kserve-container"'
 COLUMNS = 24
 COLOURS = {  # of series by their legend: good, refused, ours, late, theirs
     "^(200|ok)$": "#3fa35b",
@@ -117,11 +119,11 @@ ROWS: dict[str, list[Panel]] = {
     "Images per second": [
         Panel(
             "Images per second and capacity",
-            "Answered images, and what the engines' passes at start promise at most.",
+            "Answered images, and what the passes that were measured at start come to: decoding is not in it.",
             "short",
             {
                 "{{model}}": f"sum by (model) ({rate('mixer_images_total', ANSWERED)})",
-                "{{model}}, engine capacity": f"sum by (model) (mixer_predicted_capacity_images_per_second{{{MODEL}}})",
+                "{{model}}, passes alone": f"sum by (model) (mixer_predicted_capacity_images_per_second{{{MODEL}}})",
             },
         ),
         Panel(
@@ -135,7 +137,7 @@ ROWS: dict[str, list[Panel]] = {
         ),
         Panel(
             "Per core used, by model",
-            "The engine alone, and what was measured at start at the best batch size. A quarter of it is too slow.",
+            "Passes alone, and what was measured at start at the best batch size. A quarter of it is too slow.",
             "short",
             {
                 "{{model}}": f"job_model:mixer_images_per_core_used:rate5m{{{MODEL}}}",
@@ -153,7 +155,7 @@ ROWS: dict[str, list[Panel]] = {
         ),
         Panel(
             "Mean time by stage",
-            "Where an image's time goes. Queue is the wait for a decode thread and for the engine.",
+            "Where an image's time goes. Queue is the wait for a lane, and there for the images of the same batch.",
             "s",
             {
                 "{{stage}}": f"sum by (stage) ({rate('mixer_stage_duration_seconds_sum')})"
@@ -163,7 +165,7 @@ ROWS: dict[str, list[Panel]] = {
         ),
         Panel(
             "p99 by stage",
-            "The slow ones: receive is the client's network, decode its image, queue the load, infer the engine.",
+            "The slow ones: receive is the client's network, decode its image, queue the load, infer the pass.",
             "s",
             {"{{stage}}": quantile(0.99, "mixer_stage_duration_seconds", FLEET, by=", stage")},
         ),
@@ -180,22 +182,44 @@ ROWS: dict[str, list[Panel]] = {
         ),
         Panel(
             "Passes by reason",
-            "idle: the engine was free and took what there was. full: more waited than a batch holds.",
+            "idle: a lane was free and took what there was. full: as many waited as a batch holds, or more.",
             "cps",
             {"{{reason}}": f"sum by (reason) ({rate('mixer_passes_total', MODEL)})"},
             stacked=True,
         ),
         Panel(
-            "Engine busy",
-            "Share of the time that the engine runs a pass, over all replicas.",
-            "percentunit",
-            {"busy": f"sum({rate('mixer_engine_core_seconds_total')}) / sum(mixer_engine_threads{{{FLEET}}})"},
-        ),
-        Panel(
             "Queue",
-            "Images that wait for a pass, by model.",
+            "Images that wait for a lane, by model.",
             "short",
             {"{{model}}": f"sum by (model) (mixer_queue_depth{{{MODEL}}})"},
+        ),
+    ],
+    "Front and lanes": [
+        Panel(
+            "Lanes busy",
+            "Share of their time that the lanes decode or pass. At 1 every further image waits.",
+            "percentunit",
+            {"{{job}}": f"job:mixer_lanes_busy:ratio_rate5m{{{FLEET}}}"},
+        ),
+        Panel(
+            "Front CPU",
+            "Share of the time that the front is busy, by replica. It is one thread: at 1 it is full.",
+            "percentunit",
+            {"{{instance}}": rate("mixer_front_cpu_seconds_total")},
+            lines=(0.9,),
+        ),
+        Panel(
+            "Lanes ready",
+            "Lanes that serve, and that should, all replicas together. More than should: a new version is loading.",
+            "short",
+            {"ready": f"sum(mixer_lanes_ready{{{FLEET}}})", "should be": f"sum(mixer_lanes{{{FLEET}}})"},
+        ),
+        Panel(
+            "Lane restarts by reason",
+            "Lanes that were lost and replaced. crash: it ended by itself. hang: its batch took too long. "
+            "memory: it held more than its share.",
+            "short",
+            {"{{reason}}": f"sum by (reason) (increase(mixer_lane_restarts_total{{{FLEET}}}[$__rate_interval]))"},
         ),
     ],
     "Admission": [
@@ -208,7 +232,7 @@ ROWS: dict[str, list[Panel]] = {
         ),
         Panel(
             "Refusals by reason",
-            "deadline: no time. inflight_images, inflight_bytes: no room. event_loop: too many requests at once.",
+            "deadline: no time. inflight_images, inflight_bytes: no room. event_loop: a full front. no_lane: none.",
             "short",
             {"{{reason}}": f"sum by (reason) ({rate('mixer_rejections_total', MODEL)})"},
             stacked=True,
@@ -223,28 +247,34 @@ ROWS: dict[str, list[Panel]] = {
     "Resources": [
         Panel(
             "CPU used and allowed",
-            "Cores, all replicas together. Used is the whole process: HTTP, decoding and engine.",
+            "Cores, all replicas together. The front by its CPU time, decoding and passes in the lanes by the clock.",
             "short",
             {
-                "used": f"sum({rate('process_cpu_seconds_total')})",
+                "front": f"sum({rate('process_cpu_seconds_total')})",
+                "decoding": f"sum({rate('mixer_stage_duration_seconds_sum', DECODING)})",
+                "passes": f"sum({rate('mixer_engine_core_seconds_total')})",
                 "allowed": f"sum(mixer_cores{{{FLEET}}})",
             },
         ),
         Panel(
-            "Memory",
-            "Resident, by replica. It levels off once every batch size has been run.",
+            "Memory of the front",
+            "Resident, by replica, without the lanes. It levels off after a time of full load.",
             "bytes",
             {"{{instance}}": f"process_resident_memory_bytes{{{FLEET}}}"},
+        ),
+        Panel(
+            "Memory of the container",
+            "The front and all lanes: what the container's limit counts (cAdvisor; Kubernetes only).",
+            "bytes",
+            {"{{pod}}": f"sum by (pod) (container_memory_working_set_bytes{{{CONTAINER}}})"},
         ),
         Panel(
             "CPU periods throttled",
             "Share of the container's CPU periods in which its limit stopped it (cAdvisor; Kubernetes only).",
             "percentunit",
             {
-                "{{pod}}": "sum by (pod) (rate(container_cpu_cfs_throttled_periods_total"
-                '{namespace=~"$namespace", container="mixer"}[$__rate_interval]))'
-                " / sum by (pod) (rate(container_cpu_cfs_periods_total"
-                '{namespace=~"$namespace", container="mixer"}[$__rate_interval]))'
+                "{{pod}}": f"sum by (pod) ({rate('container_cpu_cfs_throttled_periods_total', CONTAINER)})"
+                f" / sum by (pod) ({rate('container_cpu_cfs_periods_total', CONTAINER)})"
             },
             lines=(0.25,),
         ),
@@ -252,7 +282,7 @@ ROWS: dict[str, list[Panel]] = {
     "Replicas and models": [
         Panel(
             "Ready and live",
-            "By replica; 0 and live: starting, draining or failing its golden images. Not live: it hangs.",
+            "By replica. Live, not ready: it starts, drains or replaces a model's only lane. Not live: it cannot.",
             "short",
             {
                 "{{instance}} ready": f"mixer_ready{{{FLEET}}}",

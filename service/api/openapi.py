@@ -147,7 +147,7 @@ CLASSIFY_ANSWERS = answers(
     UnsupportedEncoding("Content-Encoding can be gzip or deflate, once"),
     InvalidImage("the PNG data is truncated or damaged"),
     Overloaded("a deadline would be missed by 120 ms", reason="deadline", retry_after=1),
-    NotReady("the scheduler has stopped or its engine hangs", reason="scheduler_stopped"),
+    NotReady("no lane serves this model", reason="no_lane"),
     DeadlineExceeded("the deadline passed before the answer was ready"),
 )
 CLASSIFY_ANSWERS[200]["content"] = {

@@ -136,13 +136,14 @@ def test_no_file_is_written(docker: Docker, image: str) -> None:
 
 
 @pytest.mark.parametrize(("flag", "cores"), [("--cpus=0.5", 0.5), ("--cpuset-cpus=0", 1)])
-def test_a_share_of_the_cores_gets_as_many_threads(docker: Docker, image: str, flag: str, cores: float) -> None:
-    """More would only be throttled; and what one thread cannot do in time is refused, not failed."""
+def test_a_share_of_the_cores_gets_as_many_lanes(docker: Docker, image: str, flag: str, cores: float) -> None:
+    """More would only be throttled; and what one lane cannot do in time is refused, not failed."""
     with docker.container(*HARDENED, flag, image) as container:
         docker.wait_until(container, "{{.State.Health.Status}}", "healthy")
         counts = outcomes(docker, image, container, clients=8, requests=25)
         seen = metrics(docker, image, container)
-    assert (seen["mixer_cores"], seen["mixer_engine_threads"], seen["mixer_decode_threads"]) == (cores, 1, 0)
+    assert (seen["mixer_cores"], seen["mixer_lanes"], seen["mixer_lane_threads"]) == (cores, 1, 1)
+    assert seen["mixer_lanes_ready"] == 1
     assert {outcome.partition(" ")[0] for outcome in counts} <= {"right", "calls", "429"}
     assert counts["right"] > 0
 
@@ -232,7 +233,7 @@ def test_too_little_memory_is_told_in_one_line_and_a_little_suffices(docker: Doc
     status, (line,) = ending(docker, image, "--memory=80m")
     assert (status, line.partition(":")[0]) == (1, "mixer-serve")
     assert "the memory limit of 80 MiB is too little" in line
-    with docker.container(*HARDENED, "--memory=160m", image) as container:
+    with docker.container(*HARDENED, "--memory=200m", image) as container:
         docker.wait_until(container, "{{.State.Health.Status}}", "healthy")
         counts = outcomes(docker, image, container, clients=4, requests=25)
         assert counts["right"] == 100

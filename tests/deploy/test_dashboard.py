@@ -16,7 +16,7 @@ from tests.e2e.processes import GOLDEN, ROOT, running_service
 PANELS = [panel for panel in build()["panels"] if panel["type"] != "row"]
 QUERIES = {(panel["title"], target["expr"]) for panel in PANELS for target in panel["targets"]}
 # What nothing can be shown of here, and why.
-EMPTY = {"CPU periods throttled": "cAdvisor's metrics, which the kubelet exposes"}
+EMPTY = dict.fromkeys(("CPU periods throttled", "Memory of the container"), "cAdvisor's metrics, from the kubelet")
 VARIABLES = {"$__rate_interval": "5s", "$namespace": ".*", "$job": ".*", "$model": ".*"}
 
 

@@ -13,6 +13,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from service.lanes.shape import COPIES, FRONT_BYTES, LANE_BYTES, choose_shape
 from service.settings import Settings
 from tests.deploy.kustomization import COMBINATIONS, KUBERNETES, Manifest, Rendered, compose, render
 from tests.e2e.processes import ServiceProcess, running_service
@@ -266,10 +267,17 @@ def test_limits_equal_requests_in_whole_cores(rendered: Rendered) -> None:
 
 
 def test_memory_holds_what_the_settings_let_in(rendered: Rendered, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = as_settings(rendered.settings, monkeypatch)
-    # Measured: 0.2 GiB with the embedded model, and 16 bytes for each pixel of the worst format, RGBA.
-    needed = 0.2 * 2**30 + settings.max_inflight_bytes + 16 * settings.max_inflight_pixels
-    assert memory(rendered.container["resources"]["limits"]["memory"]) >= needed
+    settings, limits = as_settings(rendered.settings, monkeypatch), rendered.container["resources"]["limits"]
+    limit, model = memory(limits["memory"]), (ROOT / "models" / "digits" / "1" / "model.onnx").stat().st_size
+    on_gpu = "nvidia.com/gpu" in limits
+    shape = choose_shape(
+        int(limits["cpu"]), model, limit, lanes=settings.lanes, threads=settings.threads, on_gpu=on_gpu
+    )
+    assert shape.lanes == (1 if on_gpu else int(limits["cpu"]))
+    # A lane decodes one image at a time: as measured, 16 bytes for each pixel of the worst format, RGBA.
+    lane = LANE_BYTES + COPIES * model + 16 * settings.max_pixels
+    assert lane <= shape.lane_memory
+    assert FRONT_BYTES + settings.max_inflight_bytes + shape.lanes * lane <= limit
 
 
 # Security
