@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 
-from service.limits import check_limits
+from service.limits import check_limits, connections_allowed
 
 if __name__ == "__main__":
     # Before the libraries are loaded, which takes a second: as a container's first process, which no signal ends
@@ -23,10 +23,10 @@ import logging
 import socket
 import threading
 from concurrent.futures import Future
+from functools import partial
 from types import FrameType
 
 import uvicorn
-from prometheus_client import start_http_server
 from pydantic import ValidationError
 from pydantic_settings import CliApp, SettingsError
 
@@ -34,7 +34,10 @@ from service.app import build_replica, create_app
 from service.bundles.bundle import BundleError
 from service.bundles.golden import GoldenMismatch
 from service.edge.connection import HttpProtocol
+from service.edge.connection_table import ConnectionTable
+from service.edge.metrics_server import start_metrics_server
 from service.edge.server import DrainingServer
+from service.edge.uploads import Uploads
 from service.engines.engine import EngineError
 from service.logs import configure_logging
 from service.metrics import Metrics
@@ -62,7 +65,7 @@ def main() -> None:
     metrics = Metrics()
     try:
         # A thread of its own, which answers while the event loop is busy.
-        metrics_server, _ = start_http_server(settings.metrics_port, settings.host, metrics.registry)
+        metrics_server = start_metrics_server(settings.metrics_port, settings.host, metrics.registry)
     except (OSError, RuntimeError, UnicodeError) as error:
         sys.exit(_unbound(settings.host, f"MIXER_METRICS_PORT {settings.metrics_port}", error))
     try:
@@ -76,17 +79,20 @@ def main() -> None:
         sys.exit(f"mixer-serve: {' '.join(str(error).split()) or type(error).__name__}")
     gc.collect()
     gc.freeze()  # a collection that looks through all of this as well stops every thread for tens of milliseconds
+    uploads = Uploads(settings.max_inflight_bytes, settings.min_upload_bytes_per_second)
+    table = ConnectionTable(connections_allowed(), uploads, metrics.connections_ended)
+    metrics.connections.set_function(table.__len__)
     config = uvicorn.Config(
         app,
-        http=HttpProtocol,
+        http=partial(HttpProtocol, table=table, deadline_seconds=settings.deadline_ms / 1000),  # type: ignore[arg-type]
         log_config=None,
         access_log=False,
         server_header=False,
         ws="none",
         lifespan="on",
-        timeout_keep_alive=75,  # longer than the 60 s of common load balancers, so that they close first
+        timeout_keep_alive=settings.keep_alive_seconds,
     )
-    DrainingServer(config, replica, metrics_server.server_port, hangups).run(sockets=[listener])
+    DrainingServer(config, replica, table, metrics_server.server_port, hangups).run(sockets=[listener])
     if replica.reloader.busy or replica.runner.hung:
         os._exit(0)  # the interpreter would wait for a hung pass, and be crashed by a library that builds a model
 
@@ -116,6 +122,8 @@ def _bind(host: str, port: int) -> socket.socket:
     family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     listener = socket.socket(family, kind, protocol)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if family == socket.AF_INET6:  # "::" is every address, IPv4's as well
+        listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
     listener.bind(address)
     listener.setblocking(False)
     return listener

@@ -1,6 +1,7 @@
-"""Whether the limits of this process (`ulimit`) let it start at all."""
+"""Whether the limits of this process (`ulimit`) let it start at all, and how many connections they let it have."""
 
 import resource
+from pathlib import Path
 
 # Below these, libraries have been seen to abort, or to raise from anywhere, while they are loaded or start threads.
 _LEAST = (
@@ -15,3 +16,17 @@ def check_limits() -> None:
         limit = resource.getrlimit(kind)[0]
         if limit != resource.RLIM_INFINITY and limit < least:
             raise OSError(f"the limit of {limit // unit} {told}")
+
+
+_MOST_CONNECTIONS = 8192  # an idle one takes some kilobytes
+_FEWEST_CONNECTIONS = 8
+_SPARE_FILES = 32  # for who is told that there is no room, for probes, metrics, and models that are loaded
+
+
+def connections_allowed() -> int:
+    """How many connections the limit of open files leaves room for, beside those open now and some to spare."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if limit == resource.RLIM_INFINITY:
+        return _MOST_CONNECTIONS
+    files = sum(1 for _ in Path("/dev/fd").iterdir())
+    return max(_FEWEST_CONNECTIONS, min(_MOST_CONNECTIONS, limit - files - _SPARE_FILES))

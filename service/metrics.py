@@ -92,6 +92,10 @@ class Metrics:
         self.live.set(1)
         self.draining = gauge("draining", "1 from SIGTERM on.")
         self.drain_lost_images = counter("drain_lost_images_total", "Accepted images left unanswered by a shutdown.")
+        self.connections = gauge("connections", "Open connections of clients.")
+        self.connections_ended = counter(
+            "connections_ended_total", "Connections that the service ended, or refused a request on, by why.", "reason"
+        )
         self.cores = gauge("cores", "Cores allowed by affinity and CPU quota.")
         self.engine_threads = gauge("engine_threads", "Threads of an engine pass.")
         self.decode_threads = gauge("decode_threads", "Threads of the decode pool.")

@@ -4,13 +4,19 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
 
 import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
 from service.edge import connection as http_protocol
+from service.edge import reading, uploads
 from service.edge.connection import HttpProtocol
+from service.edge.connection_table import ConnectionTable
+from service.edge.uploads import Uploads
+from service.metrics import Metrics
 
 pytestmark = pytest.mark.anyio
 
@@ -27,6 +33,14 @@ class Application:
         self.gate = asyncio.Event()
         self.disconnected = asyncio.Event()
         self.port = 0
+        self.metrics = Metrics()
+        self.uploads = Uploads(most_bytes=2**28, least_rate=500)
+        self.table = ConnectionTable(1000, self.uploads, self.metrics.connections_ended)
+
+    def ended(self, reason: str) -> float:
+        """Connections that were ended for this reason."""
+        labels = {"reason": reason}
+        return self.metrics.registry.get_sample_value("mixer_connections_ended_total", labels) or 0.0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.served.append(scope["path"])
@@ -59,8 +73,9 @@ class Application:
 @pytest.fixture
 async def application() -> AsyncIterator[Application]:
     application = Application()
+    protocol: Any = partial(HttpProtocol, table=application.table, deadline_seconds=5.0)
     config = uvicorn.Config(
-        application, port=0, http=HttpProtocol, ws="none", lifespan="off", log_config=None, timeout_keep_alive=1
+        application, port=0, http=protocol, ws="none", lifespan="off", log_config=None, timeout_keep_alive=1
     )
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve())
@@ -249,7 +264,7 @@ async def test_an_endless_head_is_refused(application: Application, endless: byt
     async with connected(application) as (reader, writer):
         writer.write(endless)
         answering = asyncio.create_task(answer_of(reader))
-        for _ in range(20 * http_protocol.HEAD_BYTES // 4096):
+        for _ in range(20 * reading.HEAD_BYTES // 4096):
             writer.write(b"x" * 4096)
             await writer.drain()
             if answering.done():
@@ -261,7 +276,7 @@ async def test_an_endless_head_is_refused(application: Application, endless: byt
 async def test_a_slow_head_is_refused_and_a_silent_connection_closed(
     application: Application, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http_protocol, "HEAD_SECONDS", 0.2)
+    monkeypatch.setattr(reading, "HEAD_SECONDS", 0.2)
     for start in (b"GET / HTTP", b"\r\n"):
         async with connected(application) as (reader, writer):
             writer.write(start)
@@ -280,7 +295,7 @@ async def test_a_slow_head_is_refused_and_a_silent_connection_closed(
 async def test_a_slow_body_is_the_applications_affair(
     application: Application, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http_protocol, "HEAD_SECONDS", 0.05)
+    monkeypatch.setattr(reading, "HEAD_SECONDS", 0.05)
     async with connected(application) as (reader, writer):
         writer.write(POST % (b"/", b"transfer-encoding: chunked\r\n") + b"1\r\na\r\n1")
         await asyncio.sleep(0.2)
