@@ -25,6 +25,7 @@ KEY_OUTCOMES = ("ok", "rate_limited")
 STAGES = ("receive", "decode", "queue", "infer", "post")
 REJECTION_REASONS = ("deadline", "inflight_images", "inflight_bytes", "event_loop", "scheduler_stopped")
 PASS_REASONS = ("idle", "full", "delay", "deadline", "drain")
+ENDED_REASONS = ("idle", "connections", "slow_upload", "inflight_bytes", "slow_reader", "shutdown")
 LOAD_OUTCOMES = ("ok", "failed")
 INFO = ("model", "version", "variant", "precision", "engine", "sha256")
 
@@ -96,6 +97,8 @@ class Metrics:
         self.connections_ended = counter(
             "connections_ended_total", "Connections that the service ended, or refused a request on, by why.", "reason"
         )
+        for reason in ENDED_REASONS:
+            self.connections_ended.labels(reason)
         self.cores = gauge("cores", "Cores allowed by affinity and CPU quota.")
         self.engine_threads = gauge("engine_threads", "Threads of an engine pass.")
         self.decode_threads = gauge("decode_threads", "Threads of the decode pool.")

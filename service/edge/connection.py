@@ -160,13 +160,13 @@ class HttpProtocol(ReadingProtocol):
         """Go on to the next request, or wait for the rest of this one."""
         self._release()
         super().on_response_complete()
-        if self.transport.is_closing() or not self.cycle.response_complete:
+        if self.transport.is_closing():
             return
-        self._table.idle(self)
-        if self._closing or self.cycle.more_body:
-            self._linger()
-        else:
-            self._read_on()
+        if self.cycle.response_complete:
+            self._table.idle(self)
+            if self._closing or self.cycle.more_body:
+                self._linger()
+        self._read_on()
 
     def pause_writing(self) -> None:
         """The client does not take its answer as fast as it is written."""

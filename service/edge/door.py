@@ -12,6 +12,8 @@ from contextlib import suppress
 
 log = logging.getLogger(__name__)
 
+# The kernel's own for each connection, and twice of it. It would grow to megabytes for each that does not read.
+SEND_BYTES = 128 * 2**10
 _AT_ONCE = 16  # accepted before anything else has its turn
 _REST_SECONDS = 0.2  # until accepting is tried again where it failed for want of descriptors or memory
 _LOG_SECONDS = 10.0  # at most one line in this time says so
@@ -35,6 +37,7 @@ class Door:
 
     def open(self, backlog: int) -> None:
         """Listen."""
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BYTES)  # connections inherit it
         self._listener.listen(backlog)
         self._loop.add_reader(self._listener, self._accept)
 
