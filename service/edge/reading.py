@@ -45,6 +45,7 @@ class ReadingProtocol(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self._unfed = memoryview(b"")  # read, and not parsed yet
         self._in_head = True  # or before one
+        self._head_begun = False
         self._unparsed = 0  # bytes since a head or a piece of a body was complete
         self._pieces = self._received = 0  # of the body
         self._body_left = 0  # bytes of the body, where it announced them
@@ -82,7 +83,8 @@ class ReadingProtocol(HttpToolsProtocol):
             self.flow.pause_reading()
         elif not self.cycle or self.cycle.response_complete or not self.cycle.more_body:
             self.flow.resume_reading()  # or nobody would learn that the client leaves
-        if self._in_head and self._unparsed and self._parses and not self._head_timer and not self._closing:
+        begun = self._head_begun or (self._in_head and self._unparsed)
+        if begun and self._parses and not self._head_timer and not self._closing:
             self._unset_keepalive_if_required()
             self._head_timer = self.loop.call_later(HEAD_SECONDS, self._on_slow_head)
 
@@ -132,13 +134,18 @@ class ReadingProtocol(HttpToolsProtocol):
         self._end_head()
         self.refuse(error)
 
+    def on_message_begin(self) -> None:
+        """The first byte of a head."""
+        super().on_message_begin()
+        self._head_begun = True
+
     def on_header(self, name: bytes, value: bytes) -> None:
         """White space behind a value is none of it (RFC 9112, section 5.1); the parser removes only what is before."""
         super().on_header(name, value.rstrip(b" \t"))
 
     def on_headers_complete(self) -> None:
         """Begin to serve the request."""
-        self._in_head, self._unparsed = False, 0
+        self._in_head, self._head_begun, self._unparsed = False, False, 0
         self._pieces = self._received = self._body_left = 0
         self._end_head()
         if not self.parser.should_upgrade():

@@ -5,12 +5,14 @@ import socket
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import islice
 
 from service.errors import Overloaded, RequestTimeout, ServiceError
 
 PATIENCE_SECONDS = 10.0  # that an upload may be silent
 STALLED_SECONDS = 1.0  # silence, or time lost on the least rate, after which an upload makes room for others
 _SHARE = 0.5  # of all bytes; whoever holds more is the first to make room
+_LOOKED_AT = 64  # uploads, when one has to go; who sends is among the last
 _SWEEP_SECONDS = 1.0
 _IPV4_MAPPED = bytes(10) + b"\xff\xff"
 
@@ -44,7 +46,7 @@ class Uploads:
     least_rate: float
     held: int = 0  # bytes
     _by_address: Counter[bytes] = field(default_factory=Counter)
-    _arriving: dict[Upload, None] = field(default_factory=dict)  # in the order that they began in
+    _arriving: dict[Upload, None] = field(default_factory=dict)  # the longest silent first
     _timer: asyncio.TimerHandle | None = None
 
     def begin(
@@ -63,16 +65,23 @@ class Uploads:
         return upload
 
     def receive(self, upload: Upload, count: int) -> None:
-        """Charge `count` more bytes. Where that is too much, somebody's upload ends, and it may be this one."""
+        """Charge `count` more bytes. Where that is too much, somebody's upload ends.
+
+        Raises Overloaded where it is this one.
+        """
+        self._arriving[upload] = self._arriving.pop(upload, None)
         upload.received += count
         upload.until = min(upload.until + count / self.least_rate, _now() + PATIENCE_SECONDS)
         self.held += count
         self._by_address[upload.address] += count
         if self.held > self.most_bytes:
             held, limit = self.held, self.most_bytes
-            victim = self._first_to_go() or upload
+            victim = self._first_to_go(upload)
             error = Overloaded(f"{held} bytes are inside, of {limit}", reason="inflight_bytes", retry_after=1)
-            self._end(victim, error)
+            self.release(victim)
+            if victim is upload:
+                raise error
+            victim.end(error)
 
     def complete(self, upload: Upload) -> None:
         """All of it is here; it is charged on, until it is released."""
@@ -89,13 +98,13 @@ class Uploads:
 
     def end_most_stalled(self) -> bool:
         """Make room for others: end the upload that holds them up most; False if none stalls."""
-        victim = self._first_to_go()
+        victim = max(self._silent_longest(), key=self._lost, default=None)
         if not victim or self._lost(victim) < STALLED_SECONDS:
             return False
         self._end(victim, RequestTimeout(f"the upload stalled while others waited: {victim}", reason="slow_upload"))
         return True
 
-    def _first_to_go(self) -> Upload | None:
+    def _first_to_go(self, upload: Upload) -> Upload:
         """Of whoever holds more than a share; of these the slowest, if one stalls; of these the latest."""
 
         def unfitness(upload: Upload) -> tuple[bool, float, float]:
@@ -106,7 +115,10 @@ class Uploads:
                 upload.began,
             )
 
-        return max(self._arriving, key=unfitness, default=None)
+        return max(upload, *self._silent_longest(), key=unfitness)
+
+    def _silent_longest(self) -> list[Upload]:
+        return list(islice(self._arriving, _LOOKED_AT))
 
     def _lost(self, upload: Upload) -> float:
         """Seconds that it was silent, or fell behind the least rate."""

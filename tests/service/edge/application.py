@@ -17,10 +17,11 @@ from service.metrics import Metrics
 
 Client = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 POST = b"POST %b HTTP/1.1\r\nhost: x\r\n%b\r\n"
+LARGE = 20_000_000  # bytes, more than any kernel buffers
 
 
 class Application:
-    """Says what it got; /early answers before it reads, /gate once the test opens it, /leave never."""
+    """Says what it got; /early answers before it reads, /gate once the test opens it, /leave never, /large a lot."""
 
     def __init__(self) -> None:
         self.served: list[str] = []
@@ -29,6 +30,7 @@ class Application:
         self.gate = asyncio.Event()
         self.disconnected = asyncio.Event()
         self.port = 0
+        self.server: uvicorn.Server
         self.metrics = Metrics()
         self.uploads = Uploads(most_bytes=2**28, least_rate=500)
         self.table = ConnectionTable(1000, self.uploads, self.metrics.connections_ended)
@@ -38,10 +40,20 @@ class Application:
         labels = {"reason": reason}
         return self.metrics.registry.get_sample_value("mixer_connections_ended_total", labels) or 0.0
 
+    def protocols(self) -> list[Any]:
+        """The open connections, as the server has them."""
+        return list(self.server.server_state.connections)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.served.append(scope["path"])
         self.entered.set()
         body = b""
+        if scope["path"] == "/gate-first":
+            await self.gate.wait()
+        if scope["path"] == "/large":
+            await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % LARGE)]})
+            await send({"type": "http.response.body", "body": bytes(LARGE)})
+            return
         if scope["path"] != "/early":
             more = True
             while more:
@@ -72,15 +84,18 @@ async def serving(application: Application) -> AsyncIterator[Application]:
     config = uvicorn.Config(
         application, port=0, http=protocol, ws="none", lifespan="off", log_config=None, timeout_keep_alive=1
     )
-    server = uvicorn.Server(config)
+    server = application.server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve())
     async with asyncio.timeout(10):
         while not server.started:
             await asyncio.sleep(0.01)
         application.port = server.servers[0].sockets[0].getsockname()[1]
-    yield application
-    server.should_exit = True
-    await serving
+    try:
+        yield application
+    finally:
+        application.gate.set()
+        server.should_exit = True
+        await serving
 
 
 @asynccontextmanager

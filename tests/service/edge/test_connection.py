@@ -1,12 +1,13 @@
 """Bytes in, bytes out: what is asked of a connection on real sockets, and so of the parts of uvicorn it rests on."""
 
 import asyncio
+import socket
 
 import pytest
 
 from service.edge import connection as http_protocol
-from service.edge import reading
-from tests.service.edge.application import POST, Application, answer_of, connected
+from service.edge import uploads
+from tests.service.edge.application import LARGE, POST, Application, answer_of, connected
 
 pytestmark = pytest.mark.anyio
 
@@ -152,3 +153,149 @@ async def test_who_has_its_answer_has_not_left(application: Application) -> None
         writer.write(POST % (b"/last", b"content-length: 0\r\n"))
         await answer_of(reader)
     assert application.left == []
+
+
+async def test_who_leaves_is_noticed_behind_a_large_body_too(application: Application) -> None:
+    """Reading pauses while megabytes wait to be taken, and nobody asks for more once they are."""
+    async with connected(application) as (_, writer):
+        writer.write(POST % (b"/leave", b"content-length: 3000000\r\n") + bytes(3_000_000))
+        await application.entered.wait()
+        async with asyncio.timeout(10):
+            while application.uploads.held != 3_000_000 or application.uploads._arriving:
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
+    async with asyncio.timeout(10):
+        while not application.left:
+            await asyncio.sleep(0.01)
+    assert application.uploads.held == 0
+
+
+async def test_an_upload_that_is_too_slow_is_told_so(application: Application, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uploads, "PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(uploads, "_SWEEP_SECONDS", 0.1)
+    for framing in (b"content-length: 1000\r\n", b"transfer-encoding: chunked\r\n"):
+        application.disconnected.clear()
+        async with connected(application) as (reader, writer):
+            writer.write(POST % (b"/v2/models/m/infer", framing + b"x-request-id: mine\r\n") + b"1\r\na\r\n")
+            status, headers, body = await answer_of(reader)
+            assert (status, headers["x-request-id"], headers["connection"]) == (408, "mine", "close")
+            assert str(body["error"]).startswith("the upload is too slow: ")
+            assert await reader.read() == b""
+        await application.disconnected.wait()
+    assert application.ended("slow_upload") == 2
+    assert application.uploads.held == 0
+
+
+async def test_an_upload_that_nobody_has_asked_for_yet_is_not_slow(
+    application: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uploads, "PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(uploads, "_SWEEP_SECONDS", 0.1)
+    async with connected(application) as (reader, writer):
+        writer.write(POST % (b"/gate-first", b"content-length: 5\r\nexpect: 100-continue\r\n"))
+        await application.entered.wait()
+        await asyncio.sleep(0.5)
+        application.gate.set()
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        writer.write(b"hello")
+        assert (await answer_of(reader))[2]["body"] == "hello"
+
+
+async def test_where_bodies_exceed_their_room_the_upload_that_stalls_makes_some(application: Application) -> None:
+    application.uploads.most_bytes = 100_000
+    async with connected(application) as (stalled, stalled_writer), connected(application) as (reader, writer):
+        stalled_writer.write(POST % (b"/stalled", b"content-length: 90000\r\n") + bytes(60_000))
+        while application.uploads.held != 60_000:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(uploads.STALLED_SECONDS + 0.2)
+        writer.write(POST % (b"/good", b"content-length: 90000\r\n") + bytes(90_000))
+        assert (await answer_of(reader))[2]["path"] == "/good"
+        status, headers, body = await answer_of(stalled)
+        assert (status, headers["retry-after"], body["error"]["reason"]) == (429, "1", "inflight_bytes")
+        writer.write(POST % (b"/too-much", b"content-length: 200000\r\n") + bytes(200_000))
+        status, _, body = await answer_of(reader)
+        assert (status, body["error"]["reason"]) == (429, "inflight_bytes")
+        assert await reader.read() == b""
+    assert application.uploads.held == 0
+
+
+async def test_a_client_that_does_not_take_its_answer_is_left(
+    application: Application, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(http_protocol, "WRITE_SECONDS", 0.2)
+    for ending in (b"", b"connection: close\r\n"):
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.setblocking(False)
+            await asyncio.get_running_loop().sock_connect(client, ("127.0.0.1", application.port))
+            client.send(POST % (b"/large", ending + b"content-length: 0\r\n"))
+            async with asyncio.timeout(10):
+                while not application.protocols():
+                    await asyncio.sleep(0.01)
+                while application.protocols():
+                    await asyncio.sleep(0.01)
+    assert application.ended("slow_reader") == 2
+    assert sum("bytes unsent: slow_reader" in record.message for record in caplog.records) == 2
+
+
+async def test_who_takes_a_large_answer_slowly_gets_all_of_it(
+    application: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_protocol, "WRITE_SECONDS", 0.5)
+    async with connected(application) as (reader, writer):
+        writer.write(POST % (b"/large", b"content-length: 0\r\n"))
+        left = LARGE
+        await reader.readuntil(b"\r\n\r\n")
+        while left:
+            left -= len(await reader.read(min(left, 500_000)))
+            await asyncio.sleep(0.02)
+    assert application.ended("slow_reader") == 0
+
+
+async def test_beyond_the_limit_only_probes_are_served(application: Application) -> None:
+    application.table.limit = 0
+    for path, expected in ((b"/v1/classify", 429), (b"/healthz/live", 200), (b"/v2/health/ready", 200)):
+        async with connected(application) as (reader, writer):
+            writer.write(POST % (path, b"content-length: 0\r\n"))
+            status, _, body = await answer_of(reader)
+            assert status == expected
+            if expected == 429:
+                assert body["error"]["reason"] == "connections"
+                assert await reader.read() == b""
+    assert application.ended("connections") == 1
+
+
+async def test_a_server_that_stops_waits_for_a_deadline_and_no_longer(
+    application: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_protocol, "LATE_SECONDS", 0.1)
+    monkeypatch.setattr(http_protocol, "LAST_SECONDS", 0.1)
+    async with connected(application) as (reader, writer), connected(application) as (late, late_writer):
+        writer.write(POST % (b"/gate", b"content-length: 0\r\nx-deadline-ms: 60000\r\n"))
+        late_writer.write(POST % (b"/leave", b"content-length: 0\r\nx-deadline-ms: 500\r\n"))
+        while len(application.served) < 2:
+            await asyncio.sleep(0.01)
+        application.server.should_exit = True
+        assert await late.read() == b""
+        assert application.ended("shutdown") == 1
+        application.gate.set()
+        assert (await answer_of(reader))[2]["path"] == "/gate"
+        assert await reader.read() == b""
+    assert application.left == ["/leave"]
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds"),
+    [(b"250", 0.25), (b"nan", 0), (b"-1", 0), (b"inf", 600), (b"1e9", 600), (b"soon", 5), (None, 5)],
+)
+async def test_the_deadline_is_the_headers_or_the_default_unless_the_application_says_so(
+    application: Application, given: bytes | None, seconds: float
+) -> None:
+    header = b"" if given is None else b"x-deadline-ms: %b\r\n" % given
+    async with connected(application) as (_, writer):
+        writer.write(POST % (b"/gate", b"content-length: 0\r\n" + header))
+        await application.entered.wait()
+        (protocol,) = application.protocols()
+        assert max(0, seconds - 1) <= protocol.seconds_left() <= seconds
+        protocol._served.scope["mixer.deadline"] = protocol.loop.time() + 100
+        assert 99 < protocol.seconds_left() <= 100

@@ -170,3 +170,91 @@ async def test_pipelined_requests_are_answered_in_order(application: Application
     async with connected(application) as (reader, writer):
         writer.write(b"".join(POST % (b"/%d" % n, b"content-length: 1\r\n") + b"x" for n in range(50)))
         assert [(await answer_of(reader))[2]["path"] for _ in range(50)] == [f"/{n}" for n in range(50)]
+
+
+GET = b"GET %b HTTP/1.1\r\nhost: x\r\n\r\n"
+
+
+async def test_no_more_is_read_of_a_client_than_is_answered_and_a_little(application: Application) -> None:
+    """It writes until it can no longer, and then gets every answer, in order."""
+    count = 100_000
+    async with connected(application) as (reader, writer):
+        writer.write(POST % (b"/gate", b"content-length: 0\r\n"))
+        await application.entered.wait()
+        writer.write(GET % b"/x" * count)
+        (protocol,) = application.protocols()
+        async with asyncio.timeout(10):
+            while not protocol.flow.read_paused:
+                await asyncio.sleep(0.01)
+        assert len(protocol._unfed) < 300_000, "what the event loop reads at once"
+        assert len(protocol.pipeline) <= reading._SLICE // len(GET % b"/x") + 1
+        application.gate.set()
+        assert (await answer_of(reader))[2]["path"] == "/gate"
+        for _ in range(2000):
+            assert (await answer_of(reader))[2]["path"] == "/x"
+
+
+@pytest.mark.parametrize("asked", [b"/gate", b"/early"])
+async def test_a_pipelined_body_waits_with_its_request(application: Application, asked: bytes) -> None:
+    body = bytes(50_000)
+    async with connected(application) as (reader, writer):
+        writer.write(GET % b"/gate")
+        await application.entered.wait()
+        for framing in (
+            b"content-length: 50000\r\n\r\n%b",
+            b"transfer-encoding: chunked\r\n\r\nc350\r\n%b\r\n0\r\n\r\n",
+        ):
+            writer.write(b"POST %b HTTP/1.1\r\nhost: x\r\n" % asked + framing % body)
+        writer.write(GET % b"/last")
+        await asyncio.sleep(0.1)
+        application.gate.set()
+        got = [(await answer_of(reader))[2] for _ in range(4)]
+        assert [answer["path"] for answer in got] == ["/gate", asked.decode(), asked.decode(), "/last"]
+        if asked == b"/gate":
+            assert [len(str(answer["body"])) for answer in got] == [0, 50_000, 50_000, 0]
+
+
+async def test_a_head_that_had_to_wait_is_not_slow(application: Application, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "HEAD_SECONDS", 0.1)
+    async with connected(application) as (reader, writer):
+        writer.write(GET % b"/gate" + b"GET /next HTTP/1.1\r\n")
+        await application.entered.wait()
+        await asyncio.sleep(0.3)
+        application.gate.set()
+        writer.write(b"host: x\r\n\r\n")
+        assert [(await answer_of(reader))[2]["path"] for _ in range(2)] == ["/gate", "/next"]
+        writer.write(GET % b"/gate" + b"GET /next HTTP/1.1\r\n")
+        assert [(await answer_of(reader))[0] for _ in range(2)] == [200, 408]
+
+
+async def test_a_body_may_come_byte_by_byte_up_to_a_bound(application: Application) -> None:
+    async with connected(application) as (reader, writer):
+        writer.write(POST % (b"/", b"transfer-encoding: chunked\r\n") + b"1\r\nx\r\n" * 10_000 + b"0\r\n\r\n")
+        assert (await answer_of(reader))[2]["body"] == "x" * 10_000
+        writer.write(POST % (b"/", b"transfer-encoding: chunked\r\n") + b"1\r\nx\r\n" * 20_000)
+        status, _, body = await answer_of(reader)
+        assert (status, body["error"]["reason"]) == (400, "pieces")
+        assert "16645 pieces" in body["error"]["message"]
+    large = b"1000\r\n" + bytes(4096) + b"\r\n"
+    async with connected(application) as (reader, writer):
+        writer.write(POST % (b"/early", b"transfer-encoding: chunked\r\n") + large * 2000 + b"0\r\n\r\n")
+        assert (await answer_of(reader))[0] == 200
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(9),
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\x12\4\0\0\0\0\0\0\3\0\0\0\x64\0\4\0\xa0\0\0\0\2\0\0\0\0",
+    ],
+)
+@pytest.mark.parametrize("pieces", [1, 5])
+async def test_http2_is_told_that_it_is(application: Application, sent: bytes, pieces: int) -> None:
+    async with connected(application) as (reader, writer):
+        size = len(sent) // pieces + 1
+        for start in range(0, len(sent), size):
+            writer.write(sent[start : start + size])
+            await asyncio.sleep(0.01)
+        status, _, body = await answer_of(reader)
+        assert (status, body["error"]["message"]) == (400, "this is HTTP/2 and not HTTP/1.1")
+        assert await reader.read() == b""
