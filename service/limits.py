@@ -20,7 +20,7 @@ def check_limits() -> None:
 
 _MOST_CONNECTIONS = 8192  # an idle one takes some kilobytes
 _FEWEST_CONNECTIONS = 8
-_SPARE_FILES = 32  # for who is told that there is no room, for probes, metrics, and models that are loaded
+_SPARE_FILES = 40  # for who is told that there is no room, for probes, metrics, and models that are loaded
 
 
 def connections_allowed() -> int:

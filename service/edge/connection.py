@@ -64,7 +64,8 @@ class HttpProtocol(ReadingProtocol):
         super().connection_made(transport)
         transport.set_write_buffer_limits(0)  # so that what the client does not take is known at once
         self._keep_alive()
-        self._came_late = not self._table.enter(self)
+        self._table.enter(self)
+        self._came_late = self._table.crowded()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell whoever serves a request of this client, and leave no timer behind."""

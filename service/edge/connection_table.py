@@ -34,11 +34,12 @@ class ConnectionTable:
     _idle: dict[Connection, float] = field(default_factory=dict)  # since when, the longest idle first
     _last_told: float = float("-inf")
 
-    def enter(self, connection: Connection) -> bool:
-        """Take a new connection in, and let another go if there are too many; false if there are all the same."""
+    def enter(self, connection: Connection) -> None:
+        """Take a new connection in, and let another go if there are too many."""
         self._open.add(connection)
         self._idle[connection] = _now()
-        return len(self._open) <= self.limit or self.make_room()
+        if self.crowded():
+            self.make_room()
 
     def leave(self, connection: Connection) -> None:
         """It is closed."""
@@ -61,16 +62,16 @@ class ConnectionTable:
         """Whether there are more than should be."""
         return len(self._open) > self.limit
 
-    def make_room(self) -> bool:
-        """End the connection that is idle longest, or where all are busy the upload that stalls; false if none can."""
+    def make_room(self) -> None:
+        """End the connection that is idle longest, or where all are busy the upload that stalls."""
         self._tell_that_it_is_full()
-        longest = next(iter(self._idle), None)
-        if longest and (_now() - self._idle[longest] > NEWCOMER_SECONDS or len(self._open) > self.limit + NEWCOMERS):
+        longest, since = next(iter(self._idle.items()), (None, 0.0))
+        if longest and (_now() - since > NEWCOMER_SECONDS or len(self) > self.limit + NEWCOMERS):
             self.leave(longest)
             self.ended.labels("idle").inc()
             longest.give_way()
-            return True
-        return self.uploads.end_most_stalled()
+        else:
+            self.uploads.end_most_stalled()
 
     def _tell_that_it_is_full(self) -> None:
         if _now() - self._last_told > _LOG_SECONDS:

@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 # The kernel's own for each connection, and twice of it. It would grow to megabytes for each that does not read.
 SEND_BYTES = 128 * 2**10
-_AT_ONCE = 16  # accepted before anything else has its turn
+_AT_ONCE = 4  # accepted before anything else has its turn, such as that others are closed for them
 _REST_SECONDS = 0.2  # until accepting is tried again where it failed for want of descriptors or memory
 _LOG_SECONDS = 10.0  # at most one line in this time says so
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
@@ -24,7 +24,7 @@ class Door:
     """A listening socket. uvloop's own server closes for ever when it is out of descriptors, without a word."""
 
     def __init__(
-        self, listener: socket.socket, connect: Callable[[], asyncio.Protocol], make_room: Callable[[], object]
+        self, listener: socket.socket, connect: Callable[[], asyncio.Protocol], make_room: Callable[[], None]
     ) -> None:
         """`connect` makes the protocol of a new connection; `make_room` is called where descriptors run out."""
         self._listener = listener
@@ -76,7 +76,8 @@ class Door:
         if self._loop.time() - self._last_told > _LOG_SECONDS:
             self._last_told = self._loop.time()
             log.error("a connection cannot be accepted: %s", error.strerror, extra={"errno": error.errno})
-        self._make_room()
+        for _ in range(_AT_ONCE):
+            self._make_room()
         self._loop.remove_reader(self._listener)
         self._resting = self._loop.call_later(_REST_SECONDS, self._loop.add_reader, self._listener, self._accept)
 
