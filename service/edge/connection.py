@@ -89,6 +89,7 @@ class HttpProtocol(ReadingProtocol):
 
     def _check_head(self) -> None:
         super()._check_head()
+        self._table.busy(self)
         if self._came_late and self._table.crowded() and not self.url.startswith(_PROBES):
             raise Overloaded("too many connections are open", reason="connections", retry_after=1)
         self._came_late = False
@@ -289,4 +290,5 @@ class HttpProtocol(ReadingProtocol):
         headers = [*self.server_state.default_headers, *headers, (b"connection", b"close")]
         lines = [STATUS_LINE[status], *(b"%b: %b\r\n" % header for header in headers), b"\r\n", body]
         self.transport.write(b"".join(lines))
+        self._table.idle(self)
         self._linger()

@@ -47,8 +47,10 @@ class ConnectionTable:
         self._idle.pop(connection, None)
 
     def busy(self, connection: Connection) -> None:
-        """A request of it is served."""
+        """A request of it is served; who speaks has precedence over who does not."""
         self._idle.pop(connection, None)
+        if self.crowded():
+            self.make_room(patience=0)
 
     def idle(self, connection: Connection) -> None:
         """None is, from now on."""
@@ -62,11 +64,11 @@ class ConnectionTable:
         """Whether there are more than should be."""
         return len(self._open) > self.limit
 
-    def make_room(self) -> None:
+    def make_room(self, patience: float = NEWCOMER_SECONDS) -> None:
         """End the connection that is idle longest, or where all are busy the upload that stalls."""
         self._tell_that_it_is_full()
         longest, since = next(iter(self._idle.items()), (None, 0.0))
-        if longest and (_now() - since > NEWCOMER_SECONDS or len(self) > self.limit + NEWCOMERS):
+        if longest and (_now() - since >= patience or len(self) > self.limit + NEWCOMERS):
             self.leave(longest)
             self.ended.labels("idle").inc()
             longest.give_way()

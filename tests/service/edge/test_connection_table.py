@@ -61,6 +61,21 @@ def test_newcomers_have_time_to_speak_until_there_are_too_many_of_them() -> None
     run_virtually(scenario())
 
 
+def test_who_speaks_has_precedence_over_who_does_not() -> None:
+    async def scenario() -> None:
+        full = table(limit=1)
+        silent, speaking = Connection(), Connection()
+        full.enter(silent)
+        full.enter(speaking)
+        assert full.crowded()
+        full.busy(speaking)
+        assert not full.crowded()
+        assert silent.gone
+        assert not speaking.gone
+
+    run_virtually(scenario())
+
+
 def test_where_all_are_busy_a_stalled_upload_makes_room() -> None:
     async def scenario() -> None:
         full = table(limit=1)
