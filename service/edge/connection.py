@@ -6,27 +6,23 @@ It overrides private parts of uvicorn's protocol; tests/service/edge/test_connec
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
 from service.edge.connection_table import ConnectionTable
+from service.edge.linger import LAST_SECONDS, Linger
 from service.edge.reading import ReadingProtocol, announced_bytes
 from service.edge.rendering import render_error
 from service.edge.telemetry import request_id_of
 from service.edge.uploads import Upload
+from service.edge.write_watch import WriteWatch
 from service.errors import Overloaded, ServiceError
 
 log = logging.getLogger(__name__)
 
-# What a client sends until it reads its refusal is thrown away: closing a connection with bytes unread resets it, and
-# the refusal is lost (RFC 9112, section 9.6).
-LINGER_SECONDS = 10.0
-LINGER_BYTES = 64 * 2**20
-WRITE_SECONDS = 10.0  # in which a client takes some of its answer,
-WRITE_BYTES = 4 * 2**10  # this much, if that is not the rest
-LAST_SECONDS = 1.0  # of lingering while the server stops
 LATE_SECONDS = 2.0  # after its deadline that a request may have its answer, while the server stops
 _SMALL_BODY = 2**20  # bytes; sooner thrown away to the end than a new connection is made
 LONGEST_DEADLINE = 600.0  # seconds, that X-Deadline-Ms may ask for
@@ -54,15 +50,15 @@ class HttpProtocol(ReadingProtocol):
         self._on_leave: Callable[[], None] | None = None
         self._upload: Upload | None = None
         self._came_late = False  # when there were too many connections
-        self._linger_timer: asyncio.TimerHandle | None = None
-        self._linger_bytes = LINGER_BYTES
-        self._write_timer: asyncio.TimerHandle | None = None
+        self._linger: Linger
+        self._watch: WriteWatch
         self._last_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A connection that never speaks is kept as long as one between two requests."""
         super().connection_made(transport)
-        transport.set_write_buffer_limits(0)  # so that what the client does not take is known at once
+        self._linger = Linger(transport.close)
+        self._watch = WriteWatch(transport, partial(self._abort, "slow_reader"))
         self._keep_alive()
         self._table.enter(self)
         self._came_late = self._table.crowded()
@@ -70,9 +66,10 @@ class HttpProtocol(ReadingProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell whoever serves a request of this client, and leave no timer behind."""
         self._unset_keepalive_if_required()
-        for timer in (self._linger_timer, self._write_timer, self._last_timer):
-            if timer:
-                timer.cancel()
+        if self._last_timer:
+            self._last_timer.cancel()
+        self._linger.end()
+        self._watch.stop()
         self._table.leave(self)
         super().connection_lost(exc)
         self.pipeline.clear()
@@ -81,10 +78,8 @@ class HttpProtocol(ReadingProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Read on, or throw away what a client sends that has its refusal."""
-        if self._linger_timer:
-            self._linger_bytes -= len(data)
-            if self._linger_bytes < 0:
-                self.transport.close()
+        if self._linger.active:
+            self._linger.spend(len(data))
         super().data_received(data)
 
     def _check_head(self) -> None:
@@ -107,9 +102,8 @@ class HttpProtocol(ReadingProtocol):
             return
         if self._upload and self.cycle is self._served:
             self._table.uploads.complete(self._upload)
-        if self._linger_timer:
-            self._linger_timer.cancel()
-            self._linger_timer = None
+        if self._linger.active:
+            self._linger.end()
             self._keep_alive()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGIApp) -> None:  # type: ignore[override]
@@ -129,12 +123,12 @@ class HttpProtocol(ReadingProtocol):
         announced = announced_bytes(scope["headers"])
         if announced and cycle.more_body:
             uploads = self._table.uploads
-            self._upload = uploads.begin(self.client[0] if self.client else "", announced, self._give_up, self._stalls)
+            self._upload = uploads.begin(self.client[0] if self.client else "", announced, self._give_up, self._holds_back)
             self._upload.received = len(cycle.body)
             scope["mixer.upload"] = self._upload
         super()._start_asgi_task(cycle, serve)  # type: ignore[arg-type]
 
-    def _stalls(self) -> bool:
+    def _holds_back(self) -> bool:
         """Whether it is not for the client to go on with its body."""
         return self.flow.read_paused or bool(self._served and self._served.waiting_for_100_continue)
 
@@ -167,31 +161,18 @@ class HttpProtocol(ReadingProtocol):
         if self.cycle.response_complete:
             self._table.idle(self)
             if self._closing or self.cycle.more_body:
-                self._linger()
+                self._begin_linger()
         self._read_on()
 
     def pause_writing(self) -> None:
-        """The client does not take its answer as fast as it is written."""
+        """Some of an answer is unsent."""
         super().pause_writing()
-        if not self._write_timer:
-            self._await_reader()
+        self._watch.start()
 
     def resume_writing(self) -> None:
-        """It has all of it."""
+        """All is sent."""
         super().resume_writing()
-        if self._write_timer:
-            self._write_timer.cancel()
-            self._write_timer = None
-
-    def _await_reader(self) -> None:
-        left = self.transport.get_write_buffer_size()
-        self._write_timer = self.loop.call_later(WRITE_SECONDS, self._on_slow_reader, left)
-
-    def _on_slow_reader(self, left: int) -> None:
-        if left - self.transport.get_write_buffer_size() < WRITE_BYTES:
-            self._abort("slow_reader")
-        else:
-            self._await_reader()
+        self._watch.stop()
 
     def _abort(self, reason: str) -> None:
         left = self.transport.get_write_buffer_size()
@@ -214,20 +195,15 @@ class HttpProtocol(ReadingProtocol):
         scope: Scope = self._served.scope  # type: ignore[assignment]
         if "mixer.deadline" in scope:
             return max(0.0, float(scope["mixer.deadline"]) - self.loop.time())
-        given = next((value for name, value in scope["headers"] if name == b"x-deadline-ms"), b"")
-        try:
-            seconds = min(max(0.0, float(given) / 1000), LONGEST_DEADLINE)
-        except ValueError:
-            seconds = self._deadline_seconds
+        seconds = _asked_seconds(scope, self._deadline_seconds)
         return max(0.0, self._served_since + seconds - self.loop.time())
 
     def shutdown(self) -> None:
         """The server stops: so does this connection, once its client has had the time to read its answer."""
         left = self.seconds_left()
         self._last_timer = self.loop.call_later(left + LAST_SECONDS + LATE_SECONDS, self._abort, "shutdown")
-        if self._linger_timer:
-            self._linger_timer.cancel()
-            self._linger_timer = self.loop.call_later(LAST_SECONDS, self.transport.close)
+        if self._linger.active:
+            self._linger.hasten()
         elif self._served and not self._served.response_complete:
             self._served.keep_alive = False
         else:
@@ -249,10 +225,9 @@ class HttpProtocol(ReadingProtocol):
             self._table.uploads.release(self._upload)
             self._upload = None
 
-    def _linger(self) -> None:
+    def _begin_linger(self) -> None:
         self._unset_keepalive_if_required()
-        self._linger_bytes = LINGER_BYTES
-        self._linger_timer = self.loop.call_later(LINGER_SECONDS, self.transport.close)
+        self._linger.begin()
         if self._closing and not self.transport.is_closing():
             self.flow.full = False
             self.flow.resume_reading()
@@ -291,4 +266,13 @@ class HttpProtocol(ReadingProtocol):
         lines = [STATUS_LINE[status], *(b"%b: %b\r\n" % header for header in headers), b"\r\n", body]
         self.transport.write(b"".join(lines))
         self._table.idle(self)
-        self._linger()
+        self._begin_linger()
+
+
+def _asked_seconds(scope: Scope, default: float) -> float:
+    """How long the client says that it waits."""
+    given = next((value for name, value in scope["headers"] if name == b"x-deadline-ms"), b"")
+    try:
+        return min(max(0.0, float(given) / 1000), LONGEST_DEADLINE)
+    except ValueError:
+        return default

@@ -68,11 +68,11 @@ def start_metrics_server(port: int, host: str, registry: CollectorRegistry) -> W
 def _with_head(app: WSGIApplication) -> WSGIApplication:
     """HEAD is a GET that keeps its body to itself (RFC 9110, section 9.3.2)."""
 
-    def answer(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
-        if environ["REQUEST_METHOD"] != "HEAD":
-            return list(app(environ, start_response))
+    def answer(asked: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+        if asked["REQUEST_METHOD"] != "HEAD":
+            return list(app(asked, start_response))
         started: list[Any] = []
-        body = b"".join(app({**environ, "REQUEST_METHOD": "GET"}, lambda *given: started.append(given)))  # type: ignore[arg-type]
+        body = b"".join(app({**asked, "REQUEST_METHOD": "GET"}, lambda *given: started.append(given)))  # type: ignore[arg-type]
         status, headers = started[0]
         start_response(status, [*headers, ("Content-Length", str(len(body)))])
         return []

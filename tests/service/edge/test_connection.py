@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from service.edge import connection as http_protocol
-from service.edge import reading, uploads
+from service.edge import linger, reading, uploads, write_watch
 from tests.service.edge.application import LARGE, POST, Application, answer_of, connected
 
 pytestmark = pytest.mark.anyio
@@ -85,7 +85,7 @@ async def test_the_rest_of_a_small_body_is_thrown_away_and_the_connection_kept(a
 
 
 async def test_lingering_has_an_end(application: Application, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_protocol, "LINGER_SECONDS", 0.2)
+    monkeypatch.setattr(linger, "LINGER_SECONDS", 0.2)
     async with connected(application) as (reader, writer):  # in time, with the connection to be kept
         writer.write(POST % (b"/early", b"content-length: 20\r\n"))
         await answer_of(reader)
@@ -98,8 +98,8 @@ async def test_lingering_has_an_end(application: Application, monkeypatch: pytes
                 writer.write(b"x")
                 await writer.drain()
                 await asyncio.sleep(0.01)
-    monkeypatch.setattr(http_protocol, "LINGER_SECONDS", 60)
-    monkeypatch.setattr(http_protocol, "LINGER_BYTES", 10**6)
+    monkeypatch.setattr(linger, "LINGER_SECONDS", 60)
+    monkeypatch.setattr(linger, "LINGER_BYTES", 10**6)
     async with connected(application) as (reader, writer):
         writer.write(POST % (b"/early", b"transfer-encoding: chunked\r\n"))
         await answer_of(reader)
@@ -223,7 +223,7 @@ async def test_where_bodies_exceed_their_room_the_upload_that_stalls_makes_some(
 async def test_a_client_that_does_not_take_its_answer_is_left(
     application: Application, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(http_protocol, "WRITE_SECONDS", 0.2)
+    monkeypatch.setattr(write_watch, "WRITE_SECONDS", 0.2)
     for ending in (b"", b"connection: close\r\n"):
         with socket.socket() as client:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -242,7 +242,7 @@ async def test_a_client_that_does_not_take_its_answer_is_left(
 async def test_who_takes_a_large_answer_slowly_gets_all_of_it(
     application: Application, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http_protocol, "WRITE_SECONDS", 0.5)
+    monkeypatch.setattr(write_watch, "WRITE_SECONDS", 0.5)
     async with connected(application) as (reader, writer):
         writer.write(POST % (b"/large", b"content-length: 0\r\n"))
         left = LARGE
@@ -270,7 +270,7 @@ async def test_a_server_that_stops_waits_for_a_deadline_and_no_longer(
     application: Application, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(http_protocol, "LATE_SECONDS", 0.1)
-    monkeypatch.setattr(http_protocol, "LAST_SECONDS", 0.1)
+    monkeypatch.setattr(linger, "LAST_SECONDS", 0.1)
     async with connected(application) as (reader, writer), connected(application) as (late, late_writer):
         writer.write(POST % (b"/gate", b"content-length: 0\r\nx-deadline-ms: 60000\r\n"))
         late_writer.write(POST % (b"/leave", b"content-length: 0\r\nx-deadline-ms: 500\r\n"))
