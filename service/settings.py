@@ -78,7 +78,7 @@ class Settings(BaseSettings):
         default=75, ge=1, le=86_400, description="time that an idle connection is kept; above the load balancer's own"
     )
     min_upload_bytes_per_second: float = Field(
-        default=500, ge=1, description="slower request bodies get 408, once they have cost 10 s"
+        default=512, ge=1, description="slower request bodies get 408, once they have cost 10 s"
     )
     max_body_bytes: int = Field(default=16 * 2**20, ge=1, description="larger bodies get 413")
     max_pixels: int = Field(default=50_000_000, ge=1, description="images with more pixels get 413, undecoded")

@@ -123,7 +123,8 @@ class HttpProtocol(ReadingProtocol):
         announced = announced_bytes(scope["headers"])
         if announced and cycle.more_body:
             uploads = self._table.uploads
-            self._upload = uploads.begin(self.client[0] if self.client else "", announced, self._give_up, self._holds_back)
+            address = self.client[0] if self.client else ""
+            self._upload = uploads.begin(address, announced, self._give_up, self._holds_back)
             self._upload.received = len(cycle.body)
             scope["mixer.upload"] = self._upload
         super()._start_asgi_task(cycle, serve)  # type: ignore[arg-type]

@@ -16,6 +16,7 @@ log = logging.getLogger(__name__)
 SEND_BYTES = 128 * 2**10
 _AT_ONCE = 4  # accepted before anything else has its turn, such as that others are closed for them
 _REST_SECONDS = 0.2  # until accepting is tried again where it failed for want of descriptors or memory
+_HANDSHAKE_SECONDS = 0.2  # for those that have begun when the door closes
 _LOG_SECONDS = 10.0  # at most one line in this time says so
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
@@ -44,6 +45,7 @@ class Door:
     async def close(self) -> None:
         """Take in whom the kernel has let in already, since closing would reset them, and nobody else."""
         _stop_handshakes(self._listener)
+        await asyncio.sleep(_HANDSHAKE_SECONDS)
         if self._resting:
             self._resting.cancel()
         self._loop.remove_reader(self._listener)
@@ -83,12 +85,14 @@ class Door:
 
 
 def _stop_handshakes(listener: socket.socket) -> None:
-    """Have the kernel drop new SYNs (socket(7), SO_ATTACH_FILTER): one that completes just before the close is reset.
+    """Have the kernel drop new SYNs (socket(7), SO_ATTACH_FILTER): who comes just before the close is reset.
 
     Their clients try again and are then refused, which is an honest answer.
     """
     if sys.platform != "linux":
         return
-    drop_all = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))  # BPF: return 0, keep no byte
+    # BPF: load the flags of the TCP header; if SYN is set, keep no byte, or else all.
+    program = ((0x30, 0, 0, 13), (0x45, 0, 1, 0x02), (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFFFFFF))
+    code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *instruction) for instruction in program))
     with suppress(OSError):  # forbidden: a window of microseconds is left
-        listener.setsockopt(socket.SOL_SOCKET, 26, struct.pack("HP", 1, ctypes.addressof(drop_all)))
+        listener.setsockopt(socket.SOL_SOCKET, 26, struct.pack("HP", len(program), ctypes.addressof(code)))
