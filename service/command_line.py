@@ -18,7 +18,10 @@ from service.settings import Settings
 
 GROUPS = {
     "models": ("model_repository", "models"),
-    "network": ("host", "port", "metrics_port", "root_path", "cors_origins"),
+    "network": (
+        *("host", "port", "metrics_port", "root_path", "cors_origins"),
+        *("keep_alive_seconds", "min_upload_bytes_per_second"),
+    ),
     "engine and cores": ("engine", "providers", "lanes", "threads", "max_batch_size", "max_queue_delay_ms"),
     "what is let in": (
         *("max_body_bytes", "max_pixels", "max_inflight_images", "max_inflight_bytes"),

@@ -7,7 +7,7 @@
     |-- UnknownModel          404  no such model or version is loaded
     |-- UnknownRoute          404  a route that is not enabled
     |-- NotAcceptable         406  the client takes no JSON
-    |-- RequestTimeout        408  the headers took too long
+    |-- RequestTimeout        408  the headers or the body took too long
     |-- NotLoaded             409  a model of the repository cannot be loaded or unloaded; what served goes on
     |-- PayloadTooLarge       413  body over the limit
     |   `-- ImageTooLarge     413  pixels over the limit, read from the header before decoding
@@ -96,7 +96,7 @@ class NotAcceptable(ServiceError):
 
 
 class RequestTimeout(ServiceError):
-    """The headers took too long to arrive."""
+    """The headers, or the body, took too long to arrive."""
 
     status, code = 408, "request_timeout"
 

@@ -11,6 +11,9 @@ _LEAST_LIMITS = (
     (resource.RLIMIT_NOFILE, 64, 1, "open files (ulimit -n) is too little: it takes 64, and one for each connection"),
     (resource.RLIMIT_AS, 2**30, 2**20, "MiB of address space (ulimit -v) is too little: it takes 1024, and the models"),
 )
+_MOST_CONNECTIONS = 8192  # an idle one takes some kilobytes
+_FEWEST_CONNECTIONS = 8
+_SPARE_FILES = 40  # for who is told that there is no room, for probes, metrics, and models that are loaded
 _MEMORY_FILES = {1: "memory.limit_in_bytes", 2: "memory.max"}
 
 
@@ -38,6 +41,15 @@ def check_limits() -> None:
         limit = resource.getrlimit(kind)[0]
         if limit != resource.RLIM_INFINITY and limit < least:
             raise OSError(f"the limit of {limit // unit} {told}")
+
+
+def connections_allowed() -> int:
+    """How many connections the limit of open files leaves room for, beside those open now and some to spare."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if limit == resource.RLIM_INFINITY:
+        return _MOST_CONNECTIONS
+    files = sum(1 for _ in Path("/dev/fd").iterdir())
+    return max(_FEWEST_CONNECTIONS, min(_MOST_CONNECTIONS, limit - files - _SPARE_FILES))
 
 
 def _cpu_quotas(root: Path) -> list[float]:

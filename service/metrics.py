@@ -30,6 +30,7 @@ KEY_OUTCOMES = ("ok", "rate_limited")
 STAGES = ("receive", "decode", "queue", "infer", "post")
 REJECTION_REASONS = ("deadline", "inflight_images", "inflight_bytes", "event_loop", "no_lane")
 PASS_REASONS = ("idle", "full", "delay", "deadline", "drain")
+ENDED_REASONS = ("idle", "connections", "slow_upload", "inflight_bytes", "slow_reader", "shutdown")
 LOAD_OUTCOMES = ("ok", "failed")
 RESTART_REASONS = ("crash", "hang", "memory")
 INFO = ("model", "version", "variant", "precision", "engine", "sha256")
@@ -130,6 +131,12 @@ class Metrics:
         self.live.set(1)
         self.draining = gauge("draining", "1 from SIGTERM on.")
         self.drain_lost_images = counter("drain_lost_images_total", "Accepted images left unanswered by a shutdown.")
+        self.connections = gauge("connections", "Open connections of clients.")
+        self.connections_ended = counter(
+            "connections_ended_total", "Connections that the service ended, or refused a request on, by why.", "reason"
+        )
+        for reason in ENDED_REASONS:
+            self.connections_ended.labels(reason)
         self.cores = gauge("cores", "Cores allowed by affinity and CPU quota.")
         self.lanes = gauge("lanes", "Lanes that should serve, of all models.")
         self.lanes_ready = gauge("lanes_ready", "Lanes that serve, each proven on the golden images.")

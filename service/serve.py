@@ -8,18 +8,22 @@ import os
 import signal
 import socket
 import sys
+from functools import partial
 from types import FrameType
 
 import uvicorn
 import uvloop
-from prometheus_client import start_http_server
 
 from service import __version__
 from service.app import build_replica, create_api, with_edge
 from service.bundles.bundle import BundleError
 from service.command_line import CommandLine
 from service.edge.connection import HttpProtocol
+from service.edge.connection_table import ConnectionTable
+from service.edge.metrics_server import start_metrics_server
 from service.edge.server import DrainingServer
+from service.edge.uploads import Uploads
+from service.host import connections_allowed
 from service.lanes.lane import LaneLost, LoadFailure
 from service.logs import configure_logging
 from service.metrics import Metrics
@@ -68,24 +72,27 @@ async def _loaded(settings: Settings, metrics: Metrics, metrics_port: int, hangu
     await replica.start()
     gc.collect()
     gc.freeze()  # a collection that looks through all of this as well would hold the loop for tens of milliseconds
+    uploads = Uploads(settings.max_inflight_bytes, settings.min_upload_bytes_per_second)
+    table = ConnectionTable(connections_allowed(), uploads, metrics.connections_ended)
+    metrics.connections.set_function(table.__len__)
     config = uvicorn.Config(
         app,
-        http=HttpProtocol,
+        http=partial(HttpProtocol, table=table, deadline_seconds=settings.deadline_ms / 1000),  # type: ignore[arg-type]
         log_config=None,
         access_log=False,
         server_header=False,
         ws="none",
         lifespan="on",
         proxy_headers=False,  # nothing here depends on who the client is
-        timeout_keep_alive=75,  # longer than the 60 s of common load balancers, so that they close first
+        timeout_keep_alive=settings.keep_alive_seconds,
     )
-    return DrainingServer(config, replica, metrics_port, hangups)
+    return DrainingServer(config, replica, table, metrics_port, hangups)
 
 
 def _serve_metrics(settings: Settings, metrics: Metrics) -> int:
     """Answer on the metrics' port, on a thread of its own, which answers while the event loop is busy; the port."""
     try:
-        server, _ = start_http_server(settings.metrics_port, settings.host, metrics.registry)
+        server = start_metrics_server(settings.metrics_port, settings.host, metrics.registry)
     except (OSError, UnicodeError) as error:
         raise _unbound(settings.host, f"MIXER_METRICS_PORT {settings.metrics_port}", error) from None
     return server.server_port
@@ -98,6 +105,8 @@ def _bind(settings: Settings) -> socket.socket:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, protocol)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:  # "::" is every address, IPv4's as well
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         listener.bind(address)
     except (OSError, UnicodeError) as error:
         raise _unbound(host, f"MIXER_PORT {port}", error) from None

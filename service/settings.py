@@ -73,6 +73,12 @@ class Settings(BaseSettings):
         description="requests without a deadline of their own are let in only if predicted to be answered within this; "
         "0: 350, or what the model needs for 48 images if that is more",
     )
+    keep_alive_seconds: int = Field(
+        default=75, ge=1, le=86_400, description="time that an idle connection is kept; above the load balancer's own"
+    )
+    min_upload_bytes_per_second: float = Field(
+        default=512, ge=1, description="slower request bodies get 408, once they have cost 10 s"
+    )
     max_body_bytes: int = Field(default=16 * 2**20, ge=1, description="larger bodies get 413")
     max_pixels: int = Field(default=50_000_000, ge=1, description="images with more pixels get 413, undecoded")
     api_keys_file: Path | None = Field(

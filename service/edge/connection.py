@@ -1,153 +1,110 @@
-"""The edge of HTTP/1.1, where uvicorn trusts its clients: heads that are endless or slow, what is no HTTP at all,
-offers to upgrade, and clients that are refused while they still send.
+"""One HTTP/1.1 connection, where uvicorn trusts its clients: who leaves, does not read, or is refused while it sends.
 
 It overrides private parts of uvicorn's protocol; tests/service/edge/test_connection.py fails where those change.
 """
 
 import asyncio
 import logging
-import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-import httptools
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
+from service.edge.connection_table import ConnectionTable
+from service.edge.linger import LAST_SECONDS, Linger
+from service.edge.reading import ReadingProtocol, announced_bytes
 from service.edge.rendering import render_error
 from service.edge.request_id import request_id_of
-from service.errors import HeadersTooLarge, MalformedRequest, RequestTimeout, ServiceError
+from service.edge.uploads import Upload
+from service.edge.write_watch import WriteWatch
+from service.errors import Overloaded, ServiceError
 
 log = logging.getLogger(__name__)
 
-HEAD_BYTES = 64 * 2**10  # of headers, of trailers, of what frames a chunk; what is read at once with it may pass
-HEAD_SECONDS = 10.0  # from a head's first byte to its last
-# What a client sends until it reads its refusal is thrown away: closing a connection with bytes unread resets it, and
-# the refusal is lost (RFC 9112, section 9.6).
-LINGER_SECONDS = 10.0
-LINGER_BYTES = 64 * 2**20
-LAST_SECONDS = 1.0  # of lingering while the server stops
-_HOST = re.compile(rb"[\w.~!$&'()*+,;=%:\[\]-]*")  # RFC 3986, section 3.2, without a user
+LATE_SECONDS = 2.0  # after its deadline that a request may have its answer, while the server stops
 _SMALL_BODY = 2**20  # bytes; sooner thrown away to the end than a new connection is made
+LONGEST_DEADLINE = 600.0  # seconds, that X-Deadline-Ms may ask for
+_PROBES = (b"/healthz/", b"/v2/health/")
 
 
-class HttpProtocol(HttpToolsProtocol):
-    """One connection; for `uvicorn.Config(http=HttpProtocol)`.
+class HttpProtocol(ReadingProtocol):
+    """One connection; for `uvicorn.Config(http=partial(HttpProtocol, table=..., deadline_seconds=...))`.
 
-    Each request's ASGI scope has under "mixer.on_leave" a function that takes one callback (the last one given counts)
-    and calls it once if the client leaves before its answer is complete, or at once if it has left already.
+    A request's ASGI scope has, beyond the standard's:
+    - "mixer.on_leave", a function that takes one callback (the last one given counts) and calls it once if the client
+      leaves before its answer is complete, or at once if it has left already;
+    - "mixer.upload", the Upload of its body, if it has one;
+    - "mixer.refusal", once the connection has answered in the application's place: the ServiceError.
+    The application may put the time of its deadline there, as "mixer.deadline" (loop time): so long a server that stops
+    waits for the answer. Without it that is what X-Deadline-Ms says, or `deadline_seconds`.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, table: ConnectionTable, deadline_seconds: float, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._in_head = True  # or before one
-        self._unparsed = 0  # bytes since a head or a piece of a body was complete
-        self._head_timer: asyncio.TimerHandle | None = None
-        self._linger_timer: asyncio.TimerHandle | None = None
-        self._linger_bytes = LINGER_BYTES
-        self._closing = False  # no more requests are read
+        self._table = table
+        self._deadline_seconds = deadline_seconds
         self._served: RequestResponseCycle | None = None  # with pipelined requests behind it, not uvicorn's cycle
+        self._served_since = 0.0
         self._on_leave: Callable[[], None] | None = None
+        self._upload: Upload | None = None
+        self._came_late = False  # when there were too many connections
+        self._linger: Linger
+        self._watch: WriteWatch
+        self._last_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A connection that never speaks is kept as long as one between two requests."""
         super().connection_made(transport)
+        self._linger = Linger(transport.close)
+        self._watch = WriteWatch(transport, partial(self._abort, "slow_reader"))
         self._keep_alive()
+        self._table.enter(self)
+        self._came_late = self._table.crowded()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell whoever serves a request of this client, and leave no timer behind."""
         self._unset_keepalive_if_required()
-        self._end_head()
-        if self._linger_timer:
-            self._linger_timer.cancel()
+        if self._last_timer:
+            self._last_timer.cancel()
+        self._linger.end()
+        self._watch.stop()
+        self._table.leave(self)
         super().connection_lost(exc)
+        self.pipeline.clear()
         if self._served:
             self._leave(self._served)
 
     def data_received(self, data: bytes) -> None:
-        """Feed the parser, within bounds."""
-        self._unset_keepalive_if_required()
-        if self._linger_timer:
-            self._linger_bytes -= len(data)
-            if self._linger_bytes < 0:
-                self.transport.close()
-            if self._closing:
-                return
-        self._unparsed += len(data)
-        try:
-            self._feed(data)
-        except httptools.HttpParserError as error:
-            ours = error.__context__  # raised where the parser called
-            if not isinstance(ours, MalformedRequest):
-                ours = MalformedRequest("this is not HTTP/1.1", reason="http")
-            self._refuse(ours)
-            return
-        if self._unparsed > HEAD_BYTES:
-            self._refuse(HeadersTooLarge(f"the headers exceed {HEAD_BYTES} bytes"))
-        elif self._in_head and self._unparsed and not self._head_timer:
-            self._head_timer = self.loop.call_later(HEAD_SECONDS, self._on_slow_head)
-
-    def _feed(self, data: bytes | memoryview) -> None:
-        """Upgrades are ignored, as a server may (RFC 9110, section 7.8): who offers one speaks HTTP/1.1 all the same.
-
-        The parser takes what follows the offer for another protocol, so a new one gets the head without it.
-        """
-        while True:
-            try:
-                self.parser.feed_data(data)
-                return
-            except httptools.HttpParserUpgrade as upgrade:
-                read = upgrade.args[0]
-            method, version = self.parser.get_method(), self.parser.get_http_version().encode()
-            if method == b"CONNECT":
-                raise httptools.HttpParserError("not a proxy")
-            headers = [b"%b: %b\r\n" % header for header in self.headers if header[0] != b"upgrade"]
-            self.parser = httptools.HttpRequestParser(self)
-            self.parser.feed_data(b"%b %b HTTP/%b\r\n%b\r\n" % (method, self.url, version, b"".join(headers)))
-            data = memoryview(data)[read:]
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """White space behind a value is none of it (RFC 9112, section 5.1); the parser removes only what is before."""
-        super().on_header(name, value.rstrip(b" \t"))
-
-    def on_headers_complete(self) -> None:
-        """Begin to serve the request."""
-        self._in_head, self._unparsed = False, 0
-        self._end_head()
-        if not self.parser.should_upgrade():
-            self._check_head()
-            super().on_headers_complete()
-            self.headers = []  # for the trailers, which are not the request's
+        """Read on, or throw away what a client sends that has its refusal."""
+        if self._linger.active:
+            self._linger.spend(len(data))
+        super().data_received(data)
 
     def _check_head(self) -> None:
-        """What the parser lets through, and a proxy before us may have understood otherwise (RFC 9112, 3.2 and 6.1)."""
-        version = self.parser.get_http_version()
-        hosts = [value for name, value in self.headers if name == b"host"]
-        codings = [value.lower() for name, value in self.headers if name == b"transfer-encoding"]
-        if version not in ("1.0", "1.1"):
-            raise MalformedRequest("this is not HTTP/1.1", reason="http")
-        if len(hosts) != 1 and (hosts or version == "1.1"):
-            raise MalformedRequest("a request has exactly one Host", reason="http")
-        if hosts and not _HOST.fullmatch(hosts[0]):
-            raise MalformedRequest("Host is not the name of a host", reason="http")
-        if codings not in ([], [b"chunked"]):
-            raise MalformedRequest("Transfer-Encoding can be chunked, and nothing else", reason="http")
+        super()._check_head()
+        self._table.busy(self)
+        if self._came_late and self._table.crowded() and not self.url.startswith(_PROBES):
+            raise Overloaded("too many connections are open", reason="connections", retry_after=1)
+        self._came_late = False
 
     def on_body(self, body: bytes) -> None:
-        """Hand a piece of the body on."""
-        self._unparsed = 0
+        """Hand a piece of the body on, and charge it."""
         super().on_body(body)
+        if self._upload and self.cycle is self._served:
+            self._table.uploads.receive(self._upload, len(body))
 
     def on_message_complete(self) -> None:
-        """The next byte belongs to another request."""
-        self._in_head, self._unparsed = True, 0
+        """The body is whole: what is still read is another request, if its connection is kept."""
+        super().on_message_complete()
         if self.parser.should_upgrade():
             return
-        if self._linger_timer:
-            self._linger_timer.cancel()
-            self._linger_timer = None
+        if self._upload and self.cycle is self._served:
+            self._table.uploads.complete(self._upload)
+        if self._linger.active:
+            self._linger.end()
             self._keep_alive()
-        super().on_message_complete()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGIApp) -> None:  # type: ignore[override]
         def on_leave(callback: Callable[[], None]) -> None:
@@ -157,14 +114,105 @@ class HttpProtocol(HttpToolsProtocol):
                 self._on_leave = callback
 
         async def serve(scope: Scope, receive: Receive, send: Send) -> None:
-            scope["mixer.on_leave"] = on_leave
-            await app(scope, receive, self._early_send(cycle, send) if cycle.more_body else send)
+            await app(scope, receive, self._lingering_send(cycle, send))
 
-        self._served, self._on_leave = cycle, None
+        scope: Scope = cycle.scope  # type: ignore[assignment]
+        scope["mixer.on_leave"] = on_leave
+        self._served, self._served_since, self._on_leave = cycle, self.loop.time(), None
+        self._table.busy(self)
+        announced = announced_bytes(scope["headers"])
+        if announced and cycle.more_body:
+            uploads = self._table.uploads
+            address = self.client[0] if self.client else ""
+            self._upload = uploads.begin(address, announced, self._give_up, self._holds_back)
+            self._upload.received = len(cycle.body)
+            scope["mixer.upload"] = self._upload
         super()._start_asgi_task(cycle, serve)  # type: ignore[arg-type]
+
+    def _holds_back(self) -> bool:
+        """Whether it is not for the client to go on with its body."""
+        return self.flow.read_paused or bool(self._served and self._served.waiting_for_100_continue)
+
+    def _lingering_send(self, cycle: RequestResponseCycle, send: Send) -> Send:
+        """`send`, but if more is on its way from the client than is answered, the connection is not closed at once."""
+
+        async def lingering_send(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                large = cycle.more_body and announced_bytes(cycle.scope["headers"]) > _SMALL_BODY
+                if large or cycle.waiting_for_100_continue:
+                    message["headers"] = [*message.get("headers", ()), (b"connection", b"close")]
+            elif not message.get("more_body", False) and not cycle.keep_alive and self._has_more(cycle):
+                self._closing, cycle.keep_alive = True, True  # or uvicorn would close at once
+                self.pipeline.clear()
+                self.cycle = cycle
+            await send(message)
+
+        return lingering_send
+
+    def _has_more(self, cycle: RequestResponseCycle) -> bool:
+        """Whether the client is known to send, or to have sent, more than this request that is answered."""
+        return bool(cycle.more_body or self._closing or self.pipeline or self._unfed)
+
+    def on_response_complete(self) -> None:
+        """Go on to the next request, or wait for the rest of this one."""
+        self._release()
+        super().on_response_complete()
+        if self.transport.is_closing():
+            return
+        if self.cycle.response_complete:
+            self._table.idle(self)
+            if self._closing or self.cycle.more_body:
+                self._begin_linger()
+        self._read_on()
+
+    def pause_writing(self) -> None:
+        """Some of an answer is unsent."""
+        super().pause_writing()
+        self._watch.start()
+
+    def resume_writing(self) -> None:
+        """All is sent."""
+        super().resume_writing()
+        self._watch.stop()
+
+    def _abort(self, reason: str) -> None:
+        left = self.transport.get_write_buffer_size()
+        told = {"client": self.client and self.client[0], "reason": reason, "unsent_bytes": left}
+        log.warning("aborted a connection with %d bytes unsent: %s", left, reason, extra=told)
+        self._table.ended.labels(reason).inc()
+        self.transport.abort()
+
+    def give_way(self) -> None:
+        """End, since others need the room and nobody is served here."""
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()
+        else:
+            self.transport.close()
+
+    def seconds_left(self) -> float:
+        """Until the request that is served is answered, or is too late; 0 if there is none."""
+        if not self._served or self._served.response_complete:
+            return 0.0
+        scope: Scope = self._served.scope  # type: ignore[assignment]
+        if "mixer.deadline" in scope:
+            return max(0.0, float(scope["mixer.deadline"]) - self.loop.time())
+        seconds = _asked_seconds(scope, self._deadline_seconds)
+        return max(0.0, self._served_since + seconds - self.loop.time())
+
+    def shutdown(self) -> None:
+        """The server stops: so does this connection, once its client has had the time to read its answer."""
+        left = self.seconds_left()
+        self._last_timer = self.loop.call_later(left + LAST_SECONDS + LATE_SECONDS, self._abort, "shutdown")
+        if self._linger.active:
+            self._linger.hasten()
+        elif self._served and not self._served.response_complete:
+            self._served.keep_alive = False
+        else:
+            self.transport.close()
 
     def _leave(self, cycle: RequestResponseCycle) -> None:
         """Nobody waits for this answer any more."""
+        self._release()
         if cycle.response_complete:
             return
         cycle.disconnected = True
@@ -173,81 +221,59 @@ class HttpProtocol(HttpToolsProtocol):
         if callback:
             callback()
 
-    def _early_send(self, cycle: RequestResponseCycle, send: Send) -> Send:
-        """`send` for a request that is served before its body is here, and may be answered before."""
+    def _release(self) -> None:
+        if self._upload:
+            self._table.uploads.release(self._upload)
+            self._upload = None
 
-        async def early_send(message: Message) -> None:
-            if cycle.more_body and message["type"] == "http.response.start":
-                if cycle.waiting_for_100_continue or _announced(cycle.scope["headers"]) > _SMALL_BODY:
-                    message["headers"] = [*message.get("headers", ()), (b"connection", b"close")]
-            elif cycle.more_body and not message.get("more_body", False):
-                self._closing, cycle.keep_alive = not cycle.keep_alive, True  # or uvicorn would close at once
-            await send(message)
-
-        return early_send
-
-    def on_response_complete(self) -> None:
-        """Go on to the next request, or wait for the rest of this one."""
-        super().on_response_complete()
-        if self.cycle.response_complete and self.cycle.more_body:
-            self._linger()
-
-    def shutdown(self) -> None:
-        """The server stops: so does this connection, once its client has had the time to read its answer."""
-        if self._linger_timer:
-            self._linger_timer.cancel()
-            self._linger_timer = self.loop.call_later(LAST_SECONDS, self.transport.close)
-        else:
-            super().shutdown()
-
-    def _linger(self) -> None:
+    def _begin_linger(self) -> None:
         self._unset_keepalive_if_required()
-        self._linger_bytes = LINGER_BYTES
-        self._linger_timer = self.loop.call_later(LINGER_SECONDS, self.transport.close)
+        self._linger.begin()
         if self._closing and not self.transport.is_closing():
+            self.flow.full = False
+            self.flow.resume_reading()
             self.transport.write_eof()
 
     def _keep_alive(self) -> None:
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
-    def _end_head(self) -> None:
-        if self._head_timer:
-            self._head_timer.cancel()
-            self._head_timer = None
-
-    def _on_slow_head(self) -> None:
-        self._refuse(RequestTimeout(f"the headers were not complete after {HEAD_SECONDS:g} s"))
-
-    def _refuse(self, error: ServiceError) -> None:
-        """Answer what never became a request, and read no more of it."""
-        self._end_head()
+    def refuse(self, error: ServiceError) -> None:
+        """Answer what never became a request, or not all of one, and read no more of it."""
         if self.transport.is_closing():
             return
-        cycle = self.cycle
-        if cycle and not cycle.response_complete:
-            if not cycle.more_body:  # it is whole, and what is refused came after it
-                cycle.keep_alive = False
+        served = self._served
+        path = getattr(self, "url", b"").partition(b"?")[0].decode("latin-1")  # as far as it is known
+        scope: Scope = {"headers": self.headers or (), "path": path}
+        seconds = 0.0
+        if served and served.response_complete and served.more_body:  # it has been answered
+            self.transport.close()
+            return
+        if served and not served.response_complete:
+            if served is not self.cycle or not served.more_body:  # it is whole, and what is refused came after it
+                self.cycle.keep_alive = False
                 return
-            self._leave(cycle)
-            if cycle.response_started:
+            scope, seconds = dict(served.scope), self.loop.time() - self._served_since
+            served.scope["mixer.refusal"] = error  # type: ignore[typeddict-unknown-key]
+            self._leave(served)
+            if served.response_started:
                 self.transport.close()
                 return
-        # Of the request whose body this is about, or else of the head, as far as it is known.
-        asked = cycle and not cycle.response_complete
-        scope: Scope = dict(cycle.scope) if asked else {"headers": self.headers or ()}
-        path: str = scope.get("path") or getattr(self, "url", b"").partition(b"?")[0].decode("latin-1")
         request_id = request_id_of(scope)
         told = {"client": self.client and self.client[0], "request_id": request_id}
         log.info("%d %s", error.status, error.message, extra=told)
-        status, headers, body = render_error(path, error, request_id)
+        self._table.ended.labels(error.reason or error.code).inc()
+        status, headers, body = render_error(scope["path"], error, request_id, seconds)
         headers = [*self.server_state.default_headers, *headers, (b"connection", b"close")]
         lines = [STATUS_LINE[status], *(b"%b: %b\r\n" % header for header in headers), b"\r\n", body]
         self.transport.write(b"".join(lines))
-        self._closing = True
-        self._linger()
+        self._table.idle(self)
+        self._begin_linger()
 
 
-def _announced(headers: Iterable[tuple[bytes, bytes]]) -> float:
-    """Bytes of the body, infinite where they are not said."""
-    length = next((value for name, value in headers if name == b"content-length"), b"")
-    return int(length) if length.isdigit() else float("inf")
+def _asked_seconds(scope: Scope, default: float) -> float:
+    """How long the client says that it waits."""
+    given = next((value for name, value in scope["headers"] if name == b"x-deadline-ms"), b"")
+    try:
+        return min(max(0.0, float(given) / 1000), LONGEST_DEADLINE)
+    except ValueError:
+        return default

@@ -1,20 +1,23 @@
 """uvicorn with a drain that loses nothing: serve on for a while, close the door, answer everybody inside."""
 
 import asyncio
-import ctypes
 import logging
+import math
 import signal
 import socket
-import struct
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 import uvicorn
 
+from service.edge.connection import HttpProtocol
+from service.edge.connection_table import ConnectionTable
+from service.edge.door import Door
 from service.models.replica import Replica
 
 log = logging.getLogger(__name__)
+
+TASKS_SECONDS = 5.0  # beyond the last deadline that a request's task may take to end, while the server stops
 
 
 class DrainingServer(uvicorn.Server):
@@ -25,11 +28,18 @@ class DrainingServer(uvicorn.Server):
     """
 
     def __init__(
-        self, config: uvicorn.Config, replica: Replica, metrics_port: int, early_hangups: Sequence[int] = ()
+        self,
+        config: uvicorn.Config,
+        replica: Replica,
+        table: ConnectionTable,
+        metrics_port: int,
+        early_hangups: Sequence[int] = (),
     ) -> None:
         """`metrics_port` is for the log; `early_hangups` are the SIGHUPs that came while the models were loading."""
         super().__init__(config)
         self._replica = replica
+        self._table = table
+        self._doors: list[Door] = []
         self._metrics_port = metrics_port
         self._early_hangups = early_hangups
         self._signals = 0
@@ -38,8 +48,12 @@ class DrainingServer(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, and say so once it is true. From then on there is something to reload."""
-        await super().startup(sockets)
-        if self.started and sockets:
+        await super().startup([])  # which would listen by uvloop's own server
+        for listener in sockets or []:
+            door = Door(listener, self._protocol, self._table.make_room)
+            door.open(self.config.backlog)
+            self._doors.append(door)
+        if sockets:
             ports = {"port": sockets[0].getsockname()[1], "metrics_port": self._metrics_port}
             log.info("listening on port %(port)d, metrics on port %(metrics_port)d", ports, extra=ports)
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._on_hangup)
@@ -81,53 +95,29 @@ class DrainingServer(uvicorn.Server):
         self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Close the door without resetting anyone who already stands in it, then let uvicorn finish."""
-        for listener in sockets or []:
-            _stop_handshakes(listener)
-        waiting = [connection for listener in sockets or [] for connection in _accept_all(listener)]
-        for server in self.servers:
-            server.close()
-        for listener in sockets or []:
-            listener.close()
-        loop = asyncio.get_running_loop()
-        for connection in waiting:
-            await loop.connect_accepted_socket(self._protocol, connection)
+        """Close the door without resetting anyone who already stands in it, then let uvicorn finish.
+
+        A connection is waited for until its request's deadline and a little longer, and then aborted; so are its tasks.
+        """
+        await asyncio.gather(*(door.close() for door in self._doors))
         await self._let_newcomers_speak()
+        seconds = max((connection.seconds_left() for connection in self._connections()), default=0.0)
+        self.config.timeout_graceful_shutdown = math.ceil(seconds + TASKS_SECONDS)
         await super().shutdown(sockets)
         lost = self._replica.admission.inflight  # only a forced exit leaves any
         self._replica.metrics.drain_lost_images.inc(lost)
         log.info("stopped with %d images unanswered", lost, extra={"lost_images": lost})
 
-    def _protocol(self) -> asyncio.Protocol:
+    def _protocol(self) -> HttpProtocol:
         make = self.config.http_protocol_class
-        return make(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)  # type: ignore[call-arg]
+        return make(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)  # type: ignore[call-arg,return-value]
+
+    def _connections(self) -> list[HttpProtocol]:
+        return list(self.server_state.connections)  # type: ignore[arg-type]
 
     async def _let_newcomers_speak(self, seconds: float = 1.0) -> None:
         """Give accepted connections time to send their first request, which uvicorn would not wait for."""
         loop = asyncio.get_running_loop()
         end = loop.time() + seconds
-        while loop.time() < end and any(c.cycle is None for c in self.server_state.connections):  # type: ignore[union-attr]
+        while loop.time() < end and any(connection.cycle is None for connection in self._connections()):
             await asyncio.sleep(0.02)
-
-
-def _stop_handshakes(listener: socket.socket) -> None:
-    """Have the kernel drop new SYNs (socket(7), SO_ATTACH_FILTER): one that completes just before the close is reset.
-
-    Their clients try again and are then refused, which is an honest answer.
-    """
-    if sys.platform != "linux":
-        return
-    drop_all = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))  # BPF: return 0, keep no byte
-    with suppress(OSError):  # forbidden: a window of microseconds is left
-        listener.setsockopt(socket.SOL_SOCKET, 26, struct.pack("HP", 1, ctypes.addressof(drop_all)))
-
-
-def _accept_all(listener: socket.socket) -> Iterator[socket.socket]:
-    """Connections that the kernel has completed; closing the listener would reset them."""
-    while True:
-        try:
-            connection, _ = listener.accept()
-        except BlockingIOError:
-            return
-        connection.setblocking(False)
-        yield connection

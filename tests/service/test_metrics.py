@@ -20,6 +20,8 @@ CONTRACT = {
     "mixer_ready": set(),
     "mixer_draining": set(),
     "mixer_drain_lost_images": set(),
+    "mixer_connections": set(),
+    "mixer_connections_ended": {"reason"},
     "mixer_cores": set(),
     "mixer_lanes": set(),
     "mixer_lanes_ready": set(),

@@ -1,172 +1,15 @@
-"""Bytes in, bytes out: what is asked of the protocol on real sockets, and so of the parts of uvicorn it rests on."""
+"""Bytes in, bytes out: what is asked of a connection on real sockets, and so of the parts of uvicorn it rests on."""
 
 import asyncio
-import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import socket
 
 import pytest
-import uvicorn
-from starlette.types import Receive, Scope, Send
 
 from service.edge import connection as http_protocol
-from service.edge.connection import HttpProtocol
+from service.edge import linger, reading, uploads, write_watch
+from tests.service.edge.application import LARGE, POST, Application, answer_of, connected
 
 pytestmark = pytest.mark.anyio
-
-Client = tuple[asyncio.StreamReader, asyncio.StreamWriter]
-
-
-class Application:
-    """Says what it got; /early answers before it reads, /gate once the test opens it, /leave never."""
-
-    def __init__(self) -> None:
-        self.served: list[str] = []
-        self.left: list[str] = []
-        self.entered = asyncio.Event()
-        self.gate = asyncio.Event()
-        self.disconnected = asyncio.Event()
-        self.port = 0
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self.served.append(scope["path"])
-        self.entered.set()
-        body = b""
-        if scope["path"] != "/early":
-            more = True
-            while more:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    self.disconnected.set()
-                    return
-                body += message["body"]
-                more = message["more_body"]
-        scope["mixer.on_leave"](lambda: self.left.append(scope["path"]))
-        if scope["path"] == "/leave":
-            await self.gate.wait()
-            scope["mixer.on_leave"](lambda: self.left.append("told again"))
-            return
-        if scope["path"] == "/gate":
-            await self.gate.wait()
-        headers = {name.decode(): value.decode() for name, value in scope["headers"]}
-        got = {"method": scope["method"], "path": scope["path"], "body": body.decode(), "headers": headers}
-        answer = json.dumps(got).encode()
-        length = (b"content-length", str(len(answer)).encode())
-        await send({"type": "http.response.start", "status": 200, "headers": [length]})
-        await send({"type": "http.response.body", "body": answer})
-
-
-@pytest.fixture
-async def application() -> AsyncIterator[Application]:
-    application = Application()
-    config = uvicorn.Config(
-        application, port=0, http=HttpProtocol, ws="none", lifespan="off", log_config=None, timeout_keep_alive=1
-    )
-    server = uvicorn.Server(config)
-    serving = asyncio.create_task(server.serve())
-    async with asyncio.timeout(10):
-        while not server.started:
-            await asyncio.sleep(0.01)
-        application.port = server.servers[0].sockets[0].getsockname()[1]
-    yield application
-    server.should_exit = True
-    await serving
-
-
-@asynccontextmanager
-async def connected(application: Application) -> AsyncIterator[Client]:
-    async with asyncio.timeout(20):
-        reader, writer = await asyncio.open_connection("127.0.0.1", application.port)
-        try:
-            yield reader, writer
-        finally:
-            writer.close()
-
-
-async def answer_of(reader: asyncio.StreamReader) -> tuple[int, dict[str, str], dict[str, object]]:
-    head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
-    headers = dict(line.lower().split(": ", 1) for line in head[1:] if line)
-    return int(head[0].split()[1]), headers, json.loads(await reader.readexactly(int(headers["content-length"])))
-
-
-POST = b"POST %b HTTP/1.1\r\nhost: x\r\n%b\r\n"
-
-
-@pytest.mark.parametrize(
-    "sent",
-    [
-        b"hello\r\n\r\n",
-        b"GET / HTTP/1.1\nhost: x\n\n",
-        b"GET /\xff HTTP/1.1\r\nhost: x\r\n\r\n",
-        b"GET / HTTP/9.9\r\n\r\n",
-        b"GET / HTTP/2.0\r\nhost: x\r\n\r\n",
-        b"GET / HTTP/0.9\r\nhost: x\r\n\r\n",
-        b"GET /\r\n\r\n",
-        b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
-        b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: gzip\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
-        b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\ncontent-length: 3\r\n\r\n",
-        b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\nz\r\n",
-        b"CONNECT example.org:80 HTTP/1.1\r\n\r\n",
-        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(200),  # a TLS greeting
-    ],
-)
-async def test_what_is_not_http_gets_a_json_error_and_the_connection_ends(
-    application: Application, sent: bytes
-) -> None:
-    async with connected(application) as (reader, writer):
-        writer.write(sent)
-        status, headers, body = await answer_of(reader)
-        assert (status, headers["content-type"], headers["connection"]) == (400, "application/json", "close")
-        assert body["error"]["code"] == "malformed_request"
-        assert body["error"]["reason"] == "http"
-        assert await reader.read() == b""
-
-
-@pytest.mark.parametrize(
-    ("version", "hosts", "status"),
-    [
-        (b"1.1", [], 400),
-        (b"1.1", [b"a", b"b"], 400),
-        (b"1.1", [b"a", b"a"], 400),
-        (b"1.1", [b"a b"], 400),
-        (b"1.1", [b"user@a"], 400),
-        (b"1.1", [b"a/b"], 400),
-        (b"1.1", [b"a, b"], 400),
-        (b"1.0", [b"a", b"a"], 400),
-        (b"1.0", [], 200),
-        (b"1.1", [b""], 200),
-        (b"1.1", [b"Example-1.org:8000"], 200),
-        (b"1.1", [b"[::1]:8000"], 200),
-        (b"1.1", [b"mixer_serving.default.svc"], 200),
-    ],
-)
-@pytest.mark.parametrize("more", [b"", b"connection: upgrade\r\nupgrade: h2c\r\n"], ids=["plain", "upgrade"])
-async def test_a_request_has_one_host(
-    application: Application, version: bytes, hosts: list[bytes], status: int, more: bytes
-) -> None:
-    lines = b"".join(b"Host: %b\r\n" % host for host in hosts) + more
-    async with connected(application) as (reader, writer):
-        writer.write(b"GET / HTTP/%b\r\n%b\r\n" % (version, lines))
-        answered, _, body = await answer_of(reader)
-        assert answered == status
-        if status == 400:
-            assert body["error"]["reason"] == "http"
-            assert "ost" in body["error"]["message"]
-            assert await reader.read() == b""
-            assert application.served == []
-
-
-async def test_white_space_around_a_value_is_none_of_it(application: Application) -> None:
-    headers = b"Transfer-Encoding:\tChunked \r\nExpect: 100-continue \t\r\nX-Api-Key:  a key \r\nX-Empty: \r\n"
-    async with connected(application) as (reader, writer):
-        writer.write(b"POST / HTTP/1.1\r\nHost: x \r\n%b\r\n" % headers)
-        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
-        writer.write(b"2\r\nok\r\n0\r\n\r\n")
-        status, _, body = await answer_of(reader)
-        assert (status, body["body"]) == (200, "ok")
-        got = body["headers"]
-        assert (got["host"], got["x-api-key"], got["x-empty"]) == ("x", "a key", "")
 
 
 async def test_errors_under_v2_are_their_messages_alone_and_have_an_id(application: Application) -> None:
@@ -198,89 +41,10 @@ async def test_a_body_that_breaks_off_its_encoding_is_answered_and_the_applicati
         await application.disconnected.wait()
 
 
-async def test_a_request_is_answered_before_the_nonsense_that_follows_it(application: Application) -> None:
-    async with connected(application) as (reader, writer):
-        writer.write(POST % (b"/", b"content-length: 5\r\n") + b"hello" + b"nonsense\r\n\r\n")
-        status, _, body = await answer_of(reader)
-        assert (status, body["body"]) == (200, "hello")
-        assert await reader.read() == b""
-
-
-@pytest.mark.parametrize("pieces", [1, 7, 1000])
-async def test_an_offer_to_upgrade_is_ignored(application: Application, pieces: int) -> None:
-    """As Java's HttpClient makes with its first request, whose body must not be lost."""
-    offer = b"connection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\nhttp2-settings: AAEAAEAA\r\n"
-    sent = POST % (b"/first", offer + b"content-length: 5\r\n") + b"hello"
-    sent += POST % (b"/second", offer + b"transfer-encoding: chunked\r\n") + b"3\r\nall\r\n0\r\n\r\n"
-    sent += POST % (b"/third", b"content-length: 2\r\n") + b"ok"
-    sent += b"GET /fourth HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n"
-    async with connected(application) as (reader, writer):
-        size = len(sent) // pieces + 1
-        for start in range(0, len(sent), size):
-            writer.write(sent[start : start + size])
-            await asyncio.sleep(0)
-        got = [(await answer_of(reader))[2] for _ in range(4)]
-        assert [(answer["path"], answer["body"]) for answer in got] == [
-            ("/first", "hello"), ("/second", "all"), ("/third", "ok"), ("/fourth", "")
-        ]  # fmt: skip
-        assert "upgrade" not in got[0]["headers"]
-    assert application.served == ["/first", "/second", "/third", "/fourth"]
-
-
-async def test_trailers_are_no_headers(application: Application) -> None:
-    async with connected(application) as (reader, writer):
-        writer.write(POST % (b"/gate", b"transfer-encoding: chunked\r\n"))
-        writer.write(b"1\r\na\r\n0\r\nx-api-key: stolen\r\n\r\n")
-        await application.entered.wait()
-        application.gate.set()
-        assert (await answer_of(reader))[2]["headers"] == {"host": "x", "transfer-encoding": "chunked"}
-
-
-@pytest.mark.parametrize(
-    "endless",
-    [
-        pytest.param(b"GET / HTTP/1.1\r\nx: ", id="a header"),
-        pytest.param(b"GET /", id="a path"),
-        pytest.param(POST % (b"/", b"transfer-encoding: chunked\r\n") + b"1;", id="an extension of a chunk"),
-        pytest.param(POST % (b"/", b"transfer-encoding: chunked\r\n") + b"1\r\na\r\n0\r\nx: ", id="a trailer"),
-    ],
-)
-async def test_an_endless_head_is_refused(application: Application, endless: bytes) -> None:
-    async with connected(application) as (reader, writer):
-        writer.write(endless)
-        answering = asyncio.create_task(answer_of(reader))
-        for _ in range(20 * http_protocol.HEAD_BYTES // 4096):
-            writer.write(b"x" * 4096)
-            await writer.drain()
-            if answering.done():
-                break
-        status, _, body = await answering
-        assert (status, body["error"]["code"]) == (431, "headers_too_large")
-
-
-async def test_a_slow_head_is_refused_and_a_silent_connection_closed(
-    application: Application, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(http_protocol, "HEAD_SECONDS", 0.2)
-    for start in (b"GET / HTTP", b"\r\n"):
-        async with connected(application) as (reader, writer):
-            writer.write(start)
-            status, _, body = await answer_of(reader)
-            assert (status, body["error"]["code"]) == (408, "request_timeout")
-            assert await reader.read() == b""
-    async with connected(application) as (reader, writer):  # the second request of a connection
-        writer.write(POST % (b"/", b"content-length: 0\r\n"))
-        assert (await answer_of(reader))[0] == 200
-        writer.write(b"P")
-        assert (await answer_of(reader))[0] == 408
-    async with connected(application) as (reader, writer):  # says nothing at all
-        assert await reader.read() == b""
-
-
 async def test_a_slow_body_is_the_applications_affair(
     application: Application, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http_protocol, "HEAD_SECONDS", 0.05)
+    monkeypatch.setattr(reading, "HEAD_SECONDS", 0.05)
     async with connected(application) as (reader, writer):
         writer.write(POST % (b"/", b"transfer-encoding: chunked\r\n") + b"1\r\na\r\n1")
         await asyncio.sleep(0.2)
@@ -321,7 +85,7 @@ async def test_the_rest_of_a_small_body_is_thrown_away_and_the_connection_kept(a
 
 
 async def test_lingering_has_an_end(application: Application, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_protocol, "LINGER_SECONDS", 0.2)
+    monkeypatch.setattr(linger, "LINGER_SECONDS", 0.2)
     async with connected(application) as (reader, writer):  # in time, with the connection to be kept
         writer.write(POST % (b"/early", b"content-length: 20\r\n"))
         await answer_of(reader)
@@ -334,8 +98,8 @@ async def test_lingering_has_an_end(application: Application, monkeypatch: pytes
                 writer.write(b"x")
                 await writer.drain()
                 await asyncio.sleep(0.01)
-    monkeypatch.setattr(http_protocol, "LINGER_SECONDS", 60)
-    monkeypatch.setattr(http_protocol, "LINGER_BYTES", 10**6)
+    monkeypatch.setattr(linger, "LINGER_SECONDS", 60)
+    monkeypatch.setattr(linger, "LINGER_BYTES", 10**6)
     async with connected(application) as (reader, writer):
         writer.write(POST % (b"/early", b"transfer-encoding: chunked\r\n"))
         await answer_of(reader)
@@ -356,12 +120,6 @@ async def test_the_body_is_asked_for_when_it_is_read(application: Application) -
         status, headers, _ = await answer_of(reader)
         assert (status, headers["connection"]) == (200, "close")
         assert await reader.read() == b""
-
-
-async def test_pipelined_requests_are_answered_in_order(application: Application) -> None:
-    async with connected(application) as (reader, writer):
-        writer.write(b"".join(POST % (b"/%d" % n, b"content-length: 1\r\n") + b"x" for n in range(50)))
-        assert [(await answer_of(reader))[2]["path"] for _ in range(50)] == [f"/{n}" for n in range(50)]
 
 
 @pytest.mark.parametrize("behind", [0, 3], ids=["alone", "pipelined"])
@@ -395,3 +153,150 @@ async def test_who_has_its_answer_has_not_left(application: Application) -> None
         writer.write(POST % (b"/last", b"content-length: 0\r\n"))
         await answer_of(reader)
     assert application.left == []
+
+
+async def test_who_leaves_is_noticed_behind_a_large_body_too(application: Application) -> None:
+    """Reading pauses while megabytes wait to be taken, and nobody asks for more once they are."""
+    async with connected(application) as (_, writer):
+        writer.write(POST % (b"/leave", b"content-length: 3000000\r\n") + bytes(3_000_000))
+        await application.entered.wait()
+        async with asyncio.timeout(10):
+            while application.uploads.held != 3_000_000 or application.uploads._arriving:
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
+    async with asyncio.timeout(10):
+        while not application.left:
+            await asyncio.sleep(0.01)
+    assert application.uploads.held == 0
+
+
+async def test_an_upload_that_is_too_slow_is_told_so(application: Application, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uploads, "PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(uploads, "_SWEEP_SECONDS", 0.1)
+    for framing in (b"content-length: 1000\r\n", b"transfer-encoding: chunked\r\n"):
+        application.disconnected.clear()
+        async with connected(application) as (reader, writer):
+            writer.write(POST % (b"/v2/models/m/infer", framing + b"x-request-id: mine\r\n") + b"1\r\na\r\n")
+            status, headers, body = await answer_of(reader)
+            assert (status, headers["x-request-id"], headers["connection"]) == (408, "mine", "close")
+            assert str(body["error"]).startswith("the upload is too slow: ")
+            assert await reader.read() == b""
+        await application.disconnected.wait()
+    assert application.ended("slow_upload") == 2
+    assert application.uploads.held == 0
+
+
+async def test_an_upload_that_nobody_has_asked_for_yet_is_not_slow(
+    application: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uploads, "PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(uploads, "_SWEEP_SECONDS", 0.1)
+    async with connected(application) as (reader, writer):
+        writer.write(POST % (b"/gate-first", b"content-length: 5\r\nexpect: 100-continue\r\n"))
+        await application.entered.wait()
+        await asyncio.sleep(0.5)
+        application.gate.set()
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        writer.write(b"hello")
+        assert (await answer_of(reader))[2]["body"] == "hello"
+
+
+async def test_where_bodies_exceed_their_room_the_upload_that_stalls_makes_some(application: Application) -> None:
+    application.uploads.most_bytes = 100_000
+    async with connected(application) as (stalled, stalled_writer):
+        stalled_writer.write(POST % (b"/stalled", b"content-length: 90000\r\n") + bytes(60_000))
+        while application.uploads.held != 60_000:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(uploads.STALLED_SECONDS + 0.2)
+        async with connected(application) as (reader, writer):
+            writer.write(POST % (b"/good", b"content-length: 90000\r\n") + bytes(90_000))
+            assert (await answer_of(reader))[2]["path"] == "/good"
+            status, headers, body = await answer_of(stalled)
+            assert (status, headers["retry-after"], body["error"]["reason"]) == (429, "1", "inflight_bytes")
+            writer.write(POST % (b"/too-much", b"content-length: 200000\r\n") + bytes(200_000))
+            status, _, body = await answer_of(reader)
+            assert (status, body["error"]["reason"]) == (429, "inflight_bytes")
+            assert await reader.read() == b""
+    assert application.uploads.held == 0
+
+
+async def test_a_client_that_does_not_take_its_answer_is_left(
+    application: Application, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(write_watch, "WRITE_SECONDS", 0.2)
+    for ending in (b"", b"connection: close\r\n"):
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.setblocking(False)
+            await asyncio.get_running_loop().sock_connect(client, ("127.0.0.1", application.port))
+            client.send(POST % (b"/large", ending + b"content-length: 0\r\n"))
+            async with asyncio.timeout(10):
+                while not application.protocols():
+                    await asyncio.sleep(0.01)
+                while application.protocols():
+                    await asyncio.sleep(0.01)
+    assert application.ended("slow_reader") == 2
+    assert sum("bytes unsent: slow_reader" in record.message for record in caplog.records) == 2
+
+
+async def test_who_takes_a_large_answer_slowly_gets_all_of_it(
+    application: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(write_watch, "WRITE_SECONDS", 0.5)
+    async with connected(application) as (reader, writer):
+        writer.write(POST % (b"/large", b"content-length: 0\r\n"))
+        left = LARGE
+        await reader.readuntil(b"\r\n\r\n")
+        while left:
+            left -= len(await reader.read(min(left, 500_000)))
+            await asyncio.sleep(0.02)
+    assert application.ended("slow_reader") == 0
+
+
+async def test_beyond_the_limit_only_probes_are_served(application: Application) -> None:
+    application.table.limit = 0
+    for path, expected in ((b"/v1/classify", 429), (b"/healthz/live", 200), (b"/v2/health/ready", 200)):
+        async with connected(application) as (reader, writer):
+            writer.write(POST % (path, b"content-length: 0\r\n"))
+            status, _, body = await answer_of(reader)
+            assert status == expected
+            if expected == 429:
+                assert body["error"]["reason"] == "connections"
+                assert await reader.read() == b""
+    assert application.ended("connections") == 1
+
+
+async def test_a_server_that_stops_waits_for_a_deadline_and_no_longer(
+    application: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_protocol, "LATE_SECONDS", 0.1)
+    monkeypatch.setattr(linger, "LAST_SECONDS", 0.1)
+    async with connected(application) as (reader, writer), connected(application) as (late, late_writer):
+        writer.write(POST % (b"/gate", b"content-length: 0\r\nx-deadline-ms: 60000\r\n"))
+        late_writer.write(POST % (b"/leave", b"content-length: 0\r\nx-deadline-ms: 500\r\n"))
+        while len(application.served) < 2:
+            await asyncio.sleep(0.01)
+        application.server.should_exit = True
+        assert await late.read() == b""
+        assert application.ended("shutdown") == 1
+        application.gate.set()
+        assert (await answer_of(reader))[2]["path"] == "/gate"
+        assert await reader.read() == b""
+    assert application.left[0] == "/leave"
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds"),
+    [(b"250", 0.25), (b"nan", 0), (b"-1", 0), (b"inf", 600), (b"1e9", 600), (b"soon", 5), (None, 5)],
+)
+async def test_the_deadline_is_the_headers_or_the_default_unless_the_application_says_so(
+    application: Application, given: bytes | None, seconds: float
+) -> None:
+    header = b"" if given is None else b"x-deadline-ms: %b\r\n" % given
+    async with connected(application) as (_, writer):
+        writer.write(POST % (b"/gate", b"content-length: 0\r\n" + header))
+        await application.entered.wait()
+        (protocol,) = application.protocols()
+        assert max(0, seconds - 1) <= protocol.seconds_left() <= seconds
+        protocol._served.scope["mixer.deadline"] = protocol.loop.time() + 100
+        assert 99 < protocol.seconds_left() <= 100

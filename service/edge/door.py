@@ -1,0 +1,98 @@
+"""Where connections come in: accepted one by one, also when descriptors run out, and none lost when the door closes."""
+
+import asyncio
+import ctypes
+import errno
+import logging
+import socket
+import struct
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+
+log = logging.getLogger(__name__)
+
+# The kernel's own for each connection, and twice of it. It would grow to megabytes for each that does not read.
+SEND_BYTES = 128 * 2**10
+_AT_ONCE = 4  # accepted before anything else has its turn, such as that others are closed for them
+_REST_SECONDS = 0.2  # until accepting is tried again where it failed for want of descriptors or memory
+_HANDSHAKE_SECONDS = 0.2  # for those that have begun when the door closes
+_LOG_SECONDS = 10.0  # at most one line in this time says so
+_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+
+class Door:
+    """A listening socket. uvloop's own server closes for ever when it is out of descriptors, without a word."""
+
+    def __init__(
+        self, listener: socket.socket, connect: Callable[[], asyncio.Protocol], make_room: Callable[[], None]
+    ) -> None:
+        """`connect` makes the protocol of a new connection; `make_room` is called where descriptors run out."""
+        self._listener = listener
+        self._connect = connect
+        self._make_room = make_room
+        self._loop = asyncio.get_running_loop()
+        self._entering: set[asyncio.Task[object]] = set()
+        self._resting: asyncio.TimerHandle | None = None
+        self._last_told = float("-inf")
+
+    def open(self, backlog: int) -> None:
+        """Listen."""
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BYTES)  # connections inherit it
+        self._listener.listen(backlog)
+        self._loop.add_reader(self._listener, self._accept)
+
+    async def close(self) -> None:
+        """Take in whom the kernel has let in already, since closing would reset them, and nobody else."""
+        _stop_handshakes(self._listener)
+        await asyncio.sleep(_HANDSHAKE_SECONDS)
+        if self._resting:
+            self._resting.cancel()
+        self._loop.remove_reader(self._listener)
+        while self._accept():
+            pass
+        if self._resting:
+            self._resting.cancel()
+        self._listener.close()
+        await asyncio.gather(*self._entering, return_exceptions=True)
+
+    def _accept(self) -> bool:
+        """Let some in; false if nobody is left who could be."""
+        for _ in range(_AT_ONCE):
+            try:
+                connection, _ = self._listener.accept()
+            except BlockingIOError:
+                return False
+            except OSError as error:
+                if error.errno in _EXHAUSTED:
+                    self._rest(error)
+                    return False
+                continue  # who came is gone, accept(2)
+            connection.setblocking(False)
+            entering = self._loop.create_task(self._loop.connect_accepted_socket(self._connect, connection))
+            self._entering.add(entering)
+            entering.add_done_callback(self._entering.discard)
+        return True
+
+    def _rest(self, error: OSError) -> None:
+        if self._loop.time() - self._last_told > _LOG_SECONDS:
+            self._last_told = self._loop.time()
+            log.error("a connection cannot be accepted: %s", error.strerror, extra={"errno": error.errno})
+        for _ in range(_AT_ONCE):
+            self._make_room()
+        self._loop.remove_reader(self._listener)
+        self._resting = self._loop.call_later(_REST_SECONDS, self._loop.add_reader, self._listener, self._accept)
+
+
+def _stop_handshakes(listener: socket.socket) -> None:
+    """Have the kernel drop new SYNs (socket(7), SO_ATTACH_FILTER): who comes just before the close is reset.
+
+    Their clients try again and are then refused, which is an honest answer.
+    """
+    if sys.platform != "linux":
+        return
+    # BPF: load the flags of the TCP header; if SYN is set, keep no byte, or else all.
+    program = ((0x30, 0, 0, 13), (0x45, 0, 1, 0x02), (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFFFFFF))
+    code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *instruction) for instruction in program))
+    with suppress(OSError):  # forbidden: a window of microseconds is left
+        listener.setsockopt(socket.SOL_SOCKET, 26, struct.pack("HP", len(program), ctypes.addressof(code)))

@@ -1,0 +1,178 @@
+"""The real service among connections that are too many, too slow or too eager, with a good client beside them."""
+
+import re
+import resource
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.e2e.processes import GOLDEN, ServiceProcess, running_service
+
+DIGIT = (GOLDEN / "digit-7.png").read_bytes()
+PATIENT = {"x-deadline-ms": "60000"}  # a slow machine is not what is tested
+LIVE = b"GET /healthz/live HTTP/1.1\r\nhost: x\r\n\r\n"
+MB = 2**20
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and Linux' limits")
+
+
+def resident_bytes(service: ServiceProcess) -> int:
+    status = Path(f"/proc/{service.process.pid}/status").read_text()
+    (kilobytes,) = re.findall(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE)
+    return int(kilobytes) * 1024
+
+
+def open_files(service: ServiceProcess) -> int:
+    return sum(1 for _ in Path(f"/proc/{service.process.pid}/fd").iterdir())
+
+
+def connect(service: ServiceProcess, receive_bytes: int | None = None) -> socket.socket:
+    client = socket.socket()
+    if receive_bytes:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+    client.settimeout(30)
+    client.connect(("127.0.0.1", service.port))
+    return client
+
+
+def good_is_served(service: ServiceProcess) -> bool:
+    answer = httpx.post(f"{service.url}/v1/classify", content=DIGIT, headers=PATIENT, timeout=60)
+    return answer.status_code == 200 and answer.json()["predictions"][0]["label"] == "7"
+
+
+def probes_are_answered(service: ServiceProcess) -> bool:
+    urls = [f"{service.url}/healthz/live", f"{service.url}/healthz/ready"]
+    urls.append(f"http://127.0.0.1:{service.metrics_port}/metrics")
+    return all(httpx.get(url, timeout=30).status_code == 200 for url in urls)
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[ServiceProcess]:
+    with running_service() as service:
+        yield service
+
+
+@pytest.mark.parametrize("reads", [True, False], ids=["reading", "not reading"])
+def test_pipelined_requests_grow_nothing(service: ServiceProcess, reads: bool) -> None:
+    before, stop = resident_bytes(service), threading.Event()
+
+    def flood() -> None:
+        with connect(service) as client:
+            client.settimeout(0.2)
+            while not stop.is_set():
+                try:
+                    client.send(LIVE * 1000)
+                    while reads and client.recv(MB):
+                        pass
+                except TimeoutError:
+                    pass
+                except ConnectionError:
+                    return
+
+    threads = [threading.Thread(target=flood) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for _ in range(5):
+        assert good_is_served(service)
+        assert probes_are_answered(service)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert resident_bytes(service) - before < 60 * MB
+
+
+def test_a_shutdown_does_not_wait_for_clients_that_do_not_read() -> None:
+    with running_service("--drain-seconds", "0", "--deadline-ms", "1000") as service, ExitStack() as clients:
+        for _ in range(10):
+            client = clients.enter_context(connect(service, receive_bytes=4096))
+            client.sendall(b"GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nhost: x\r\n\r\n" * 40)
+            assert client.recv(12) == b"HTTP/1.1 200"
+        service.terminate()
+        lines = []
+        while not lines or not str(lines[-1]["message"]).startswith("stopped"):
+            lines.append(service.next_line())
+        assert service.process.wait(timeout=30) == 0
+        assert [line["reason"] for line in lines if "reason" in line] == ["shutdown"] * 10
+
+
+@contextmanager
+def with_few_descriptors(limit: int) -> Iterator[ServiceProcess]:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with ExitStack() as stack:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, before[1]))
+        try:
+            service = stack.enter_context(running_service())  # which inherits it
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        yield service
+
+
+HELD = {
+    "silent": b"",
+    "in the head": b"GET / HT",
+    "idle": LIVE,
+    "uploading": b"POST /v1/classify HTTP/1.1\r\nhost: x\r\nx-deadline-ms: 60000\r\ncontent-length: 1000\r\n\r\nabc",
+}
+
+
+@pytest.mark.parametrize("sent", HELD.values(), ids=HELD.keys())
+def test_descriptors_are_kept_for_probes_and_the_longest_idle_go(sent: bytes) -> None:
+    with with_few_descriptors(128) as service, ExitStack() as clients:
+        for _ in range(250):
+            client = clients.enter_context(connect(service))
+            with suppress(ConnectionError):  # it may be one of those that went
+                client.sendall(sent)
+        for _ in range(10):
+            assert probes_are_answered(service)
+        if not sent.startswith(b"POST"):  # which need not leave room for others at once
+            assert good_is_served(service)
+        metrics = service.metrics()
+        assert metrics["mixer_connections"] < 128
+        assert metrics['mixer_connections_ended_total{reason="idle"}'] > 100
+        assert open_files(service) < 128
+
+
+def test_a_table_that_is_exhausted_all_the_same_is_logged_and_gets_over_it() -> None:
+    with running_service() as service, ExitStack() as clients:
+        for _ in range(20):
+            client = clients.enter_context(connect(service))
+            client.sendall(LIVE)
+            assert client.recv(15) == b"HTTP/1.1 200 OK"
+        time.sleep(1.1)  # by then they count as idle
+        pid, open_now = service.process.pid, open_files(service)
+        hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)[1]
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (open_now, hard))
+        for _ in range(10):
+            client = clients.enter_context(connect(service))
+            client.sendall(LIVE)
+            assert client.recv(15) == b"HTTP/1.1 200 OK"
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (hard, hard))
+        service.terminate()
+        lines = []
+        while not lines or not str(lines[-1]["message"]).startswith("stopped"):
+            lines.append(service.next_line())
+        told = [line for line in lines if "cannot be accepted" in str(line["message"])]
+        assert [line["level"] for line in told] == ["ERROR"]
+
+
+@pytest.mark.skipif(not Path("/proc/net/if_inet6").exists(), reason="IPv6 is missing")
+def test_every_address_is_that_of_ipv6_and_ipv4() -> None:
+    with running_service("--host", "::") as service:
+        for host in ("127.0.0.1", "[::1]"):
+            assert httpx.get(f"http://{host}:{service.port}/healthz/live").status_code == 200
+            assert httpx.head(f"http://{host}:{service.metrics_port}/metrics").status_code == 200
+
+
+def test_an_idle_connection_is_kept_as_long_as_is_said() -> None:
+    with running_service("--keep-alive-seconds", "1") as service, connect(service) as client:
+        client.sendall(LIVE)
+        assert client.recv(15) == b"HTTP/1.1 200 OK"
+        while client.recv(65536):
+            pass
