@@ -28,7 +28,13 @@ def announced(data: bytes | memoryview) -> Announced:
         return Announced("BMP", _bmp_pixels(head))
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return Announced("WEBP", _webp_pixels(head))
-    return Announced("TIFF" if head[:2] in (b"II", b"MM") else "AVIF" if head[4:8] == b"ftyp" else "other", 0)
+    return Announced(_name_of_another(head), 0)
+
+
+def _name_of_another(head: bytes) -> str:
+    if head[4:8] == b"ftyp":
+        return "HEIC" if head[8:11] == b"hei" else "AVIF"
+    return "TIFF" if head[:2] in (b"II", b"MM") else "other"
 
 
 def _product(width: bytes, height: bytes, order: str) -> int:

@@ -35,6 +35,11 @@ def test_a_changed_byte_is_refused(bundle: Path, file: str) -> None:
         load_bundle(bundle)
 
 
+def test_the_files_of_a_bundle_that_is_verified_already_are_not_read_again(bundle: Path) -> None:
+    (bundle / "model.onnx").write_bytes(b"another")
+    assert load_bundle(bundle, verified=True).labels
+
+
 def test_a_missing_file_is_refused(bundle: Path) -> None:
     (bundle / "model.onnx").unlink()
     with pytest.raises(BundleError, match=r"model\.onnx: No such file"):

@@ -300,9 +300,9 @@ async def test_once_no_lane_can_be_started_again_that_is_known_and_so_is_a_recov
 async def test_a_lane_that_outgrows_its_memory_is_replaced(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     held = {-1: 100, -2: 100}
     monkeypatch.setattr(service.lanes.pool, "resident_bytes", lambda pid: held.get(pid, 0))
-    async with serving(bundle, 2, memory=100) as pool:
+    async with serving(bundle, 2, memory=1000) as pool:
         assert pool.lanes.ready == 2
-        held[-2] = 101
+        held[-2] = 1000
         await pool.replaced()
         assert pool.count("lane_restarts_total", reason="memory") == 1
         assert pool.count("lane_restarts_total", reason="crash") == 0
