@@ -217,7 +217,7 @@ ROWS: dict[str, list[Panel]] = {
         Panel(
             "Lane restarts by reason",
             "Lanes that were lost and replaced. crash: it ended by itself. hang: its batch took too long. "
-            "memory: it held more than its share.",
+            "memory: it held nearly all of its share.",
             "short",
             {"{{reason}}": f"sum by (reason) (increase(mixer_lane_restarts_total{{{FLEET}}}[$__rate_interval]))"},
         ),

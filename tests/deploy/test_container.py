@@ -183,13 +183,13 @@ def ending(docker: Docker, image: str, *arguments: str) -> tuple[int, list[str]]
 @pytest.mark.parametrize(
     ("setting", "status", "told"),
     [
-        ("MIXER_MAX_BATCH_SIZE=-1", 2, "MIXER_MAX_BATCH_SIZE: Input should be greater than or equal to 0"),
+        ("MIXER_MAX_BATCH_SIZE=-1", 2, "MIXER_MAX_BATCH_SIZE -1: should be greater than or equal to 0"),
         ("MIXER_PROT=8001", 2, "MIXER_PROT is no setting; did you mean MIXER_PORT?"),
         ("MIXER_MODELS=nope", 1, "MIXER_MODEL_REPOSITORY /app/models: has no model 'nope'; it has digits"),
         ("MIXER_MODELS=,", 2, "MIXER_MODELS: ',' names nothing"),
         ("MIXER_MODEL_REPOSITORY=/models", 1, "MIXER_MODEL_REPOSITORY /models: no such model repository"),
         ("MIXER_API_KEYS_FILE=/keys", 1, "MIXER_API_KEYS_FILE /keys: No such file or directory"),
-        ("MIXER_ENGINE=tensorflow", 2, "MIXER_ENGINE: Input should be 'auto', 'onnxruntime' or 'openvino'"),
+        ("MIXER_ENGINE=tensorflow", 2, "MIXER_ENGINE tensorflow: should be 'auto', 'onnxruntime' or 'openvino'"),
     ],
 )  # fmt: skip
 def test_a_wrong_setting_is_told_in_one_line(docker: Docker, image: str, setting: str, status: int, told: str) -> None:

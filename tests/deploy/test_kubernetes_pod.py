@@ -115,8 +115,8 @@ def assert_runs_as_written(podman: Podman, container: str, rendered: Rendered) -
     assert root[5].split(",")[0] == "ro"
     environment = dict(line.split("=", 1) for line in (process / "environ").read_text().split("\0") if line)
     assert rendered.settings.items() <= environment.items()
-    (budget,) = (line for line in map(json.loads, podman.logs(container)) if line["message"] == "thread budget")
-    assert f"cores={rendered.container['resources']['limits']['cpu']}.0," in budget["thread_budget"]
+    (serving,) = (line for line in map(json.loads, podman.logs(container)) if line["message"].startswith("serving "))
+    assert (serving["lanes"], serving["lane_threads"]) == (int(rendered.container["resources"]["limits"]["cpu"]), 1)
 
 
 async def test_a_rollout_under_load_loses_nothing(podman: Podman, image: str, tmp_path: Path) -> None:
