@@ -14,6 +14,7 @@ _COMMANDS = {
         "compare": "the same load on several services, in turn",
         "overhead": "the service around an engine that does nothing",
         "fuzz": "damaged images by the thousand through every door of the service",
+        "chaos": "faults on a running service, and what a good client sees of them",
         "cross-check": "the load benchmark beside LoadGen and perf_analyzer",
     },
     "engines, in this process": {

@@ -15,6 +15,7 @@ from benchmarks.load import overhead
 from benchmarks.load.images import read_images
 from benchmarks.plan import command as plan
 from benchmarks.report import RESULTS, Result, write_report
+from benchmarks.robustness import chaos
 from benchmarks.robustness.fuzz import Digit, measure_fuzz
 from benchmarks.servers.own import own_service
 from service.host import allowed_cores
@@ -75,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     load.add_commands(commands)
     plan.add_command(commands)
     cross_check.add_command(commands)
+    chaos.add_command(commands)
     own = commands.add_parser("overhead")
     own.set_defaults(measure=_overhead, name="overhead")
     own.add_argument("--connections", type=_integers, default=[1, 8, 32])

@@ -61,7 +61,7 @@ def _add_options(command: argparse.ArgumentParser) -> None:
         help="that servers started here serve; default: %(default)s")  # fmt: skip
     add("--model", help="in the path of a v2 target; default: the bundle's name")
     add("--form", help=f"of the request, instead of the target's: {FORMS}")
-    add("--header", type=_header, action="append", default=[], metavar="NAME:VALUE",
+    add("--header", type=parse_header, action="append", default=[], metavar="NAME:VALUE",
         help="to send along, such as x-api-key:...")  # fmt: skip
     add("--images", default="digits", help="digits, photographs or a folder; default: %(default)s")
     add("--seconds", type=positive, default=10, help="of one run, after the warm-up; default: %(default)s")
@@ -88,7 +88,7 @@ def _add_options(command: argparse.ArgumentParser) -> None:
 
 def _run(options: argparse.Namespace, arguments: list[str]) -> Path:
     """Measure and write the files; the Markdown's path. Exits with one line for what cannot be."""
-    command = shlex.join(["python", "-m", "benchmarks", *_without_secrets(arguments)])
+    command = shlex.join(["python", "-m", "benchmarks", *without_secrets(arguments)])
     _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))  # a connection is one
     name = options.name or options.command
@@ -110,7 +110,7 @@ def _run(options: argparse.Namespace, arguments: list[str]) -> Path:
     return kept[0]
 
 
-def _without_secrets(arguments: list[str]) -> list[str]:
+def without_secrets(arguments: list[str]) -> list[str]:
     """A header may hold a key, and results are shown around."""
     return [
         re.sub(r"^(--header=)?([^:]*):.*", r"\1\2:...", argument, flags=re.DOTALL)
@@ -192,7 +192,8 @@ def _parts(text: str) -> list[str]:
     return parts
 
 
-def _header(text: str) -> tuple[str, str]:
+def parse_header(text: str) -> tuple[str, str]:
+    """NAME:VALUE, of the command line."""
     name, colon, value = text.partition(":")
     if not colon:
         raise argparse.ArgumentTypeError(f"{text} is not NAME:VALUE")

@@ -109,6 +109,6 @@ def test_what_cannot_be_is_one_line(
 
 def test_results_hold_no_secrets() -> None:
     line = ["load", "--header", "x-api-key:hidden", "--header=authorization:Bearer hidden", "offline"]
-    assert command._without_secrets(line) == [
+    assert command.without_secrets(line) == [
         "load", "--header", "x-api-key:...", "--header=authorization:...", "offline"
     ]  # fmt: skip
