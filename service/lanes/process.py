@@ -39,7 +39,7 @@ class ForkedLane:
         Raises OSError if it cannot be started.
         """
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["service.lanes.program"])
+        context.set_forkserver_preload(["service.lanes.preload"])
         self._process = context.Process(target=run, args=(connection,), name="lane", daemon=True)
         with connection:  # the lane has its own
             try:

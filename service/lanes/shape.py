@@ -32,7 +32,7 @@ def choose_shape(
 
     Fewer lanes with more threads each where `memory`, the container's limit, does not hold as many copies of the model;
     `models` are all that share it. What an operator asks for of `lanes` and `threads` holds. On a GPU one lane, whose
-    decoding and passes follow one another.
+    decoding and passes follow one another: "core" is one accelerator, so its threads are one.
 
     Raises ValueError if lanes times threads exceed the cores, MemoryError if not even one lane would fit.
     """
@@ -41,12 +41,12 @@ def choose_shape(
     fitting = whole if memory is None else (memory - FRONT_BYTES) // models // needed
     if memory is not None and fitting < max(1, lanes):
         raise MemoryError(
-            f"the memory limit of {memory >> 20} MiB is too little: the service and {max(1, lanes)} lanes "
-            f"take {(FRONT_BYTES + models * max(1, lanes) * needed) >> 20} MiB, and requests come on top"
+            f"the memory limit of {memory >> 20} MiB is too little: the service with lanes: {max(1, lanes)} "
+            f"takes {(FRONT_BYTES + models * max(1, lanes) * needed) >> 20} MiB, and requests come on top"
         )
     if not lanes:
         lanes = 1 if on_gpu else min(max(1, whole // max(1, threads)), fitting)
-    threads = threads or max(1, whole // lanes)
+    threads = threads or (1 if on_gpu else max(1, whole // lanes))
     if lanes * threads > whole and lanes * threads > 1:
         raise ValueError(f"MIXER_LANES {lanes} times MIXER_THREADS {threads} exceeds the {cores:g} cores allowed")
     share = needed + _UNLIMITED if memory is None else (memory - FRONT_BYTES) // models // lanes
