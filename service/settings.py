@@ -94,7 +94,7 @@ class Settings(BaseSettings):
     log_format: Literal["json", "text"] = Field(default="json", description="form of the log lines")
     log_level: LogLevel = Field(default="info", description="the least important log lines that are written")
     log_requests: Literal["all", "errors", "off"] = Field(
-        default="errors", description="requests that have a log line; errors: those that failed, but not those refused with 429"
+        default="errors", description="requests that have a log line; errors: those that failed, without 429s"
     )
     cors_origins: _CommaSeparated = Field(
         default=[],

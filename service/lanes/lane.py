@@ -13,6 +13,7 @@ from service.lanes.orders import Loaded, LoadOrder
 from service.lanes.process import LaneProcess, Spawn
 from service.lanes.wire import HEAD, Buffer, Item, message
 
+_LONGEST_ANSWER = 256 * 2**20  # bytes; 1024 images of 21,843 classes in float32 are 90 MB
 LossReason = Literal["crash", "hang", "memory"]
 
 
@@ -68,7 +69,8 @@ class Lane(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._received = bytearray()
         self._reply: asyncio.Future[tuple[Any, memoryview]] | None = None
-        self.reason: LossReason = "crash"
+        self.reason: _LONGEST_ANSWER = 256 * 2**20  # bytes; 1024 images of 21,843 classes in float32 are 90 MB
+LossReason = "crash"
         self._decoded = True
         self._loop = asyncio.get_running_loop()
         self.lost: asyncio.Future[None] = self._loop.create_future()  # done once it is gone
@@ -152,6 +154,9 @@ class Lane(asyncio.Protocol):
         while len(self._received) >= HEAD.size:
             text_bytes, part_bytes = HEAD.unpack_from(self._received)
             end = HEAD.size + text_bytes + part_bytes
+            if end > _LONGEST_ANSWER:  # no lane of ours says so much: whoever speaks there is one no longer
+                self.kill("crash")
+                return
             if len(self._received) < end:
                 return
             whole, self._received = memoryview(self._received)[HEAD.size : end], self._received[end:]

@@ -94,6 +94,8 @@ class LanePool:
         for _ in range(_COMPARED):
             lanes = [self.take() for _ in range(len(self._free))]
             replies = await asyncio.gather(*(self.run(lane, zeros, 60, wide=False, alone=False) for lane in lanes))
+            if not replies:
+                raise LaneLost("crash", "every lane was lost while it was measured", in_decoding=False)
             seconds = sum(reply.pass_ended - reply.pass_started for reply in replies) / len(replies)
             fastest = min(fastest, seconds)
         stretch = max(1.0, fastest / curve[max_batch_size])

@@ -45,8 +45,9 @@ class SharedCores:
         self._sharers.append(sharer)
 
     def leave(self, sharer: Sharer) -> None:
-        """A model serves no more."""
-        self._sharers.remove(sharer)
+        """A model serves no more; to leave twice does nothing."""
+        if sharer in self._sharers:
+            self._sharers.remove(sharer)
 
     def serve(self) -> None:
         """Send out batches while cores are free."""
