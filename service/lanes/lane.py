@@ -69,8 +69,7 @@ class Lane(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._received = bytearray()
         self._reply: asyncio.Future[tuple[Any, memoryview]] | None = None
-        self.reason: _LONGEST_ANSWER = 256 * 2**20  # bytes; 1024 images of 21,843 classes in float32 are 90 MB
-LossReason = "crash"
+        self.reason: LossReason = "crash"
         self._decoded = True
         self._loop = asyncio.get_running_loop()
         self.lost: asyncio.Future[None] = self._loop.create_future()  # done once it is gone
