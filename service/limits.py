@@ -1,7 +1,7 @@
 """Whether the limits of this process (`ulimit`) let it start at all, and how many connections they let it have."""
 
+import os
 import resource
-from pathlib import Path
 
 # Below these, libraries have been seen to abort, or to raise from anywhere, while they are loaded or start threads.
 _LEAST = (
@@ -28,5 +28,6 @@ def connections_allowed() -> int:
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if limit == resource.RLIM_INFINITY:
         return _MOST_CONNECTIONS
-    files = sum(1 for _ in Path("/dev/fd").iterdir())
+    with os.scandir("/dev/fd") as entries:
+        files = sum(1 for _ in entries)
     return max(_FEWEST_CONNECTIONS, min(_MOST_CONNECTIONS, limit - files - _SPARE_FILES))
