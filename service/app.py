@@ -2,7 +2,7 @@
 
 import importlib.metadata
 import platform
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
@@ -35,15 +35,17 @@ from service.scheduling.shared_cores import SharedCores
 from service.settings import Settings
 
 
-def build_replica(settings: Settings, metrics: Metrics, spawn: Spawn = ForkedLane) -> Replica:
-    """A replica that has loaded nothing yet; `spawn` starts its lanes."""
+def build_replica(
+    settings: Settings, metrics: Metrics, spawn: Spawn = ForkedLane, make_room: Callable[[], bool] = lambda: False
+) -> Replica:
+    """A replica that has loaded nothing yet; `spawn` starts its lanes, `make_room` ends an upload that stalls."""
     metrics.build_info.labels(__version__, importlib.metadata.version("onnxruntime"), platform.python_version()).set(1)
     cores = allowed_cores()
     loop_lag, pass_log = LoopLag(metrics.front_cpu_seconds.inc), PassLog()
     shared_cores = SharedCores(max(1, int(cores)))
     loader = Loader(settings, cores, memory_limit(), spawn, shared_cores, metrics, pass_log, loop_lag)
     models = LoadedModels(settings.models, metrics)
-    admission = Admission(settings.max_inflight_images, settings.max_inflight_bytes)
+    admission = Admission(settings.max_inflight_images, settings.max_inflight_bytes, make_room)
     metrics.inflight_images.set_function(lambda: admission.inflight)
     return Replica(
         settings=settings,

@@ -67,12 +67,12 @@ def serve(command_line: CommandLine) -> None:
 
 async def _loaded(settings: Settings, metrics: Metrics, metrics_port: int, hangups: list[int]) -> DrainingServer:
     """The server, once every model is loaded."""
-    replica = build_replica(settings, metrics)
+    uploads = Uploads(settings.max_inflight_bytes, settings.min_upload_bytes_per_second)
+    replica = build_replica(settings, metrics, make_room=uploads.end_most_stalled)
     app = with_edge(create_api(replica))
     await replica.start()
     gc.collect()
     gc.freeze()  # a collection that looks through all of this as well would hold the loop for tens of milliseconds
-    uploads = Uploads(settings.max_inflight_bytes, settings.min_upload_bytes_per_second)
     table = ConnectionTable(connections_allowed(), uploads, metrics.connections_ended)
     metrics.connections.set_function(table.__len__)
     config = uvicorn.Config(

@@ -10,6 +10,7 @@ import sys
 import time
 from contextlib import suppress
 from functools import partial
+from typing import Any
 
 from service import serve as serving
 from service.app import build_replica
@@ -55,8 +56,8 @@ def faulty_lane(connection: socket.socket) -> None:
     program.main(connection)
 
 
-def build(settings: Settings, metrics: Metrics) -> Replica:
-    return build_replica(settings, metrics, partial(process.ForkedLane, run=faulty_lane))
+def build(settings: Settings, metrics: Metrics, **given: Any) -> Replica:
+    return build_replica(settings, metrics, partial(process.ForkedLane, run=faulty_lane), **given)
 
 
 if __name__ == "__main__":

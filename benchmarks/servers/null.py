@@ -5,6 +5,7 @@ import multiprocessing
 import signal
 import socket
 import time
+from collections.abc import Callable
 
 import numpy as np
 from prometheus_client import Gauge
@@ -71,9 +72,11 @@ class WatchedReplica(Replica):
             longest.set(worst)
 
 
-def build(settings: Settings, metrics: Metrics, spawn: Spawn = NullLane) -> Replica:
+def build(
+    settings: Settings, metrics: Metrics, spawn: Spawn = NullLane, make_room: Callable[[], bool] = lambda: False
+) -> Replica:
     """The replica to serve with."""
-    replica = build_replica(settings, metrics, spawn)
+    replica = build_replica(settings, metrics, spawn, make_room)
     replica.__class__ = WatchedReplica
     return replica
 

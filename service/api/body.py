@@ -13,7 +13,7 @@ from service.api.form import images_in_form
 from service.api.inflate import inflate
 from service.api.json_text import parse_json
 from service.api.parameters import ClassifyParameters
-from service.errors import ClientGone, MalformedRequest, PayloadTooLarge
+from service.errors import ClientGone, MalformedRequest, PayloadTooLarge, ServiceError
 
 MAX_IMAGES_PER_REQUEST = 64
 LARGE = 64 * 2**10  # bytes, up to which a millisecond is enough to parse a body
@@ -84,7 +84,8 @@ async def read_body(request: Request, max_body_bytes: int, charge: Charge = free
     while more:
         message = await request.receive()
         if message["type"] == "http.disconnect":
-            raise ClientGone("the client left while sending its request")
+            refusal: ServiceError | None = request.scope.get("mixer.refusal")  # or it was the connection that ended it
+            raise refusal or ClientGone("the client left while sending its request")
         chunk, more = message.get("body", b""), message.get("more_body", False)
         received += len(chunk)
         if received > max_body_bytes:

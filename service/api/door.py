@@ -44,8 +44,14 @@ class Visit:
             classifier.statistics.request_failed(0.0)
             raise
         self.charge = self._place.charge  # to be told of every piece of the body
+        self._scope = request.scope
+        self.take_times()
         if on_leave := request.scope.get("mixer.on_leave"):
             on_leave(self._leave)
+
+    def take_times(self) -> None:
+        """Tell the connection how long its client waits, at first and where the ticket's deadline is another now."""
+        self._scope["mixer.deadline"] = self.ticket.deadline
 
     def _leave(self) -> None:
         """Its client has closed the connection."""
@@ -59,7 +65,7 @@ class Visit:
         slow = promises.call_later(_SLOW_UPLOAD, promises.forget, ticket)
         started = time.perf_counter()
         try:
-            async with deadline(ticket.deadline):
+            async with deadline(ticket.deadline, self._scope.get("mixer.upload")):
                 body = await reading
         finally:
             slow.cancel()

@@ -3,6 +3,7 @@
 import asyncio
 import math
 from collections import Counter
+from collections.abc import Callable
 from types import TracebackType
 from typing import Protocol
 
@@ -29,7 +30,9 @@ class Model(Protocol):
 class Admission:
     """Bounds images and bytes inside, keeps promises as the forecast says, and counts how each image ended."""
 
-    def __init__(self, max_images: int, max_bytes: int) -> None:
+    def __init__(self, max_images: int, max_bytes: int, make_room: Callable[[], bool] = lambda: False) -> None:
+        """`make_room` ends an upload that stalls, if there is one: its place is free in a moment."""
+        self._make_room = make_room
         self._max_images = max_images
         self._max_bytes = max_bytes
         self._inside: Counter[Model] = Counter()  # images, until they are answered
@@ -68,7 +71,7 @@ class Admission:
         if model.promises.loop_lag() > ticket.deadline - model.promises.now():
             raise Overloaded("too many requests arrive at once", reason="event_loop", retry_after=1)
         inside = self.inflight
-        if inside >= self._max_images:
+        if inside >= self._max_images and not self._make_room():
             raise self._full(model, "inflight_images", f"{inside} images are inside, of {self._max_images}")
         self.check_time(model, ticket)
 

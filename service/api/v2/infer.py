@@ -27,7 +27,7 @@ async def infer(request: Request, classifier: Classifier, asked: InferParameters
     timings: StageTimings = request.state.timings
     with Visit(request, classifier, asked.deadline_seconds, asked.priority) as visit:
         inference = await visit.receive(_read(request, classifier, asked, visit))
-        _take_its_own_times(replica, classifier, visit.ticket, inference)
+        _take_its_own_times(replica, classifier, visit, inference)
         answers = await visit.answer_all(_works(classifier, inference))
     for each in answers:
         timings.include(each.stages)
@@ -46,8 +46,9 @@ async def _read(request: Request, classifier: Classifier, asked: InferParameters
     return await parsed(understand, len(body))
 
 
-def _take_its_own_times(replica: Replica, classifier: Classifier, ticket: Ticket, inference: Inference) -> None:
+def _take_its_own_times(replica: Replica, classifier: Classifier, visit: Visit, inference: Inference) -> None:
     """The body's priority and timeout, in place of those at the door."""
+    ticket = visit.ticket
     if inference.priority:
         ticket.priority = inference.priority
         if inference.priority == "bulk":  # as of who says so in a header
@@ -55,6 +56,7 @@ def _take_its_own_times(replica: Replica, classifier: Classifier, ticket: Ticket
     if inference.timeout:
         ticket.allow(inference.timeout, ticket.let_in_at)
         replica.admission.check_time(classifier, ticket)
+    visit.take_times()
 
 
 def _works(classifier: Classifier, inference: Inference) -> list[Work]:
