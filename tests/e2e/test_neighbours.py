@@ -1,0 +1,94 @@
+"""A good client beside others that mean harm, or have bad luck: it is answered all the same, and probes are too."""
+
+import asyncio
+import io
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+
+import httpx
+import pytest
+from PIL import Image
+
+from tests.e2e.processes import GOLDEN, ServiceProcess, add_digits, running_service
+
+pytestmark = pytest.mark.anyio
+
+SEVEN = (GOLDEN / "digit-7.png").read_bytes()
+
+
+@asynccontextmanager
+async def beside(count: int, neighbour: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+    """So many of them for the length of the block."""
+    tasks = [asyncio.create_task(neighbour()) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def answers(service: ServiceProcess, count: int) -> list[int]:
+    """The statuses that a good client gets, asking one image after the other, and probing between them."""
+    statuses = []
+    async with httpx.AsyncClient(base_url=service.url, timeout=30) as client:
+        for _ in range(count):
+            response = await client.post("/v1/classify", content=SEVEN)
+            statuses.append(response.status_code)
+            if response.status_code == 200:
+                assert response.json()["predictions"][0]["label"] == "7"
+            assert (await client.get("/healthz/live")).status_code == 200
+            assert (await client.get("/healthz/ready")).status_code == 200
+    return statuses
+
+
+@pytest.mark.parametrize("count", [16, 200])
+@pytest.mark.parametrize("head", ["Content-Length: 16777216", "Transfer-Encoding: chunked"])
+async def test_uploads_that_trickle(count: int, head: str) -> None:
+    with running_service() as service:
+
+        async def trickle() -> None:
+            _, writer = await asyncio.open_connection("127.0.0.1", service.port)
+            with closing(writer):
+                writer.write(f"POST /v1/classify HTTP/1.1\r\nHost: mixer\r\n{head}\r\n\r\n".encode())
+                while True:
+                    writer.write(b"1\r\nx\r\n" if "chunked" in head else b"x" * 16)
+                    await writer.drain()
+                    await asyncio.sleep(0.1)
+
+        async with beside(count, trickle):
+            assert await answers(service, 100) == [200] * 100
+
+
+async def test_large_honest_images_in_bulk() -> None:
+    file = io.BytesIO()
+    Image.linear_gradient("L").resize((1280, 720)).convert("RGB").save(file, "PNG")
+    with running_service() as service:
+        async with httpx.AsyncClient(base_url=service.url, timeout=60) as client:
+
+            async def bulk() -> None:
+                while True:
+                    await client.post("/v1/classify", content=file.getvalue(), headers={"x-priority": "bulk"})
+
+            async with beside(32, bulk):
+                statuses = await answers(service, 50)
+        assert statuses == [200] * 50
+
+
+async def test_one_model_beside_a_crowd_at_another(tmp_path: Path) -> None:
+    for name in ("crowded", "quiet"):
+        add_digits(tmp_path, name=name)
+    with running_service("--model-repository", str(tmp_path), "--max-inflight-images", "128") as service:
+        async with (
+            httpx.AsyncClient(base_url=service.url, timeout=60, limits=httpx.Limits(max_connections=64)) as many,
+            httpx.AsyncClient(base_url=service.url, timeout=60) as one,
+        ):
+
+            async def crowd() -> None:
+                while True:
+                    await many.post("/v1/classify?model=crowded", content=SEVEN)
+
+            async with beside(64, crowd):
+                statuses = [(await one.post("/v1/classify?model=quiet", content=SEVEN)).status_code for _ in range(50)]
+        assert statuses == [200] * 50
