@@ -234,7 +234,7 @@ class Scheduler:
         finally:
             self._heavy_running -= batch.heavy
             self._running -= len(batch.tickets)
-            self._cores.give_back(self, time.perf_counter() - sent)
+            self._cores.give_back(self, self._loop.time() - batch.at)
 
     def _answer(self, batch: _Batch, reply: BatchAnswer, sent: float) -> None:
         seconds = reply.pass_ended - reply.pass_started

@@ -81,7 +81,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess
     """A service with one key."""
     keys = tmp_path_factory.mktemp("keys") / "keys"
     keys.write_text(f"{hashlib.sha256(KEY.encode()).hexdigest()}  mobile-app\n")
-    with running_service("--api-keys-file", str(keys), "--debug") as service:
+    with running_service("--api-keys-file", str(keys), "--debug", "--log-requests", "all") as service:
         yield service
 
 
@@ -133,7 +133,7 @@ def test_log_lines_stay_json_and_hold_neither_keys_nor_images_nor_what_a_client_
 def lines_until_now(service: ServiceProcess) -> list[dict[str, object]]:
     """Those of the log that nobody has read yet."""
     marker = uuid.uuid4().hex
-    httpx.get(f"{service.url}/healthz/live", headers={"x-request-id": marker})
+    httpx.get(f"{service.url}/nowhere", headers={"x-request-id": marker})
     start = len(service.log)
     while service.next_line().get("request_id") != marker:
         pass

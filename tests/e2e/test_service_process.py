@@ -96,8 +96,9 @@ def test_health_docs_and_metrics(service: ServiceProcess) -> None:
         assert httpx.get(service.url + path).status_code == 200
     metrics = service.metrics()
     assert metrics["mixer_ready"] == 1
-    assert 0 < metrics["mixer_event_loop_cpu_seconds_total"] < metrics["process_cpu_seconds_total"]
-    assert metrics["mixer_engine_threads"] + metrics["mixer_decode_threads"] <= max(2, metrics["mixer_cores"])
+    assert 0 < metrics["mixer_front_cpu_seconds_total"] < metrics["process_cpu_seconds_total"]
+    assert metrics["mixer_lanes_ready"] == metrics["mixer_lanes"]
+    assert metrics["mixer_lanes"] * metrics["mixer_lane_threads"] <= max(1, metrics["mixer_cores"])
     assert metrics['mixer_predicted_capacity_images_per_second{model="digits"}'] > 0
     assert metrics["process_cpu_seconds_total"] > 0
 
@@ -313,7 +314,9 @@ def test_what_start_up_made_is_left_out_of_later_collections_of_garbage() -> Non
     script = """
 import gc
 from service import __main__, serve
-serve.DrainingServer.run = lambda self, sockets: print(gc.get_freeze_count(), len(gc.get_objects()))
+async def count(self, sockets):
+    print(gc.get_freeze_count(), len(gc.get_objects()), flush=True)
+serve.DrainingServer.serve = count
 __main__.main()
 """
     command = [sys.executable, "-c", script, "--host", "127.0.0.1", "--port", "0", "--metrics-port", "0"]

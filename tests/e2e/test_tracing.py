@@ -81,7 +81,7 @@ def test_a_request_is_a_span_of_its_callers_trace_with_its_stages_below(
     collector: Queue[Received], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test")
-    with running_service("--tracing") as service:
+    with running_service("--tracing", "--log-requests", "all") as service:
         headers = {"traceparent": f"00-{TRACE}-{CALLER}-01", "x-request-id": "mine"}
         assert httpx.get(f"{service.url}/healthz/ready").status_code == 200
         answer = httpx.post(f"{service.url}/v1/classify", content=DIGIT, headers=headers)
@@ -114,7 +114,7 @@ def test_a_request_is_a_span_of_its_callers_trace_with_its_stages_below(
 
 
 def test_without_a_caller_a_trace_begins_here_and_a_fault_of_ours_is_an_error(collector: Queue[Received]) -> None:
-    with running_service("--tracing", "--drain-seconds", "0") as service:
+    with running_service("--tracing", "--drain-seconds", "0", "--log-requests", "all") as service:
         httpx.post(f"{service.url}/v1/classify", content=b"no image")
         httpx.post(f"{service.url}/v1/classify", content=DIGIT, headers={"x-deadline-ms": "nonsense"})
         service.terminate()
@@ -126,7 +126,7 @@ def test_without_a_caller_a_trace_begins_here_and_a_fault_of_ours_is_an_error(co
 
 
 def test_who_is_not_sampled_by_the_caller_is_not_sampled_here(collector: Queue[Received]) -> None:
-    with running_service("--tracing", "--drain-seconds", "0") as service:
+    with running_service("--tracing", "--drain-seconds", "0", "--log-requests", "all") as service:
         headers = {"traceparent": f"00-{TRACE}-{CALLER}-00"}
         answer = httpx.post(f"{service.url}/v1/classify", content=DIGIT, headers=headers)
         assert service.wait_for("POST /v1/classify")["trace_id"] == TRACE
@@ -141,7 +141,10 @@ def test_a_collector_that_is_down_costs_nobody_an_answer(monkeypatch: pytest.Mon
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "10")
     monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "16")  # so that it overflows
     monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "16")
-    with running_service("--tracing", "--drain-seconds", "0") as service, httpx.Client() as client:
+    with (
+        running_service("--tracing", "--drain-seconds", "0", "--log-requests", "all") as service,
+        httpx.Client() as client,
+    ):
         for _ in range(50):
             assert client.post(f"{service.url}/v1/classify", content=DIGIT).status_code == 200
         service.terminate()
@@ -153,10 +156,9 @@ def test_nothing_of_it_is_loaded_unless_it_is_asked_for(tmp_path: Path) -> None:
     program = (
         "import service.__main__, sys\n"
         "from pathlib import Path\n"
-        "from service.app import create_app\n"
+        "from service.app import create_api, with_edge\n"
         "from tests.doubles import EchoEngine, replica_around\n"
-        f"app = create_app(replica_around(EchoEngine(), Path({str(tmp_path)!r}) / 'models'))\n"
-        "app.build_middleware_stack()\n"
+        f"app = with_edge(create_api(replica_around(EchoEngine(), Path({str(tmp_path)!r}) / 'models')))\n"
         "parts = ('opentelemetry.sdk', 'opentelemetry.exp', 'service.edge.tracing')\n"
         "print([m for m in sys.modules if m.startswith(parts)])"
     )
