@@ -18,6 +18,7 @@ from service.edge.reading import ReadingProtocol, announced_bytes
 from service.edge.rendering import render_error
 from service.edge.request_id import request_id_of
 from service.edge.uploads import Upload
+from service.edge.whole_answer import WholeAnswer
 from service.edge.write_watch import WriteWatch
 from service.errors import Overloaded, ServiceError
 
@@ -49,6 +50,7 @@ class HttpProtocol(ReadingProtocol):
         self._served_since = 0.0
         self._on_leave: Callable[[], None] | None = None
         self._upload: Upload | None = None
+        self._answer: WholeAnswer | None = None
         self._came_late = False  # when there were too many connections
         self._linger: Linger
         self._watch: WriteWatch
@@ -119,6 +121,7 @@ class HttpProtocol(ReadingProtocol):
         scope: Scope = cycle.scope  # type: ignore[assignment]
         scope["mixer.on_leave"] = on_leave
         self._served, self._served_since, self._on_leave = cycle, self.loop.time(), None
+        cycle.transport = self._answer = WholeAnswer(cycle, self.transport)  # type: ignore[assignment]
         self._table.busy(self)
         announced = announced_bytes(scope["headers"])
         if announced and cycle.more_body:
@@ -155,6 +158,8 @@ class HttpProtocol(ReadingProtocol):
 
     def on_response_complete(self) -> None:
         """Go on to the next request, or wait for the rest of this one."""
+        if self._answer:
+            self._answer.flush()
         self._release()
         super().on_response_complete()
         if self.transport.is_closing():

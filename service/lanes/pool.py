@@ -104,8 +104,9 @@ class LanePool:
     def take(self, *, wide: bool = False) -> Lane:
         """A free lane, which is the caller's until it has run; `wide` prefers one that can use all cores."""
         free = self._free
-        place = next((k for k, lane in enumerate(free) if lane.has_wide_engine == wide), 0)
-        return free.pop(place)
+        # Of several the one that was busy last: its caches are warm.
+        latest_first = range(len(free) - 1, -1, -1)
+        return free.pop(next((k for k in latest_first if free[k].has_wide_engine == wide), len(free) - 1))
 
     async def run(self, lane: Lane, items: list[Item], longest: float, *, wide: bool, alone: bool) -> BatchAnswer:
         """One batch on a lane that was taken; raises LaneLost."""
