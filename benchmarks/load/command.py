@@ -135,10 +135,11 @@ def _targets(options: argparse.Namespace, stack: ExitStack) -> list[Target]:
     started = start({preset for preset, address in given if address is None}, bundle, stack)
     targets: list[Target] = []
     for preset, address in given:
-        url, metrics_url, pid = address or started[preset]
+        url, metrics_url, pid, copy = address or started[preset]
         target = make_target(preset, url, form=options.form, model=options.model or bundle.parent.name)
         name = _own_name(preset, [other.name for other in targets])
-        targets.append(replace(target, name=name, metrics_url=metrics_url, pid=pid, headers=tuple(options.header)))
+        headers = tuple(options.header)
+        targets.append(replace(target, name=name, metrics_url=metrics_url, pid=pid, bundle=copy, headers=headers))
     return targets
 
 

@@ -1,6 +1,7 @@
 """What is loaded: a URL, the form its images take, and where the server's own figures are found."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -39,6 +40,7 @@ class Address(NamedTuple):
     url: str  # the whole of it, or only scheme, host and port
     metrics_url: str | None = None
     pid: int | None = None
+    bundle: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class Target:
     pid: int | None = None  # of the server, where it runs on this machine: it and its children are watched
     headers: tuple[tuple[str, str], ...] = ()  # sent with every request
     several: bool = False  # images in one request
+    bundle: Path | None = None  # a copy that may be changed, of a Mixer service that was started here
 
 
 def make_target(preset: str, url: str | None = None, *, form: str | None = None, model: str = "digits") -> Target:

@@ -89,8 +89,12 @@ async def _caused(victim: Victim, fault: str) -> AsyncIterator[None]:
             hitting.cancel()
         return
     told = [fault, victim.url, *(f"{name}:{value}" for name, value in victim.headers.items())]
-    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "benchmarks.robustness.faults", *told)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "benchmarks.robustness.faults", *told, stdout=asyncio.subprocess.PIPE
+    )
     try:
+        if process.stdout:
+            await process.stdout.readline()  # its libraries are loaded
         yield
         if process.returncode is not None:
             raise RuntimeError(f"{fault}: what causes it ended with {process.returncode}")

@@ -107,15 +107,15 @@ async def unread_answers(aim: Aim) -> None:
 
     async def ask(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(four)
-        await asyncio.sleep(10)
+        await asyncio.wait_for(writer.wait_closed(), _PATIENCE)
 
     await aim.again_and_again(ask, 100, receive_bytes=4096)
 
 
 async def damaged_images(aim: Aim) -> None:
-    """8 clients whose images are damaged by chance."""
+    """8 clients whose images are damaged by chance, ten a second each."""
     intact, numbers = seeds(), iter(range(2**62))
-    await _asking(aim, 8, lambda: aim.request(body=mutated(intact, 0, next(numbers)).data))
+    await _asking(aim, 8, lambda: aim.request(body=mutated(intact, 0, next(numbers)).data), rest=_PAUSE)
 
 
 async def bulk_of_large_images(aim: Aim) -> None:
@@ -175,8 +175,8 @@ FAULTS: dict[str, Fault] = {
 }
 
 
-async def _asking(aim: Aim, clients: int, next_request: Callable[[], bytes]) -> None:
-    """As many clients, each of which asks again once it is answered."""
+async def _asking(aim: Aim, clients: int, next_request: Callable[[], bytes], rest: float = 0.0) -> None:
+    """As many clients, each of which asks again once it is answered and has rested for so many seconds."""
     connections = Connections(aim.url)
 
     async def ask() -> None:
@@ -187,17 +187,19 @@ async def _asking(aim: Aim, clients: int, next_request: Callable[[], bytes]) -> 
             except OSError:
                 await asyncio.sleep(_PAUSE)
             else:
-                await asyncio.sleep(_PAUSE if answer.status in (429, 503) else 0)
+                await asyncio.sleep(_PAUSE if answer.status in (429, 503) else rest)
 
     await asyncio.gather(*(ask() for _ in range(clients)))
 
 
 def _png(width: int, height: int) -> bytes:
     file = io.BytesIO()
-    photograph(width, height).save(file, "PNG", compress_level=1)
+    image = photograph(min(width, 1280), min(height, 960)).resize((width, height))  # a larger one takes seconds to make
+    image.save(file, "PNG", compress_level=1)
     return file.getvalue()
 
 
 if __name__ == "__main__":
     name, url, *headers = sys.argv[1:]
+    print(name, flush=True)  # from now on
     asyncio.run(FAULTS[name](Aim(url, dict(header.split(":", 1) for header in headers))))  # type: ignore[arg-type]

@@ -1,6 +1,7 @@
 """A client that does nothing but ask for one image after the other: what it and the probes see of a service."""
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,6 +58,8 @@ class GoodClient:
         finally:
             probing.cancel()
             connections.close()
+            with suppress(asyncio.CancelledError):
+                await probing
         return Seen(generator.samples, len(probes), probes.count(False))
 
     async def seconds_until_normal(self, normal: float) -> float | None:
@@ -85,13 +88,19 @@ class GoodClient:
         """Note for each probe, once a second, whether it was answered with 200 in time."""
         base = self._url.removesuffix("/v1/classify")
         probes = [Connections(f"{base}/healthz/{name}") for name in ("live", "ready")]
-        while True:
+        try:
+            while True:
+                seen += [await _answers(probe) for probe in probes]
+                await asyncio.sleep(1)
+        finally:
             for probe in probes:
-                try:
-                    async with asyncio.timeout(_PROBE_PATIENCE):
-                        await probe.get()
-                except OSError:
-                    seen.append(False)
-                else:
-                    seen.append(True)
-            await asyncio.sleep(1)
+                probe.close()
+
+
+async def _answers(probe: Connections) -> bool:
+    try:
+        async with asyncio.timeout(_PROBE_PATIENCE):
+            await probe.get()
+    except OSError:
+        return False
+    return True

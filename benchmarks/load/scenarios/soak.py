@@ -1,11 +1,17 @@
-"""Near capacity for long, with damaged images and clients who hang up: is memory flat, and all accounted for?"""
+"""Near capacity for long, with clients and files that are no good, and lanes that are lost: is all accounted for?"""
+
+import re
 
 from benchmarks.load.scenarios.closed_loop import capacity
 from benchmarks.load.scenarios.parameters import Parameters
+from benchmarks.load.server_side import ServerSide
 from benchmarks.load.session import Session
+from benchmarks.robustness.disturbances import disturbed
 
 _OF_EACH = 98  # queries of a hundred that are ordinary; one is damaged, one hangs up
 _PATIENCE = 0.002  # seconds
+_EVERY = 60.0  # seconds between two lanes that are killed, and two reloads; of a short soak a quarter
+_LOADED = re.compile(r'^mixer_model_loads_total\{.*outcome="ok".*\} (\S+)', re.MULTILINE)
 
 
 async def soak(session: Session, parameters: Parameters, repeat: int) -> None:
@@ -18,5 +24,20 @@ async def soak(session: Session, parameters: Parameters, repeat: int) -> None:
         *(session.query([image[: len(image) // 2]]) for image in images),
         *(session.query([image], patience=_PATIENCE) for image in images),
     ]
-    run = await session.open("soak", repeat, rate, seconds=parameters.soak_seconds, queries=queries)
+    every = min(_EVERY, parameters.soak_seconds / 4)
+    before = await _loaded(session)
+    async with disturbed(session.target, ordinary[0].requests[0], every) as seen:
+        run = await session.open("soak", repeat, rate, seconds=parameters.soak_seconds, queries=queries)
     run.server.unsettled_images = await session.unsettled_images()
+    session.findings |= {what: float(count) for what, count in sorted(seen.items())}
+    if seen["reloads asked for"]:
+        session.findings["reloads"] = await _loaded(session) - before
+
+
+async def _loaded(session: Session) -> float:
+    """How many models the service has loaded since it started."""
+    server = ServerSide(session.target)
+    try:
+        return sum(map(float, _LOADED.findall((await server.snapshot()).metrics)))
+    finally:
+        server.close()

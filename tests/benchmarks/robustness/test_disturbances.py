@@ -1,0 +1,70 @@
+"""What a soak has beside its load, on a service that is started for it."""
+
+import asyncio
+from contextlib import ExitStack
+
+import pytest
+
+from benchmarks.load.connection import Connections
+from benchmarks.load.images import read_images
+from benchmarks.load.scenarios.parameters import Parameters
+from benchmarks.load.scenarios.soak import soak
+from benchmarks.load.server_side import ServerSide, totals
+from benchmarks.load.session import Options, Session
+from benchmarks.load.started import start
+from benchmarks.load.target import Target
+from benchmarks.robustness.disturbances import disturbed
+from tests.e2e.processes import GOLDEN
+
+pytestmark = pytest.mark.anyio
+
+BUNDLE = GOLDEN.parent
+
+
+def _target(stack: ExitStack) -> Target:
+    url, metrics_url, pid, copy = start({"mixer"}, BUNDLE, stack)["mixer"]
+    return Target("mixer", f"{url}/v1/classify", "raw", metrics_url, pid, bundle=copy)
+
+
+async def test_slow_clients_are_answered_while_lanes_are_lost_and_the_model_is_loaded_anew() -> None:
+    before = (BUNDLE / "manifest.json").read_bytes()
+    with ExitStack() as stack:
+        target = _target(stack)
+        request = Connections(target.url).request("POST", {}, read_images("digits")[0])
+        server = ServerSide(target)
+        async with disturbed(target, request, every=2) as seen, asyncio.timeout(120):
+            while True:
+                counted = totals((await server.snapshot()).metrics)
+                happened = counted["mixer_lane_restarts_total"] and counted["mixer_model_loads_total"]
+                if happened and seen["slow readers: 200"] and seen["slow writers: 200"]:
+                    break
+                await asyncio.sleep(0.1)
+        server.close()
+    assert seen["lanes killed"]
+    assert seen["reloads asked for"]
+    assert not seen["slow readers: lost"]
+    assert not seen["slow writers: lost"]
+    assert (BUNDLE / "manifest.json").read_bytes() == before  # it was a copy's that changed
+
+
+async def test_a_soak_loses_nothing() -> None:
+    with ExitStack() as stack:
+        session = Session(_target(stack), Options(read_images("digits"), seconds=1, warmup=0, quiet=True))
+        await soak(session, Parameters(rate=30, soak_seconds=4), 0)
+    (run,) = session.runs
+    assert run.server.unsettled_images == 0
+    assert run.codes["200"] > 0
+    assert session.findings["lanes killed"]
+    assert session.findings["reloads asked for"]
+    assert session.findings["reloads"] is not None
+
+
+async def test_a_service_that_was_not_started_here_keeps_its_lanes() -> None:
+    with ExitStack() as stack:
+        target = _target(stack)
+        far = Target("mixer", target.url, "raw")
+        async with disturbed(far, Connections(far.url).request("POST", {}, b"no image"), every=0.01) as seen:
+            while not seen["slow readers: 415"]:
+                await asyncio.sleep(0.1)
+    assert not seen["lanes killed"]
+    assert not seen["reloads asked for"]
