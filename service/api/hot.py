@@ -22,7 +22,7 @@ def hot(scope: Scope) -> tuple[str, Callable[[Request], Awaitable[Response]]] | 
     path: str = scope["path"]
     if path == _CLASSIFY:
         return _CLASSIFY, classify
-    match path.removesuffix("/").split("/"):
+    match path.split("/"):
         case ["", "v2", "models", model, "infer"] if model:
             return _INFER, partial(model_infer, model=model)
         case ["", "v2", "models", model, "versions", version, "infer"] if model and version:

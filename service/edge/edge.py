@@ -1,6 +1,7 @@
 """Around every request: its id, Server-Timing, metrics, log line, and one rendering of every error."""
 
 import logging
+import re
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
@@ -17,6 +18,8 @@ from service.timings import StageTimings
 log = logging.getLogger(__name__)
 
 _QUIET = ("/healthz/live", "/healthz/ready", "/v2/health/live", "/v2/health/ready", "/page/status", "/page/{file}")
+
+_SLASHES = re.compile("//+")
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -56,6 +59,9 @@ class Edge:
             return
         if scope["method"] == "HEAD":
             scope = {**scope, "method": "GET"}  # a GET, whose body the server keeps to itself
+        path: str = scope["path"]
+        if "//" in path or (path.endswith("/") and path != "/"):  # as clients write who join addresses carelessly
+            scope = {**scope, "path": _SLASHES.sub("/", path).rstrip("/") or "/"}
         timings = StageTimings()
         request_id = request_id_of(scope)
         state = scope.setdefault("state", {})

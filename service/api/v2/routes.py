@@ -1,4 +1,4 @@
-"""The Open Inference Protocol's routes, each with and without a trailing slash."""
+"""The Open Inference Protocol's routes."""
 
 from collections.abc import Callable
 from typing import Any
@@ -33,21 +33,19 @@ _MODEL = ("/models/{model}", "/models/{model}/versions/{version}")
 
 
 def _route(*paths: str, statuses: tuple[int, ...], method: str = "GET", **options: Any) -> Callable[..., Any]:
-    """Serve a function at each path, and at each with a slash behind it; `statuses` are those of its errors."""
+    """Serve a function at each path; `statuses` are those of its errors."""
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
         responses = {status: {"model": V2Error} for status in statuses} | options.pop("responses", {})
         for path in paths:
-            for slash in ("", "/"):
-                router.add_api_route(
-                    path + slash,
-                    function,
-                    methods=[method],
-                    responses=responses,
-                    include_in_schema=not slash,
-                    response_model_exclude_none=True,
-                    **options,
-                )
+            router.add_api_route(
+                path,
+                function,
+                methods=[method],
+                responses=responses,
+                response_model_exclude_none=True,
+                **options,
+            )
         return function
 
     return register

@@ -40,3 +40,15 @@ async def test_safe_headers_once_on_every_answer(client: httpx.AsyncClient, path
     assert response.headers.get_list("x-content-type-options") == ["nosniff"]
     assert response.headers.get_list("cache-control") == ["no-cache" if path == "/" else "no-store"]
     assert "server" not in response.headers
+
+
+@pytest.mark.parametrize("path", ["/v1/classify/", "/v1/classify//", "/v2/models/echo//infer/"])
+async def test_slashes_too_many_lead_to_the_same_place(client: httpx.AsyncClient, path: str) -> None:
+    if "infer" in path:
+        answer = await client.post(path, content=level_png(3), headers={"inference-header-content-length": "0"})
+        assert answer.status_code == 200
+    else:
+        answer = await client.post(path, content=level_png(3))
+        assert answer.json()["predictions"][0]["index"] == 3
+    assert (await client.get("/healthz//live/")).status_code == 200
+    assert (await client.get("/nowhere/")).status_code == 404
