@@ -39,8 +39,8 @@ def limit(lanes: int, model_bytes: int, models: int = 1) -> int:
         (4, LARGE, limit(2, LARGE), {"threads": 1}, (2, 1, 4)),
         (0.5, SMALL, None, {"lanes": 1, "threads": 1}, (1, 1, 0)),
         # On a GPU one after the other.
-        (16, LARGE, None, {"on_gpu": True}, (1, 16, 0)),
-        (16, LARGE, None, {"on_gpu": True, "lanes": 2}, (2, 8, 0)),
+        (16, LARGE, None, {"on_gpu": True}, (1, 1, 0)),
+        (16, LARGE, None, {"on_gpu": True, "lanes": 2}, (2, 1, 0)),
     ],
 )
 def test_lanes_share_the_cores_out(
@@ -74,9 +74,9 @@ def test_more_than_there_are_cores_is_refused(settings: dict[str, int]) -> None:
 @pytest.mark.parametrize(
     ("memory", "settings", "told"),
     [
-        (limit(1, LARGE) - 1, {}, f"the service and 1 lanes take {limit(1, LARGE) // MIB} MiB"),
-        (limit(2, LARGE) - 1, {"lanes": 2}, f"the service and 2 lanes take {limit(2, LARGE) // MIB} MiB"),
-        (limit(1, LARGE), {"models": 2}, f"take {limit(1, LARGE, 2) // MIB} MiB"),
+        (limit(1, LARGE) - 1, {}, f"the service with lanes: 1 takes {limit(1, LARGE) // MIB} MiB"),
+        (limit(2, LARGE) - 1, {"lanes": 2}, f"the service with lanes: 2 takes {limit(2, LARGE) // MIB} MiB"),
+        (limit(1, LARGE), {"models": 2}, f"takes {limit(1, LARGE, 2) // MIB} MiB"),
         (0, {}, "the memory limit of 0 MiB is too little"),
     ],
 )
