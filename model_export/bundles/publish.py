@@ -16,6 +16,7 @@ from model_export.bundles.parity import EngineCheck, check_parity, gate_of, pipe
 from model_export.bundles.reference import reference_logits
 from model_export.bundles.staging import staged
 from model_export.bundles.steps import Steps
+from model_export.bundles.synsets import SYNSETS
 from model_export.checkpoints.checkpoint import Checkpoint
 from model_export.errors import ExportError
 from service import __version__
@@ -25,7 +26,7 @@ from service.engines.engine import LogitBatch, PixelBatch
 from service.errors import ServiceError
 from service.images.preprocess import Pixels
 
-_LABELS, _SYNSETS = "labels.txt", "synsets.txt"
+_LABELS = "labels.txt"
 _TOOLS = ("mixer-serving", "torch", "onnx", "onnxscript", "onnxruntime", "numpy", "pillow")
 # Other hosts round otherwise and other Pillow releases resample otherwise; a wrong pipeline is off by far more.
 _GOLDEN_SLACK = 10
@@ -163,7 +164,7 @@ def _steps_of(conversion: Conversion) -> list[str]:
 def _names_of_classes(checkpoint: Checkpoint) -> dict[str, bytes]:
     """labels.txt and synsets.txt by name; raises PublishError for names that would not be read back as they are."""
     files = {}
-    for file, names in ((_LABELS, checkpoint.labels), (_SYNSETS, checkpoint.synsets)):
+    for file, names in ((_LABELS, checkpoint.labels), (SYNSETS, checkpoint.synsets)):
         if not names:
             continue
         if len(names) != checkpoint.config.classes:

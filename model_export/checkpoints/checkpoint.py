@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save
 
 from model_export.checkpoints.assumptions import assumptions
-from model_export.checkpoints.class_names import imagenet_1k, one_line
+from model_export.checkpoints.class_names import ClassNames, imagenet_1k, one_line
 from model_export.checkpoints.dimensions import to_ours
 from model_export.checkpoints.hub import download
 from model_export.checkpoints.hub_folder import CONFIG, HUB_WEIGHTS, HubConfig, read_config, weights_file
@@ -51,13 +51,15 @@ class Checkpoint:
         model.load_state_dict(self.state, assign=True)
         return model.eval()
 
-    def with_new_head(self, classes: int, labels: tuple[str, ...] | None = None) -> "Checkpoint":
+    def with_new_head(
+        self, classes: int, labels: tuple[str, ...] | None = None, synsets: tuple[str, ...] | None = None
+    ) -> "Checkpoint":
         """The same body with a head for `classes` that starts at zero, as the paper fine-tunes; 0 removes the head."""
         state = {name: tensor for name, tensor in self.state.items() if not name.startswith("head.")}
         if classes:
             state |= {"head.weight": torch.zeros(classes, self.config.hidden), "head.bias": torch.zeros(classes)}
         config = replace(self.config, classes=classes)
-        return replace(self, config=config, state=state, labels=labels, synsets=None, evaluation=None)
+        return replace(self, config=config, state=state, labels=labels, synsets=synsets, evaluation=None)
 
     def named(self) -> "Checkpoint":
         """The same with ImageNet-1k's names where it has 1000 classes and nothing says what they are."""
@@ -66,24 +68,10 @@ class Checkpoint:
             return self
         return replace(self, labels=names.labels, synsets=names.synsets)
 
-    def with_classes(self, classes: tuple[str, ...]) -> "Checkpoint | None":
-        """The same with its head's rows for `classes`, in their order; None if it does not know them all.
-
-        Classes go by label or by synset, all the same way.
-        """
-        known = self.named()
-        for names in (known.synsets, known.labels):
-            if not names or len(set(names)) < len(names) or not set(classes) <= set(names):
-                continue
-            rows = [names.index(name) for name in classes]
-            state = self.state | {name: self.state[name][rows] for name in ("head.weight", "head.bias")}
-            labels, synsets = (
-                tuple(part[row] for row in rows) if part else None for part in (known.labels, known.synsets)
-            )
-            config = replace(self.config, classes=len(rows))
-            evaluation = self.evaluation if rows == list(range(self.config.classes)) else None
-            return replace(self, config=config, state=state, labels=labels, synsets=synsets, evaluation=evaluation)
-        return None
+    @property
+    def identified_labels(self) -> tuple[str, ...] | None:
+        """The labels, each behind its synset where there is one, as in "n01440764 tench"."""
+        return ClassNames(self.labels, self.synsets).identified if self.labels else None
 
 
 def read_checkpoint(source: str | Path) -> Checkpoint:
@@ -111,7 +99,7 @@ def _read(source: str | Path) -> Checkpoint:
     notes = []
     if path.is_dir():
         path, hub_config = weights_file(path), read_config(path)
-    elif (path.parent / CONFIG).is_file() and path.match(HUB_WEIGHTS):
+    elif (path.parent / CONFIG).is_file() and path.name in HUB_WEIGHTS:
         notes.append(f"the {CONFIG} beside it is not read; name the folder instead, to go by it")
     file, sha256 = read_weights(path)
     check_images(file.told)

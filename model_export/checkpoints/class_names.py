@@ -20,6 +20,13 @@ class ClassNames:
     labels: tuple[str, ...]
     synsets: tuple[str, ...] | None = None
 
+    @property
+    def identified(self) -> tuple[str, ...]:
+        """Each label behind its synset, as in "n01440764 tench"; labels alone where there are none."""
+        if not self.synsets:
+            return self.labels
+        return tuple(f"{synset} {label}" for synset, label in zip(self.synsets, self.labels, strict=True))
+
 
 @cache
 def imagenet_1k() -> ClassNames:

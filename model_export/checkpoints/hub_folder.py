@@ -25,7 +25,7 @@ WEIGHTS = (
     "*.pth",
     "*.npz",
 )
-HUB_WEIGHTS = "model.safetensors"  # a file of this name is one of the Hub's, whose config.json is its own
+HUB_WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # files of these names have a config.json of their own
 _GELUS: dict[object, Gelu] = {"gelu": "erf", "gelu_tanh": "tanh"}
 
 

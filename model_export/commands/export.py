@@ -35,8 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--labels",
         metavar="NAMES",
-        help=f'file, line i = name of class i, or JSON; "{IMAGENET_1K}"; or "{_NO_LABELS}" (default: what the checkpoint '
-        "says; for 1000 classes of which it says nothing, ImageNet-1k's)",
+        help=f'file, line i = name of class i, or JSON; "{IMAGENET_1K}"; or "{_NO_LABELS}" (default: what the '
+        "checkpoint says; for 1000 classes of which it says nothing, ImageNet-1k's)",
     )
     parser.add_argument(
         "--golden", help='folder of images for the gate and for readiness, or "digits" (default: generated images)'

@@ -8,6 +8,7 @@ import torch
 
 from model_export.bundles.parity import MAX_PIXELS
 from model_export.bundles.reference import torch_runner
+from model_export.bundles.synsets import identified_labels
 from model_export.checkpoints.checkpoint import CheckpointError, read_checkpoint
 from service.bundles.bundle import load_bundle
 from service.bundles.golden import GoldenImages
@@ -45,10 +46,11 @@ def open_subject(source: str) -> Subject:
         golden = GoldenImages(bundle, preparation(manifest.preprocessing, MAX_PIXELS))
         engine = choose_engine(engines, golden.prove, manifest.image_size, _BATCH).engine
         name = f"{manifest.name}/{manifest.version}"
-        return Subject(name, manifest.preprocessing, bundle.labels, manifest.classes, threads, engine.run)
+        return Subject(name, manifest.preprocessing, identified_labels(bundle), manifest.classes, threads, engine.run)
     checkpoint = read_checkpoint(source)
     if not checkpoint.config.classes:
         raise CheckpointError(f"{source}: has no head, so it names no class; fewshot takes it")
     torch.set_num_threads(threads)
     run = torch_runner(checkpoint)
-    return Subject(source, checkpoint.preprocessing, checkpoint.labels, checkpoint.config.classes, threads, run)
+    labels = checkpoint.named().identified_labels
+    return Subject(source, checkpoint.preprocessing, labels, checkpoint.config.classes, threads, run)

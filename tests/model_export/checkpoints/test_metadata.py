@@ -141,26 +141,12 @@ def test_a_square_is_assumed_aloud_where_nothing_says_so(tmp_path: Path) -> None
     assert any("16x16" in note for note in saved(tmp_path, args=Namespace(img_size=224)).notes)
 
 
-def test_known_classes_keep_their_rows_of_the_head(tmp_path: Path) -> None:
-    save_file(WEIGHTS, tmp_path / "model.safetensors")
-    config = {"label_names": list(SYNSETS), "label_descriptions": dict(zip(SYNSETS, NAMES, strict=True))}
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    checkpoint = read_checkpoint(tmp_path)
-    for classes in (("dog", "ant"), (SYNSETS[3], SYNSETS[0])):
-        subset = checkpoint.with_classes(classes)
-        assert subset is not None
-        assert (subset.labels, subset.synsets, subset.config.classes) == (("dog", "ant"), (SYNSETS[3], SYNSETS[0]), 2)
-        assert np.array_equal(subset.state["head.weight"], WEIGHTS["head.weight"][[3, 0]])
-        assert np.array_equal(subset.state["head.bias"], WEIGHTS["head.bias"][[3, 0]])
-    assert checkpoint.with_classes(("dog", "unicorn")) is None
-    assert checkpoint.with_new_head(3).with_classes(("a", "b", "c")) is None
-
-
 def test_imagenets_names_where_nothing_says_what_1000_classes_are(tmp_path: Path) -> None:
     save_file(oracle.random_timm_weights(classes=1000), tmp_path / "m.safetensors")
     checkpoint = read_checkpoint(tmp_path / "m.safetensors")
     assert checkpoint.labels is None
     assert checkpoint.named().labels == imagenet_1k().labels
-    subset = checkpoint.with_classes(("n15075141", "n01440764"))
-    assert subset is not None
-    assert subset.labels == ("toilet tissue", "tench")
+    identified = checkpoint.named().identified_labels
+    assert identified is not None
+    assert (identified[0], identified[999]) == ("n01440764 tench", "n15075141 toilet tissue")
+    assert checkpoint.with_new_head(1000, NAMES).named().labels == NAMES
