@@ -14,7 +14,7 @@ from model_export.checkpoints.dimensions import to_ours
 from model_export.checkpoints.hub import download
 from model_export.checkpoints.hub_folder import CONFIG, HUB_WEIGHTS, HubConfig, read_config, weights_file
 from model_export.checkpoints.layouts import recognise
-from model_export.checkpoints.metadata import check_images, told_names
+from model_export.checkpoints.metadata import check_square, told_names
 from model_export.checkpoints.preprocessing import evaluated_with
 from model_export.checkpoints.shards import read_weights
 from model_export.checkpoints.source import HUB, what_to_write
@@ -102,7 +102,6 @@ def _read(source: str | Path) -> Checkpoint:
     elif (path.parent / CONFIG).is_file() and path.name in HUB_WEIGHTS:
         notes.append(f"the {CONFIG} beside it is not read; name the folder instead, to go by it")
     file, sha256 = read_weights(path)
-    check_images(file.told)
     try:
         found = recognise(file.tensors)
     except CheckpointError:
@@ -110,6 +109,7 @@ def _read(source: str | Path) -> Checkpoint:
             raise CheckpointError(str(PickledCodeError(file.networks[0]))) from None
         raise
     config, state = to_ours(found.layout, found.tensors)
+    check_square(file.told, config.patch, config.tokens)
     checkpoint = Checkpoint(
         config,
         state,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from model_export.checkpoints.metadata import check_images
+from model_export.checkpoints.metadata import check_config
 from model_export.checkpoints.preprocessing import CROP_PCT, evaluated_with
 from model_export.checkpoints.tensor_file import CheckpointError
 from model_export.variants import Gelu
@@ -97,7 +97,7 @@ def read_config(folder: Path) -> HubConfig | None:
         raise CheckpointError(f"{CONFIG} is damaged: {error}") from None
 
     try:
-        check_images(root)
+        check_config(root)
     except CheckpointError as error:
         raise CheckpointError(f"{CONFIG}: {error}") from None
     return config

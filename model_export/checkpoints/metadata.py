@@ -12,7 +12,7 @@ _NAMES = (
     *("idx_to_class", "idx2label", "id2label", "class_to_idx", "label_to_idx", "label2id"),
 )
 _SHAPES = ("img_size", "image_size", "input_size", "input_shape")
-_CHANNELS = ("in_chans", "in_channels", "num_channels")
+_CHANNELS = ("in_chans", "num_channels")
 _DEPTH = 8
 
 
@@ -43,8 +43,8 @@ def told_names(told: Mapping[Any, Any], classes: int) -> tuple[ClassNames | None
     return next(iter(found.values()), None), notes
 
 
-def check_images(told: Mapping[Any, Any]) -> None:
-    """Raises CheckpointError, naming the entry, if images are not square or not RGB."""
+def check_config(told: Mapping[Any, Any]) -> None:
+    """Raises CheckpointError, naming the entry, if config.json says that images are not square or not RGB."""
     for key, (height, width, channels) in _shapes(told):
         if height != width:
             raise CheckpointError(f"its {key} says {height}x{width} pixels; only square images are served")
@@ -53,6 +53,16 @@ def check_images(told: Mapping[Any, Any]) -> None:
     for key, value in _entries(told, _CHANNELS):
         if type(value) is int and value != 3:
             raise CheckpointError(f"its {key} says {value} colour channels; only RGB is served")
+
+
+def check_square(told: Mapping[Any, Any], patch: int, tokens: int) -> None:
+    """Raises CheckpointError, naming the entry, if one gives an image that is not square and has as many patches.
+
+    Scripts keep other sizes under the same names, such as that of the pictures before they are resized.
+    """
+    for key, (height, width, _) in _shapes(told):
+        if height != width and (height // patch) * (width // patch) == tokens:
+            raise CheckpointError(f"its {key} says {height}x{width} pixels; only square images are served")
 
 
 def says_square(told: Mapping[Any, Any], side: int) -> bool:

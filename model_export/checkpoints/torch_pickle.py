@@ -4,7 +4,8 @@ Every object becomes a stand-in, which keeps its items and attributes and does n
 of where its values lie.
 """
 
-import pickle  # nosec B403 - the unpickler below finds no class but its own
+# The unpickler below finds no class but its own.
+import pickle  # nosec B403
 import re
 from collections import OrderedDict
 from collections.abc import Callable
@@ -14,10 +15,11 @@ from typing import IO, Any
 import torch
 from torch import Tensor
 
-# What no file of weights has a use for: a pickle that names one of these means to run code.
+# What no file of weights has a use for: a pickle that names one of these means to run code. Old protocols call
+# subprocess "commands".
 _SYSTEM = re.compile(
-    r"(?:os|posix|nt|sys|subprocess|shutil|socket|importlib|imp|runpy|pty|ctypes|code|webbrowser|pip|commands|popen2)\."
-    r"|_?io\.open"
+    r"(?:os|posix|nt|sys|subprocess|shutil|socket|importlib|imp|runpy|pty|ctypes|webbrowser|popen2)\.|_?io\.open"
+    r"|code\.interact|code\.Interactive|commands\.(?:get|Popen|call|check|run)|pip\.main|timeit\.|pydoc\.|_?pickle\.loads?$|marshal\."
 )
 _DATA_BUILTINS = re.compile(
     r"getattr|set|frozenset|slice|x?range|unicode|long|complex|bytearray|bytes|object|int|float|str|bool|list|dict|tuple|type"

@@ -120,6 +120,18 @@ def test_images_that_are_not_square_are_refused_where_the_file_says_so(tmp_path:
 
 
 @pytest.mark.parametrize(
+    "beside",
+    [
+        {"hyper_parameters": {"image_size": (480, 640), "model": {"head": {"in_channels": 768}}}},
+        {"args": Namespace(input_size=None, img_size=[], image_size="small")},
+    ],
+    ids=str,
+)
+def test_other_sizes_of_other_things_are_no_reason(tmp_path: Path, beside: dict[str, Any]) -> None:
+    assert saved(tmp_path, **beside).config.image_size == 16
+
+
+@pytest.mark.parametrize(
     ("config", "cause"),
     [
         ({"model_args": {"img_size": [8, 32]}}, r"config\.json: its img_size says 8x32 pixels"),

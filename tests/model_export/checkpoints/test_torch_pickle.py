@@ -13,6 +13,7 @@ import subprocess
 import sys
 import types
 import uuid
+import zipfile
 import zoneinfo
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -201,3 +202,17 @@ def test_a_memo_index_allocates_nothing(tmp_path: Path) -> None:
     (tmp_path / "m.pth").write_bytes(b"\x80\x02}r\xff\xff\xff\xff.")
     with pytest.raises(CheckpointError):
         read_checkpoint(tmp_path / "m.pth")
+
+
+@pytest.mark.parametrize(
+    "target",
+    [b"ctorch\nTensor\n", b"ccollections\nOrderedDict\n", b"ctorch._utils\n_rebuild_tensor_v2\n", b"ctorch\nfloat32\n"],
+)
+def test_a_pickle_cannot_write_to_what_it_names(tmp_path: Path, target: bytes) -> None:
+    before = torch.Tensor.float, torch._utils._rebuild_tensor_v2.__defaults__  # type: ignore[attr-defined]
+    for state in (b"}X\x05\x00\x00\x00floatK\x01s", b"N}X\x0c\x00\x00\x00__defaults__K\x01\x85s\x86"):
+        with zipfile.ZipFile(tmp_path / "m.pth", "w") as archive:
+            archive.writestr("m/data.pkl", b"\x80\x02" + target + state + b"b.")
+        with pytest.raises(CheckpointError):
+            read_checkpoint(tmp_path / "m.pth")
+    assert before == (torch.Tensor.float, torch._utils._rebuild_tensor_v2.__defaults__)  # type: ignore[attr-defined]
