@@ -8,6 +8,7 @@ import torch
 
 from model_export.bundles.parity import MAX_PIXELS
 from model_export.bundles.reference import torch_runner
+from model_export.bundles.synsets import identified_labels
 from model_export.checkpoints.checkpoint import CheckpointError, read_checkpoint
 from service.arrays import LogitBatch, PixelBatch
 from service.bundles.bundle import load_bundle
@@ -16,8 +17,6 @@ from service.bundles.manifest import Preprocessing
 from service.engines.choice import choose_engine, cpu_engines
 from service.host import allowed_cores
 from service.images.preprocess import preparation
-
-_BATCH = 8  # images, that engines are compared on
 
 
 @dataclass(frozen=True)
@@ -43,12 +42,13 @@ def open_subject(source: str) -> Subject:
         manifest = bundle.manifest
         engines = cpu_engines(bundle.model_path, manifest.precision, threads)
         golden = GoldenImages(bundle, preparation(manifest.preprocessing, MAX_PIXELS))
-        engine = choose_engine(engines, golden.prove, manifest.image_size, _BATCH).engine
+        engine = choose_engine(engines, lambda engine: golden.prove(engine.run), manifest.image_size).engine
         name = f"{manifest.name}/{manifest.version}"
-        return Subject(name, manifest.preprocessing, bundle.labels, manifest.classes, threads, engine.run)
+        return Subject(name, manifest.preprocessing, identified_labels(bundle), manifest.classes, threads, engine.run)
     checkpoint = read_checkpoint(source)
     if not checkpoint.config.classes:
         raise CheckpointError(f"{source}: has no head, so it names no class; fewshot takes it")
     torch.set_num_threads(threads)
     run = torch_runner(checkpoint)
-    return Subject(source, checkpoint.preprocessing, checkpoint.labels, checkpoint.config.classes, threads, run)
+    labels = checkpoint.named().identified_labels
+    return Subject(source, checkpoint.preprocessing, labels, checkpoint.config.classes, threads, run)
