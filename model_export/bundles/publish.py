@@ -193,7 +193,7 @@ def _write(bundle: Path, files: dict[str, bytes]) -> dict[str, str]:
     """Write files by path; returns their sha256, so that nobody has to keep the data."""
     for name, data in files.items():
         path = bundle / name
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
     return {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
 

@@ -111,7 +111,7 @@ def _golden_images(choice: str | None) -> dict[str, bytes]:
         return digits.sample_pngs()
     if not Path(choice).is_dir():
         raise PublishError(f"{choice}: no such folder of images")
-    images = {path.name: path.read_bytes() for path in image_files(Path(choice))}
+    images = {path.relative_to(choice).as_posix(): path.read_bytes() for path in image_files(Path(choice))}
     if not images:
         raise PublishError(f"{choice}: holds no images")
     return images

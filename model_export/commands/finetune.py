@@ -131,8 +131,8 @@ def chosen_recipe(options: argparse.Namespace) -> Recipe:
         recipe = PAPER
     else:
         recipe = DIGITS if options.data == "digits" else SCRATCH
-    given = {field.name: getattr(options, field.name, None) for field in fields(Recipe) if field.name != "name"}
-    given = {name: value for name, value in given.items() if value is not None}
+    names = [field.name for field in fields(Recipe) if field.name != "name"]
+    given: dict[str, Any] = {name: value for name in names if (value := getattr(options, name, None)) is not None}
     if given.keys() >= {"steps", "epochs"}:
         raise TrainingError("--steps and --epochs both say how long the run is; give one")
     if "steps" in given:

@@ -108,8 +108,9 @@ def _as_data(folder: Path, found: Found, layout: str, parts: dict[str, _Classes]
     for part, (by_class, top) in parts.items():
         if unknown := sorted(by_class.keys() - set(classes)):
             raise DataError(f"{folder}: the {part} part has classes that training has not: {', '.join(unknown[:5])}")
-        wanted = {path for path in found.folders if path.startswith(top) and "/" not in path[len(top) :]}
-        if empty := sorted(wanted - {f"{top}{name}" for name in by_class}):
+        folders = {path for path in found.folders if path.startswith(top) and "/" not in path[len(top) :]}
+        empty = folders - {f"{top}{name}" for name in by_class}
+        if empty and part in ("train", "all") and len(classes) > 1:
             raise DataError(f"{folder}: no images in {_told(empty)}")
         labelled = [(path, label) for label, name in enumerate(classes) for path in by_class.get(name, ())]
         used += len(labelled)

@@ -1,6 +1,7 @@
 """Labelled images by one name: whatever layout a path is in."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from model_export.datasets import cifar
@@ -44,13 +45,17 @@ def open_data(data: str, splits: bool = True) -> Data:
     if not path.exists():
         raise DataError(f"{data}: no such file or folder")
     opened = _open(path, splits)
-    seen = {label for part in opened.parts.values() for label in part.labels}
-    if len(seen) < 2:
+    if len(seen := _seen(opened)) < 2:
         raise DataError(
-            f"{data}: has one class, {opened.classes[min(seen)] if seen else 'and no image'}, as {opened.layout}; at "
-            f"least two are needed: {_KNOWN}"
+            f"{data}: has one class, {', '.join(seen)}, as {opened.layout}; at least two are needed, in one of these "
+            f"layouts: {_KNOWN}"
         )
     return opened
+
+
+def _seen(data: Data) -> list[str]:
+    """The classes that images have."""
+    return [data.classes[label] for label in sorted({label for part in data.parts.values() for label in part.labels})]
 
 
 def _open(path: Path, splits: bool) -> Data:
@@ -65,16 +70,20 @@ def _open(path: Path, splits: bool) -> Data:
     try:
         if (data := open_table(path)) is not None:
             return data
-    except DataError:
-        if path.is_file():
-            raise
-        # A table that cannot be read as one does not matter where folders say the classes.
-        try:
-            return open_class_folders(path)
-        except DataError:
-            pass
+    except DataError as error:
+        # A table that cannot be read as one matters less where folders say the classes.
+        if path.is_dir() and (folders := _class_folders(path)) is not None:
+            return replace(folders, notes=(*folders.notes, f"not used: {error}"))
         raise
     return open_class_folders(path)
+
+
+def _class_folders(path: Path) -> Data | None:
+    try:
+        data = open_class_folders(path)
+    except DataError:
+        return None
+    return data if len(_seen(data)) > 1 else None
 
 
 def _wrapped(path: Path) -> list[Path]:

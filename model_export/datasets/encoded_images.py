@@ -17,12 +17,19 @@ class EncodedImages:
     """Images that `read` gives the encoded bytes of, by index."""
 
     def __init__(
-        self, classes: Sequence[str], labels: Sequence[int], names: Sequence[str], read: Callable[[int], bytes]
+        self,
+        classes: Sequence[str],
+        labels: Sequence[int],
+        names: Sequence[str],
+        read: Callable[[int], bytes],
+        folder: Path | None = None,
     ) -> None:
+        """`folder` is what the names are below, for messages."""
         self.classes = tuple(classes)
         self.labels = tuple(labels)
         self.names = tuple(names)
         self._read = read
+        self._folder = folder or Path()
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -32,7 +39,7 @@ class EncodedImages:
         try:
             return decode(self._read(index), _MAX_PIXELS)[0]
         except (ServiceError, OSError) as error:
-            raise DataError(f"{self.names[index]}: {error}") from None
+            raise DataError(f"{self._folder / self.names[index]}: {error}") from None
 
     def name(self, index: int) -> str:
         """Its path below the data's folder."""
@@ -41,7 +48,7 @@ class EncodedImages:
 
 def files_below(folder: Path, classes: Sequence[str], labels: Sequence[int], paths: Sequence[str]) -> EncodedImages:
     """Files by their paths below `folder`, which become their names."""
-    return EncodedImages(classes, labels, paths, lambda index: (folder / paths[index]).read_bytes())
+    return EncodedImages(classes, labels, paths, lambda index: (folder / paths[index]).read_bytes(), folder)
 
 
 class Slices:

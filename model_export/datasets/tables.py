@@ -160,5 +160,5 @@ def _read(path: Path) -> _Table:
     except (UnicodeDecodeError, ValueError, AttributeError, csv.Error) as error:
         raise DataError(f"{path}: is no table: {error}") from None
     if rows and any(map(is_image, rows[0])):  # no header
-        rows.insert(0, ["" for _ in rows[0]])
+        rows.insert(0, [f"column {number}" for number in range(1, 1 + len(rows[0]))])
     return _Table(path, [name.strip() for name in rows[0]] if rows else [], rows[1:])

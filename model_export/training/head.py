@@ -14,9 +14,9 @@ def with_head_for(
 ) -> tuple[Checkpoint, str]:
     """The start with a head for `classes`, in that order, and in words which.
 
-    It keeps the weights of the classes where the checkpoint's labels name them all, in any order and beside others; else
-    it is new, with weights of zero and `bias`. `keep` asks for one or the other: TrainingError names the classes that
-    the checkpoint does not know.
+    It keeps the weights of the classes, and what the checkpoint calls them, where its labels name them all, in any
+    order and beside others. Else it is new, with weights of zero and `bias`. `keep` asks for one or the other.
+    Raises TrainingError naming the classes that the checkpoint does not know.
     """
     rows = match_classes(classes, start.labels or ())
     known = [row for row in rows if row is not None]
@@ -30,5 +30,6 @@ def with_head_for(
         return replace(fresh, state=state), f"new, for {len(classes):,} classes"
     chosen = torch.tensor(known)
     weights = {name: start.state[name][chosen] for name in ("head.weight", "head.bias")}
-    kept = start.with_new_head(len(classes), classes)
+    assert start.labels is not None
+    kept = start.with_new_head(len(known), tuple(start.labels[row] for row in known))
     return replace(kept, state=kept.state | weights), f"kept, {len(known):,} of the checkpoint's classes"

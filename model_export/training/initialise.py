@@ -14,7 +14,7 @@ _TRUNCATED = 0.87962566103423978  # standard deviation of a normal distribution 
 def lecun_normal(checkpoint: Checkpoint, seed: int, head_bias: float) -> Checkpoint:
     """Matrices and the stem LeCun-normal (cut off at two deviations), biases zero, LayerNorms one, the head zero.
 
-    These are the defaults of flax.linen.Dense and Conv, and vit_jax's and big_vision's head, whose bias the latter sets.
+    These are the defaults of flax.linen.Dense and Conv, and vit_jax's and big_vision's head. The latter sets its bias.
     """
     generator = Generator().manual_seed(seed)
     state = {}

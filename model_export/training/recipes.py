@@ -45,8 +45,8 @@ class Recipe:
 # configs/transfer.py.
 PAPER = Recipe("paper", 512, "sgd", "cosine", 0.03, warmup_steps=500, warmup_share=0.2)
 
-# Section 3 "Pre-training", the row Mixer-B, ImageNet of table 4 (appendix B), and big_vision's configs/mlp_mixer_i1k.py,
-# which the paper does not contradict: loss, bias of the head, end of the schedule.
+# Section 3 "Pre-training", the row Mixer-B, ImageNet of table 4 (appendix B). What the paper leaves open, the loss, the
+# head's bias and the end of the schedule, is from big_vision's configs/mlp_mixer_i1k.py.
 SCRATCH = Recipe(
     name="scratch",
     batch=4096,

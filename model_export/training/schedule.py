@@ -5,8 +5,8 @@ import math
 from model_export.training.recipes import Recipe
 
 # Up to so many images, so many steps and such a share held out: small, medium and large data as BiT divides them
-# (Kolesnikov et al. 2020, section 3.3). With them ViT's steps of each data set (Dosovitskiy et al. 2021, table 4) follow
-# from its size: Pets and Flowers 500, CIFAR 10,000, ImageNet 20,000.
+# (Kolesnikov et al. 2020, section 3.3). With them ViT's steps of each data set (Dosovitskiy et al. 2021, table 4, and
+# big_vision's configs/transfer.py) follow from its size: Pets and Flowers 500, CIFAR 10,000, ImageNet 20,000.
 _SIZES = ((20_000, 500, 0.1), (500_000, 10_000, 0.02), (math.inf, 20_000, 0.01))
 
 

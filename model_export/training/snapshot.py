@@ -57,8 +57,8 @@ def read_snapshot(path: Path, settings: Settings) -> dict[str, Any] | None:
     ours = json.loads(json.dumps(settings))
     if gone := sorted(set(theirs.get(_IMAGES, ())) - set(ours.get(_IMAGES, ()))):
         raise TrainingError(
-            f"{path}: that run had {len(gone):,} images that are not there now: {', '.join(gone[:5])}; put them back to "
-            "resume, or delete the file to start again"
+            f"{path}: that run had {len(gone):,} images that are not there now: {', '.join(gone[:5])}; put them back "
+            "to resume, or delete the file to start again"
         )
     if new := sorted(set(ours.get(_IMAGES, ())) - set(theirs.get(_IMAGES, ()))):
         raise TrainingError(

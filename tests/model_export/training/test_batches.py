@@ -27,7 +27,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
         (folder / name).mkdir()
         for i in range(count):
             Image.fromarray(random.integers(0, 256, (12, 15, 3), np.uint8)).save(folder / name / f"{i:02}.png")
-    return open_data(str(folder))["all"]
+    return open_data(str(folder)).parts["all"]
 
 
 def batches(data: Dataset, seed: int = 0, workers: int = 1) -> AugmentedBatches:
@@ -64,7 +64,7 @@ def test_an_unreadable_image_ends_the_epoch_with_its_sentence(tmp_path: Path) ->
     Image.new("RGB", (8, 8)).save(tmp_path / "class" / "good.png")
     (tmp_path / "class" / "bad.png").write_bytes(b"no image")
     with pytest.raises(DataError, match=r"bad\.png: not an accepted image format"):
-        list(batches(open_data(str(tmp_path))["all"]).epoch(0, 0))
+        list(batches(open_data(str(tmp_path)).parts["all"]).epoch(0, 0))
 
 
 def test_a_share_of_every_class_is_held_out(data: Dataset) -> None:
@@ -82,7 +82,7 @@ def test_mean_and_std_are_those_of_the_pixels(tmp_path: Path) -> None:
     (tmp_path / "class").mkdir()
     for i, colour in enumerate([(255, 51, 0), (0, 51, 0)]):
         Image.new("RGB", (8, 8), colour).save(tmp_path / "class" / f"{i}.png")
-    measured = with_measured_normalisation(SPEC, open_data(str(tmp_path))["all"])
+    measured = with_measured_normalisation(SPEC, open_data(str(tmp_path)).parts["all"])
     assert measured.mean == pytest.approx((0.5, 0.2, 0.0))
     assert measured.std == pytest.approx((0.5, 1 / 255, 1 / 255), abs=1e-6)
     assert (measured.resize_short, measured.crop) == (10, 8)
