@@ -30,7 +30,7 @@ _RECIPE_FLAGS: tuple[tuple[str, dict[str, Any], str], ...] = (  # a field of Rec
     ("weight-decay", {"type": non_negative}, "of matrices"),
     ("clip", {"type": non_negative}, "global norm of the gradient, at most; 0: as it comes"),
     ("loss", {"choices": ["softmax", "sigmoid"]}, "cross-entropy over the classes, or of each on its own"),
-    ("head-bias", {"type": number}, "of a new head"),
+    ("head-bias", {"type": number}, "of a new head (scratch: minus the logarithm of the number of classes)"),
     ("label-smoothing", {"type": share}, "share of a target that all classes divide"),
     ("dropout", {"type": share}, "rate in the MLPs"),
     ("stochastic-depth", {"type": share}, "rate in the last block"),
@@ -115,7 +115,7 @@ def run(options: argparse.Namespace) -> None:
         options.start, len(digits.LABELS), options.seed, options.image_size, options.resize_short, recipe.gelu
     )
     if options.start in VARIANTS and recipe.init == "lecun":
-        start = lecun_normal(start, options.seed, recipe.head_bias)
+        start = lecun_normal(start, options.seed)
     evaluation = finetune(start, plan)
     print(f"{options.out}: held-out top-1 {evaluation.top1:.2%} of {evaluation.images} images ({evaluation.split})")
 
@@ -135,8 +135,8 @@ def chosen_recipe(options: argparse.Namespace) -> Recipe:
     given: dict[str, Any] = {name: value for name in names if (value := getattr(options, name, None)) is not None}
     if given.keys() >= {"steps", "epochs"}:
         raise TrainingError("--steps and --epochs both say how long the run is; give one")
-    if "steps" in given:
-        given["epochs"] = None
+    if given.keys() & {"steps", "epochs"}:
+        given = {"epochs": None, "least_steps": 0} | given
     if "warmup_steps" in given:
-        given["warmup_share"] = None  # exactly as many
+        given["warmup_share"] = 1.0  # exactly as many
     return replace(recipe, **given)

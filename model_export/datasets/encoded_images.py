@@ -1,8 +1,10 @@
 """Labelled image files, wherever their bytes are: the form in which most layouts give what they found."""
 
 import os
+import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import IO
 
 from PIL import Image
 
@@ -52,11 +54,13 @@ def files_below(folder: Path, classes: Sequence[str], labels: Sequence[int], pat
 
 
 class Slices:
-    """Pieces of one open file, read from any thread at once."""
+    """Pieces of a file that may be closed and gone by then, read from any thread at once."""
 
-    def __init__(self, descriptor: int, slices: Sequence[tuple[int, int]]) -> None:
-        self._descriptor = descriptor
+    def __init__(self, file: IO[bytes], slices: Sequence[tuple[int, int]]) -> None:
+        file.flush()
+        self._descriptor = os.dup(file.fileno())
         self._slices = slices  # offset and length of each
+        weakref.finalize(self, os.close, self._descriptor)
 
     def __call__(self, index: int) -> bytes:
         """The bytes of piece `index`."""

@@ -3,6 +3,7 @@
 import json
 import tempfile
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +50,15 @@ class _Columns:
         self.names: tuple[str, ...] = ()  # what the label column's integers stand for
         self.labels: list[Any] = []
         self.images: list[str] = []  # names
-        self._slices: list[tuple[int, int]] = []
-        self._bytes = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the data set
-        for file in files:
-            self._read(file)
+        slices: list[tuple[int, int]] = []
+        with tempfile.TemporaryFile() as copy:
+            for file in files:
+                for name, data, label in self._rows(file):
+                    slices.append((copy.tell(), len(data)))
+                    copy.write(data)
+                    self.images.append(name)
+                    self.labels.append(label)
+            self._bytes = Slices(copy, slices)
 
     @property
     def unlabelled(self) -> bool:
@@ -61,7 +67,6 @@ class _Columns:
 
     def dataset(self, names: tuple[str, ...]) -> EncodedImages:
         """The part, with its classes in the order of `names`."""
-        self._bytes.flush()
         if self.names or all(isinstance(label, int) and not names[0].isdecimal() for label in self.labels):
             labels = self.labels
         else:
@@ -69,14 +74,16 @@ class _Columns:
             labels = [index_of.get(str(label), -1) for label in self.labels]
         if not self.unlabelled and not all(isinstance(n, int) and 0 <= n < len(names) for n in labels):
             raise DataError(f"{self.files[0]}: a label is none of the {len(names):,} classes")
-        return EncodedImages(names, labels, self.images, Slices(self._bytes.fileno(), self._slices))
+        return EncodedImages(names, labels, self.images, self._bytes)
 
-    def _read(self, file: Path) -> None:
+    def _rows(self, file: Path) -> Iterator[tuple[str, bytes, Any]]:
+        """Name, encoded image and label of every row."""
         try:
             from pyarrow import ArrowException  # noqa: PLC0415 - optional
             from pyarrow.parquet import ParquetFile  # noqa: PLC0415
         except ImportError:
             raise DataError(f"{file}: reading parquet needs pyarrow; install mixer-serving[parquet]") from None
+        row = -1
         try:
             with ParquetFile(file) as table:
                 schema = table.schema_arrow
@@ -84,7 +91,8 @@ class _Columns:
                 self.names = self.names or _class_names(schema.metadata, label)
                 for batch in table.iter_batches(64, columns=[image, label]):
                     for value, number in zip(batch[0].to_pylist(), batch[1].to_pylist(), strict=True):
-                        self._add(file, value, number)
+                        row += 1
+                        yield f"{file.name}/{row}", _encoded(file, row, value), number
         except (ArrowException, OSError) as error:
             raise DataError(f"{file}: is damaged: {' '.join(str(error).split())[:200]}") from None
 
@@ -96,15 +104,12 @@ class _Columns:
             )
         return found
 
-    def _add(self, file: Path, image: Any, label: Any) -> None:
-        data = image.get("bytes") if isinstance(image, dict) else image
-        name = f"{file.name}/{len(self.images)}"
-        if not isinstance(data, bytes):
-            raise DataError(f"{name}: holds no image's bytes, only {type(data).__name__}")
-        self._slices.append((self._bytes.tell(), len(data)))
-        self._bytes.write(data)
-        self.images.append(name)
-        self.labels.append(label)
+
+def _encoded(file: Path, row: int, image: Any) -> bytes:
+    data = image.get("bytes") if isinstance(image, dict) else image
+    if not isinstance(data, bytes):
+        raise DataError(f"{file}: row {row} holds no image's bytes but {type(data).__name__}")
+    return data
 
 
 def _class_names(metadata: dict[bytes, bytes] | None, label: str) -> tuple[str, ...]:

@@ -4,17 +4,17 @@ https://github.com/webdataset/webdataset: `000123.jpg` beside `000123.cls` (a nu
 """
 
 import json
-import os
 import tarfile
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 from model_export.datasets.class_folders import sorted_names
 from model_export.datasets.dataset import PARTS, Data, DataError, Dataset
-from model_export.datasets.encoded_images import EncodedImages
+from model_export.datasets.encoded_images import EncodedImages, Slices
 from model_export.datasets.image_folder import is_image
 from model_export.datasets.split_names import split_of
 
@@ -79,21 +79,21 @@ class _Shard:
     def __init__(self, file: Path) -> None:
         self.file = file
         self.names: list[str] = []
+        self.read: Callable[[int], bytes]  # an image's bytes; from any thread
         self.labels: list[str] = []
-        self._slices: list[tuple[int, int]] = []
+        slices: list[tuple[int, int]] = []
         try:
-            self._tar = _uncompressed(file)
-            with tarfile.open(fileobj=self._tar, mode="r:") as archive:
-                self._index(archive)
+            with _uncompressed(file) as tar, tarfile.open(fileobj=tar, mode="r:") as archive:
+                for name, label, image in self._samples(archive):
+                    self.names.append(name)
+                    self.labels.append(label)
+                    slices.append((image.offset_data, image.size))
+                # A plain tar is opened for every image: there may be more of them than files may be open.
+                self.read = Slices(tar, slices) if file.suffix != ".tar" else partial(_slice, file, slices)
         except (tarfile.TarError, EOFError, OSError) as error:
             raise DataError(f"{file}: the archive is truncated or damaged: {error}") from None
 
-    def read(self, index: int) -> bytes:
-        """An image's bytes; from any thread."""
-        offset, length = self._slices[index]
-        return os.pread(self._tar.fileno(), length, offset)
-
-    def _index(self, archive: tarfile.TarFile) -> None:
+    def _samples(self, archive: tarfile.TarFile) -> Iterator[tuple[str, str, tarfile.TarInfo]]:
         samples: dict[str, dict[str, tarfile.TarInfo]] = defaultdict(dict)
         for member in archive:
             folder, _, name = member.name.rpartition("/")
@@ -104,9 +104,7 @@ class _Shard:
             image = next((files[suffix] for suffix in files if is_image(f"x.{suffix}")), None)
             if image is None:
                 raise DataError(f"{self.file}: sample {key} has {', '.join(files)} and no image")
-            self.names.append(image.name)
-            self.labels.append(self._label(archive, key, files))
-            self._slices.append((image.offset_data, image.size))
+            yield image.name, self._label(archive, key, files), image
 
     def _label(self, archive: tarfile.TarFile, key: str, files: dict[str, tarfile.TarInfo]) -> str:
         for suffix in ("cls", "cls.txt", "label", "json", "txt"):
@@ -122,12 +120,19 @@ class _Shard:
         raise DataError(f"{self.file}: sample {key} has {', '.join(files)} and no class (.cls, .txt or .json)")
 
 
-def _uncompressed(file: Path) -> BinaryIO:
+def _slice(file: Path, slices: list[tuple[int, int]], index: int) -> bytes:
+    offset, length = slices[index]
+    with file.open("rb") as tar:
+        tar.seek(offset)
+        return tar.read(length)
+
+
+def _uncompressed(file: Path) -> IO[bytes]:
     if file.suffix == ".tar":
         return file.open("rb")
-    unpacked = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the data set
+    unpacked = tempfile.TemporaryFile()  # noqa: SIM115 - the caller's to close
     with tarfile.open(file) as archive, tarfile.open(fileobj=unpacked, mode="w:") as plain:
         for member in archive:
             plain.addfile(member, archive.extractfile(member) if member.isfile() else None)
-    unpacked.flush()
+    unpacked.seek(0)
     return unpacked

@@ -76,7 +76,7 @@ def finetune(start: Checkpoint, plan: Plan) -> Evaluation:
     evaluations = _evaluations(recipe, batches)
     steps = max(evaluations)
     warmup = warmup_steps(recipe, steps)
-    if warmup >= steps > 1:
+    if warmup >= steps:
         raise TrainingError(f"a warm-up of {warmup:,} steps leaves nothing of {steps:,}; ask for fewer --warmup-steps")
     settings = asdict(recipe) | {
         "data": task.fingerprint,
@@ -202,10 +202,13 @@ def _bf16(model: MlpMixer, plan: Plan, batches: Batches, micro_batch: int) -> bo
 
 
 def _evaluations(recipe: Recipe, batches: Batches) -> dict[int, float]:
-    if recipe.epochs is not None and recipe.eval_steps is None:
+    if recipe.epochs and recipe.eval_steps is None and batches.steps_in(recipe.epochs) >= recipe.least_steps:
         return {batches.steps_in(epoch): epoch for epoch in range(1, recipe.epochs + 1)}
-    steps = batches.steps_in(recipe.epochs) if recipe.epochs else recipe.steps or steps_for(batches.images)
     between = recipe.eval_steps or _EVAL_STEPS
+    if recipe.epochs is None:
+        steps = recipe.steps or steps_for(batches.images)
+    else:
+        steps = max(recipe.least_steps, batches.steps_in(recipe.epochs))
     return {step: round(step * batches.size / batches.images, 2) for step in (*range(between, steps, between), steps)}
 
 

@@ -11,17 +11,15 @@ from model_export.checkpoints.checkpoint import Checkpoint
 _TRUNCATED = 0.87962566103423978  # standard deviation of a normal distribution that is cut off at two of its own
 
 
-def lecun_normal(checkpoint: Checkpoint, seed: int, head_bias: float) -> Checkpoint:
+def lecun_normal(checkpoint: Checkpoint, seed: int) -> Checkpoint:
     """Matrices and the stem LeCun-normal (cut off at two deviations), biases zero, LayerNorms one, the head zero.
 
-    These are the defaults of flax.linen.Dense and Conv, and vit_jax's and big_vision's head. The latter sets its bias.
+    These are the defaults of flax.linen.Dense and Conv, and vit_jax's and big_vision's head.
     """
     generator = Generator().manual_seed(seed)
     state = {}
     for name, tensor in checkpoint.state.items():
-        if name == "head.bias":
-            state[name] = torch.full_like(tensor, head_bias)
-        elif name.endswith("bias") or name == "head.weight":
+        if name.endswith("bias") or name == "head.weight":
             state[name] = torch.zeros_like(tensor)
         elif tensor.ndim == 1:
             state[name] = torch.ones_like(tensor)

@@ -17,15 +17,16 @@ class Recipe:
     schedule: Literal["cosine", "linear", "constant"]  # from the peak, after a linear warm-up from zero
     learning_rate: float  # the peak
     warmup_steps: int
-    warmup_share: float | None = None  # of the whole run, at most
+    warmup_share: float = 0.2  # of the whole run, at most
     steps: int | None = None  # of the whole run; without steps and epochs: `schedule.steps_for` the number of images
     epochs: int | None = None  # instead of steps
+    least_steps: int = 0  # however few those epochs are
     eval_steps: int | None = None  # between evaluations; None: an epoch where epochs are counted, else 100
     learning_rate_end: float = 0.0  # of a linear schedule, as a share of the peak
     weight_decay: float = 0.0  # of matrices only, as multiplied by the learning rate
     clip: float = 1.0  # global norm of the gradient, at most; 0: as it comes
     loss: Literal["softmax", "sigmoid"] = "softmax"  # cross-entropy over the classes, or of each on its own
-    head_bias: float = 0.0  # of a new head, whose weights start at zero
+    head_bias: float | None = 0.0  # of a new head, whose weights are zero; None: what makes all classes equally likely
     label_smoothing: float = 0.0
     dropout: float = 0.0
     stochastic_depth: float = 0.0  # in the last block; 0 in the first
@@ -43,10 +44,10 @@ class Recipe:
 # vit_jax: configs/common.py for these figures, input_pipeline.py for the crop, utils.py for the schedule. The learning
 # rate is searched among 0.003, 0.01, 0.03 and 0.06. The warm-up of a fifth, 100 steps of 500, is that of big_vision's
 # configs/transfer.py.
-PAPER = Recipe("paper", 512, "sgd", "cosine", 0.03, warmup_steps=500, warmup_share=0.2)
+PAPER = Recipe("paper", 512, "sgd", "cosine", 0.03, warmup_steps=500)
 
-# Section 3 "Pre-training", the row Mixer-B, ImageNet of table 4 (appendix B). What the paper leaves open, the loss, the
-# head's bias and the end of the schedule, is from big_vision's configs/mlp_mixer_i1k.py.
+# Section 3 "Pre-training", the row Mixer-B, ImageNet of table 4 (appendix B). What the paper leaves open is from
+# big_vision's configs/mlp_mixer_i1k.py: the loss, the head's bias (-6.9, the logarithm of 1/1000), the schedule's end.
 SCRATCH = Recipe(
     name="scratch",
     batch=4096,
@@ -54,12 +55,12 @@ SCRATCH = Recipe(
     schedule="linear",
     learning_rate=0.001,
     warmup_steps=10_000,
-    warmup_share=0.2,
     epochs=300,
+    least_steps=500,
     learning_rate_end=1e-5,
     weight_decay=0.1,
     loss="sigmoid",
-    head_bias=-6.9,
+    head_bias=None,
     stochastic_depth=0.1,
     mixup=0.5,
     magnitude=15,

@@ -39,6 +39,4 @@ def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
 
 def warmup_steps(recipe: Recipe, steps: int) -> int:
     """The recipe's, or fewer where they would be too large a share of a short run."""
-    if recipe.warmup_share is None:
-        return recipe.warmup_steps
     return min(recipe.warmup_steps, int(recipe.warmup_share * steps))

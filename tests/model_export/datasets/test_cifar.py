@@ -44,7 +44,11 @@ def test_cifar_100_is_read_from_its_archive(tmp_path: Path) -> None:
     folder = tmp_path / "cifar-100-python"
     folder.mkdir()
     for name, count in (("train", 3), ("test", 2)):
-        content = {b"data": np.zeros((count, 3072), np.uint8), b"fine_labels": [99, 5, 99][:count], b"coarse_labels": [1]}
+        content = {
+            b"data": np.zeros((count, 3072), np.uint8),
+            b"fine_labels": [99, 5, 99][:count],
+            b"coarse_labels": [1],
+        }
         (folder / name).write_bytes(pickle.dumps(content, 2))
     names = {b"fine_label_names": [b"n%d" % i for i in range(100)], b"coarse_label_names": [b"c"]}
     (folder / "meta").write_bytes(pickle.dumps(names, 2))

@@ -82,6 +82,6 @@ def test_a_wrong_table_gets_its_sentence(tmp_path: Path, table: str, sentence: s
 def test_two_tables_that_both_name_the_images_are_refused(tmp_path: Path) -> None:
     table = "file,label\n1.png,cat\n2.png,dog\n"
     write_images(tmp_path, *EXPECTED, text={"a.csv": table, "b.csv": table})
-    with pytest.raises(DataError, match="a.csv, b.csv all name images; give one of them"):
+    with pytest.raises(DataError, match=r"a\.csv, b\.csv all name images; give one of them"):
         open_data(str(tmp_path))
     assert len(open_data(str(tmp_path / "b.csv")).parts["all"]) == 2
