@@ -44,7 +44,7 @@ def test_other_classes_get_a_new_head(start: Checkpoint, classes: tuple[str, ...
     fresh, _ = with_head_for(start, classes)
     assert not fresh.state["head.weight"].any()
     assert not fresh.state["head.bias"].any()
-    with pytest.raises(TrainingError, match="labels do not name (horse|several)"):
+    with pytest.raises(TrainingError, match=r"labels do not name (horse|several)"):
         with_head_for(start, classes, keep=True)
 
 

@@ -36,7 +36,9 @@ class Named:
         pytest.param({"train": 100, "val": 20, "test": 30}, None, (100, 20, 30), id="all three"),
         pytest.param({"train": 50_000, "test": 30}, None, (49_000, 1_000, 30), id="98 % of CIFAR, as vit_jax"),
         pytest.param({"train": 100, "val": 30}, 0.1, (90, 10, 30), id="the validation part becomes the test"),
-        pytest.param({"train": 100, "val": 20, "test": 30}, 0.1, (108, 12, 30), id="the validation part joins training"),
+        pytest.param(
+            {"train": 100, "val": 20, "test": 30}, 0.1, (108, 12, 30), id="the validation part joins training"
+        ),
         pytest.param({"train": 100, "val": 20, "test": 30}, 0, (120, None, 30), id="nothing held out"),
     ],
 )
