@@ -4,7 +4,7 @@ import argparse
 import signal
 import sys
 
-from model_export.commands import evaluate, export, fewshot, finetune, inspect, verify, visualize
+from model_export.commands import evaluate, export, fewshot, finetune, inspect, runs, verify, visualize
 from model_export.errors import ExportError
 from service.bundles.bundle import BundleError
 from service.bundles.golden import GoldenMismatch
@@ -18,6 +18,7 @@ _COMMANDS = {
     "evaluate": evaluate,
     "fewshot": fewshot,
     "finetune": finetune,
+    "runs": runs,
     "visualize": visualize,
 }
 _FAILURES = (ExportError, BundleError, EngineError, GoldenMismatch, ServiceError, OSError)

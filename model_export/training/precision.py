@@ -12,7 +12,7 @@ from model_export.training.batches import Batch
 from model_export.training.gradient import accumulate_gradient
 
 _GAIN = 1.2  # that bfloat16 must have: its rounding is not worth less
-_LEAST_MACS = 10**9  # below, a step's overheads decide, by chance
+_LEAST_MACS = 10**8  # below, a step's overheads decide, by chance
 _IMAGES = 32
 _ROUNDS = 3
 
