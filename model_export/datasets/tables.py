@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from model_export.datasets.class_folders import sorted_names
-from model_export.datasets.dataset import PARTS, Data, DataError, Dataset
+from model_export.datasets.dataset import PARTS, Data, DataError, Dataset, Part
 from model_export.datasets.encoded_images import files_below
 from model_export.datasets.image_folder import find_images, is_image
 from model_export.datasets.split_names import split_of
@@ -28,20 +28,23 @@ class _Table:
 
 
 def open_table(path: Path) -> Data | None:
-    """The table `path`, or the tables in the folder `path`; None where there are none that name its images.
+    """The table `path`, or the tables in the folder `path` and the folders in it; None where none names its images.
 
-    A column called split, or the tables' names (train.csv, test.csv), divide the images. Raises DataError for tables
-    that name images and can be read in two ways, or name images that are not there.
+    A column called split, or the tables' or their folders' names (train.csv, test/metadata.csv), divide the images.
+    Lists (train.txt) may name images alone, whose folders are the classes. Raises DataError for tables that name images
+    and can be read in two ways, or name images that are not there.
     """
-    files = [path] if path.is_file() else sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
+    files = [path] if path.is_file() else sorted(filter(_is_table, [*path.glob("*"), *path.glob("*/*")]))
     if not files:
         return None
     folder = path.parent if path.is_file() else path
     images = _Images(folder)
+    if path.is_file() and not images.paths:  # beside the folder that the table lies in
+        folder, images = folder.parent, _Images(folder.parent)
     understood = {file: rows for file in files if (rows := _labelled(_read(file), images)) is not None}
     if path.is_file() and not understood:
         raise DataError(f"{path}: none of its columns names the images in {folder}; {_GIVE}")
-    divided = {file: part for file in understood if (part := split_of(file.stem))}
+    divided = {file: part for file in understood if (part := _part_of(file))}
     chosen = list(divided) if divided and not path.is_file() else list(understood)
     if not chosen:
         return None
@@ -53,7 +56,19 @@ def open_table(path: Path) -> Data | None:
             parts[split or divided.get(file) or "all"].append((image, label))
     if "all" in parts and len(parts) > 1:
         raise DataError(f"{folder}: {chosen[0].name} has rows without a split beside rows with one")
-    return _as_data(folder, f"table {', '.join(file.name for file in chosen)}", parts, images)
+    return _as_data(folder, f"table {', '.join(file.relative_to(folder).as_posix() for file in chosen)}", parts, images)
+
+
+def _is_table(path: Path) -> bool:
+    """Lists are many things; only those that are called like a part are read."""
+    kind = path.suffix.lower()
+    return (
+        path.is_file() and path.name[0] != "." and (kind in SUFFIXES or (kind == ".txt" and bool(split_of(path.stem))))
+    )
+
+
+def _part_of(file: Path) -> Part | None:
+    return split_of(file.stem) or split_of(file.parent.name)
 
 
 def _as_data(folder: Path, layout: str, parts: dict[str, list[tuple[str, str]]], images: "_Images") -> Data:
@@ -113,6 +128,8 @@ def _labelled(table: _Table, images: _Images) -> list[tuple[str, str, str | None
     file = hits.index(max(hits))
     split = _column(table, _SPLITS, {file})
     label = _column(table, _LABELS, {file, split})
+    if label is None and len(table.header) == 1:
+        label = file  # a list of images in class folders
     if label is None:
         others = [c for c in columns if c not in (file, split) and table.header[c] not in ("", "Unnamed: 0", "index")]
         if len(others) != 1:
@@ -125,11 +142,11 @@ def _labelled(table: _Table, images: _Images) -> list[tuple[str, str, str | None
         if len(row) <= max(file, label) or not row[label].strip():
             raise DataError(f"{table.path}: row {number} has no {table.header[label] or 'class'}")
         part = split_of(row[split]) if split is not None and len(row) > split else None
-        found = images.named(row[file], part or split_of(table.path.stem))
+        found = images.named(row[file], part or _part_of(table.path))
         if len(found) > 1:
             raise DataError(f"{table.path}: row {number}, {row[file]}, may be any of {', '.join(found[:3])}")
         if found:
-            labelled.append((found[0], row[label].strip(), part))
+            labelled.append((found[0], row[label].strip() if label != file else _folder_of(found[0]), part))
         else:
             missing.append(row[file])
     if missing:
@@ -140,6 +157,10 @@ def _labelled(table: _Table, images: _Images) -> list[tuple[str, str, str | None
     if len(labelled) > _SAMPLE and len({label for _, label, _ in labelled}) == len(labelled):
         raise DataError(f"{table.path}: {table.header[label]} differs in every row, so it is no class; {_GIVE}")
     return labelled
+
+
+def _folder_of(path: str) -> str:
+    return PurePosixPath(path).parent.name
 
 
 def _column(table: _Table, names: str, taken: set[int | None]) -> int | None:
@@ -155,10 +176,10 @@ def _read(path: Path) -> _Table:
             header = list(dict.fromkeys(key for record in records for key in record))
             return _Table(path, header, [[str(record.get(key, "")) for key in header] for record in records])
         first = text.partition("\n")[0]
-        delimiter = max(",;\t|", key=first.count)
+        delimiter = max(",;\t| " if path.suffix == ".txt" else ",;\t|", key=first.count)
         rows = [row for row in csv.reader(text.splitlines(), delimiter=delimiter) if any(map(str.strip, row))]
     except (UnicodeDecodeError, ValueError, AttributeError, csv.Error) as error:
         raise DataError(f"{path}: is no table: {error}") from None
-    if rows and any(map(is_image, rows[0])):  # no header
+    if rows and (path.suffix == ".txt" or any(map(is_image, rows[0]))):  # no header
         rows.insert(0, [f"column {number}" for number in range(1, 1 + len(rows[0]))])
     return _Table(path, [name.strip() for name in rows[0]] if rows else [], rows[1:])

@@ -197,7 +197,8 @@ def _bf16(model: MlpMixer, plan: Plan, batches: Batches, micro_batch: int) -> bo
     before = batches.state()
     speedup = bf16_speedup(model, next(iter(batches.batches(0, 1))), micro_batch, Loss(plan.recipe))
     batches.restore(before)
-    _tell(f"bfloat16 trains {speedup:.2f} times as fast as float32 here")
+    if speedup != 1:
+        _tell(f"bfloat16 trains {speedup:.2f} times as fast as float32 here")
     return worth_it(speedup)
 
 

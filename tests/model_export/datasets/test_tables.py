@@ -56,6 +56,39 @@ def test_equal_names_are_told_apart_by_their_folder(tmp_path: Path) -> None:
     assert by_name(parts["test"]) == {"test/1.png": "b"}
 
 
+def test_tables_beside_the_images_of_each_part(tmp_path: Path) -> None:
+    """As the datasets library has them."""
+    paths = ("train/1.png", "train/2.png", "test/1.png")
+    tables = {
+        "train/metadata.csv": "file_name,label\n1.png,a\n2.png,b\n",
+        "test/metadata.csv": "file_name,label\n1.png,b\n",
+    }
+    data = open_data(str(write_images(tmp_path, *paths, text=tables)))
+    assert by_name(data.parts["train"]) == {"train/1.png": "a", "train/2.png": "b"}
+    assert by_name(data.parts["test"]) == {"test/1.png": "b"}
+    assert data.layout == "table test/metadata.csv, train/metadata.csv"
+
+
+def test_lists_of_images_in_class_folders(tmp_path: Path) -> None:
+    """As Food-101 has them: meta/train.txt with a line "apple_pie/1005649"."""
+    paths = [f"images/{name}/{i}.jpg" for name in ("apple_pie", "sushi") for i in (1, 2)]
+    lists = {
+        "meta/train.txt": "apple_pie/1\nsushi/2\n",
+        "meta/test.txt": "sushi/1\napple_pie/2\n",
+        "meta/classes.txt": "apple_pie\nsushi\n",
+    }
+    parts = open_data(str(write_images(tmp_path, *paths, text=lists))).parts
+    assert by_name(parts["train"]) == {"images/apple_pie/1.jpg": "apple_pie", "images/sushi/2.jpg": "sushi"}
+    assert by_name(parts["test"]) == {"images/sushi/1.jpg": "sushi", "images/apple_pie/2.jpg": "apple_pie"}
+
+
+def test_a_table_in_a_folder_beside_the_images(tmp_path: Path) -> None:
+    text = {"annotations/labels.csv": "file,label\n1.png,cat\n2.png,dog\n3.png,cat\n"}
+    write_images(tmp_path, *EXPECTED, text=text)
+    for data in (tmp_path, tmp_path / "annotations" / "labels.csv"):
+        assert by_name(open_data(str(data)).parts["all"]) == EXPECTED
+
+
 def test_a_table_without_classes_does_not_hide_class_folders(tmp_path: Path) -> None:
     table = "file,width,height\na/1.png,6,4\nb/1.png,6,4\n"
     data = open_data(str(write_images(tmp_path, "a/1.png", "b/1.png", text={"sizes.csv": table})))
