@@ -46,25 +46,28 @@ class DigitBatches:
         return epochs * -(-len(self.train.classes) // self.size)
 
     def batches(self, first: int, stop: int) -> Iterator[Batch]:
-        """Draws the steps before `first` too, and drops them: the generator has to pass through them."""
+        """From the start of the epoch in progress, whose steps before `first` are drawn too and dropped."""
+        self.generator.set_state(self._epoch_start)
         steps = self.steps_in(1)
-        for epoch in range(self._epoch, -(-stop // steps)):
-            self._epoch, self._epoch_start = epoch, self.generator.get_state()
+        while self._epoch * steps < stop:
             order = torch.randperm(len(self.train.classes), generator=self.generator)
-            for step in range(steps):
-                chosen = order[step * self.size : (step + 1) * self.size]
+            for step in range(self._epoch * steps, min(stop, (self._epoch + 1) * steps)):
+                start = step % steps * self.size
+                chosen = order[start : start + self.size]
                 images = digits.augment(self.train.ink[chosen], self.generator)
-                if first <= epoch * steps + step < stop:
+                if step >= first:
                     yield DigitBatch(digits.normalise(images), self.train.classes[chosen])
+            if stop < (self._epoch + 1) * steps:
+                return
+            self._epoch, self._epoch_start = self._epoch + 1, self.generator.get_state()
 
     def state(self) -> dict[str, Tensor]:
         """The epoch in progress, and the generator's state at its start."""
         return {"epoch": torch.tensor(self._epoch), "generator": self._epoch_start}
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Wind the generator back to that epoch's start."""
+        """The next batches are drawn from that epoch's start."""
         self._epoch, self._epoch_start = int(state["epoch"]), state["generator"]
-        self.generator.set_state(self._epoch_start)
 
 
 @torch.no_grad()
