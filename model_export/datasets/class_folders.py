@@ -10,6 +10,7 @@ from model_export.datasets.image_folder import Found, accepted, find_images
 from model_export.datasets.split_names import split_of
 
 _AS_CLASSES = "--no-splits takes them for classes"
+_NO_CLASSES = {"images", "image", "imgs", "img", "jpg", "jpeg", "png", "jpegimages", "masks", "labels", "annotations"}
 
 
 def open_class_folders(folder: Path, splits: bool = True) -> Data:
@@ -29,6 +30,11 @@ def open_class_folders(folder: Path, splits: bool = True) -> Data:
         layout = f"a folder a class{f', in {top}' if top else ''}"
     else:
         layout, parts = divided
+    if splits and (named := {name for classes, _ in parts.values() for name in classes if name.lower() in _NO_CLASSES}):
+        raise DataError(
+            f"{folder}: {_told(named)} is called like a folder of all images and not like a class, and no table says "
+            f"the classes; {_AS_CLASSES}"
+        )
     return _as_data(folder, found, layout, parts)
 
 

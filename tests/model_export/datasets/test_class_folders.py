@@ -101,7 +101,9 @@ def test_what_is_not_used_is_told(tmp_path: Path) -> None:
     [
         (["1.png", "2.png"], "nothing says their classes; a folder a class is needed"),
         (["train/1.png", "test/1.png"], "test/, train/ hold images but no class folders"),
-        (["images/1.png", "annotations/x.xml"], "has one class, images"),
+        (["images/1.png", "annotations/x.xml"], "images/ is called like a folder of all images"),
+        (["images/1.png", "masks/1.png"], "images/, masks/ is called like a folder of all images"),
+        (["train/images/1.png", "train/labels/1.txt", "val/images/1.png"], "images/ is called like"),
         (["fold1/a/1.png", "fold1/b/1.png", "fold2/a/2.png", "fold2/b/2.png"], "hold the same folders"),
         (["train/a/1.png", "train/b/1.png", "val/c/1.png"], "the val part has classes that training has not: c"),
         (["train/a/1.png", "val/a/1.png", "train/b/1.png", "validation/a/1.png"], "both look like the val part"),
