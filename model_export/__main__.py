@@ -19,6 +19,7 @@ _COMMANDS = {  # a module each in model_export/commands
     "evaluate": "Measure accuracy, calibration and speed of a bundle or a checkpoint on labelled images.",
     "fewshot": "Measure the paper's few-shot accuracy: least squares on a checkpoint's frozen features.",
     "finetune": "Train a Mixer -> checkpoint: the paper's fine-tuning, its training from scratch, or the digits'.",
+    "runs": "Compare training runs: a table from their logs, a row a run.",
     "visualize": "Draw a Mixer's token-mixing units, as in the paper's figure, and its patch embeddings.",
 }
 _FAILURES = (ExportError, BundleError, EngineError, GoldenMismatch, ServiceError, OSError)

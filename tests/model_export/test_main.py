@@ -28,7 +28,7 @@ def without_the_extra(*arguments: str, missing: tuple[str, ...] = EXTRA) -> subp
 def test_help_and_version_need_no_extra() -> None:
     shown = without_the_extra("--help")
     assert shown.returncode == 0, shown.stderr
-    for command in ("inspect", "export", "verify", "evaluate", "fewshot", "finetune", "visualize"):
+    for command in ("inspect", "export", "verify", "evaluate", "fewshot", "finetune", "runs", "visualize"):
         assert command in shown.stdout
     shown = without_the_extra("--version")
     assert (shown.returncode, shown.stdout) == (0, f"mixer-export {__version__}\n")
