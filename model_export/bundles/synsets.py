@@ -6,9 +6,10 @@ from service.bundles.bundle import Bundle
 SYNSETS = "synsets.txt"
 
 
-def identified_labels(bundle: Bundle) -> tuple[str, ...] | None:
-    """A bundle's labels, each behind its synset where the bundle has them, as in "n01440764 tench"."""
-    if not bundle.labels or SYNSETS not in bundle.manifest.files:
-        return bundle.labels
-    synsets = tuple((bundle.path / SYNSETS).read_text(encoding="utf-8").splitlines())
-    return ClassNames(bundle.labels, synsets).identified
+def names_of(bundle: Bundle) -> ClassNames | None:
+    """What a bundle's classes are called: its labels, and its synsets where it has them."""
+    if not bundle.labels:
+        return None
+    if SYNSETS not in bundle.manifest.files:
+        return ClassNames(bundle.labels)
+    return ClassNames(bundle.labels, tuple((bundle.path / SYNSETS).read_text(encoding="utf-8").splitlines()))

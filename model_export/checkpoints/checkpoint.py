@@ -51,27 +51,31 @@ class Checkpoint:
         model.load_state_dict(self.state, assign=True)
         return model.eval()
 
-    def with_new_head(
-        self, classes: int, labels: tuple[str, ...] | None = None, synsets: tuple[str, ...] | None = None
-    ) -> "Checkpoint":
+    @property
+    def names(self) -> ClassNames | None:
+        """What the classes are called."""
+        return ClassNames(self.labels, self.synsets) if self.labels else None
+
+    def with_names(self, names: ClassNames | None) -> "Checkpoint":
+        """The same with other names of its classes, or none."""
+        return replace(self, labels=names.labels if names else None, synsets=names.synsets if names else None)
+
+    def with_new_head(self, classes: int, names: ClassNames | None = None) -> "Checkpoint":
         """The same body with a head for `classes` that starts at zero, as the paper fine-tunes; 0 removes the head."""
         state = {name: tensor for name, tensor in self.state.items() if not name.startswith("head.")}
         if classes:
             state |= {"head.weight": torch.zeros(classes, self.config.hidden), "head.bias": torch.zeros(classes)}
         config = replace(self.config, classes=classes)
-        return replace(self, config=config, state=state, labels=labels, synsets=synsets, evaluation=None)
+        return replace(self, config=config, state=state, evaluation=None).with_names(names)
 
-    def named(self) -> "Checkpoint":
-        """The same with ImageNet-1k's names where it has 1000 classes and nothing says what they are."""
-        names = imagenet_1k()
-        if self.labels or self.config.classes != len(names.labels):
+    def named(self, names: ClassNames | None = None) -> "Checkpoint":
+        """The same with these names, else its own, else, if it has 1000 classes, ImageNet-1k's and a note of that."""
+        if names:
+            return self.with_names(names)
+        if self.labels or self.config.classes != len(imagenet_1k().labels):
             return self
-        return replace(self, labels=names.labels, synsets=names.synsets)
-
-    @property
-    def identified_labels(self) -> tuple[str, ...] | None:
-        """The labels, each behind its synset where there is one, as in "n01440764 tench"."""
-        return ClassNames(self.labels, self.synsets).identified if self.labels else None
+        note = f"nothing says what its {self.config.classes} classes are: the names of ImageNet-1k are assumed"
+        return replace(self.with_names(imagenet_1k()), notes=(*self.notes, note))
 
 
 def read_checkpoint(source: str | Path) -> Checkpoint:
@@ -124,7 +128,7 @@ def _read(source: str | Path) -> Checkpoint:
         checkpoint = _with_hub_config(checkpoint, hub_config)
     notes += more + assumptions(found, config, file.told, hub_config)
     if names and not checkpoint.labels:
-        checkpoint = replace(checkpoint, labels=names.labels, synsets=names.synsets)
+        checkpoint = checkpoint.with_names(names)
     return replace(checkpoint, notes=tuple(map(one_line, notes)))
 
 
@@ -177,6 +181,4 @@ def _with_hub_config(checkpoint: Checkpoint, hub_config: HubConfig) -> Checkpoin
         checkpoint,
         config=replace(config, gelu=hub_config.gelu or config.gelu),
         preprocessing=hub_config.preprocessing(config.image_size, checkpoint.preprocessing),
-        labels=names.labels if names else None,
-        synsets=names.synsets if names else None,
-    )
+    ).with_names(names)

@@ -20,6 +20,11 @@ class ClassNames:
     labels: tuple[str, ...]
     synsets: tuple[str, ...] | None = None
 
+    def of(self, indices: Sequence[int]) -> "ClassNames":
+        """The names of these classes alone, in this order."""
+        synsets = self.synsets and tuple(self.synsets[index] for index in indices)
+        return ClassNames(tuple(self.labels[index] for index in indices), synsets)
+
     @property
     def identified(self) -> tuple[str, ...]:
         """Each label behind its synset, as in "n01440764 tench"; labels alone where there are none."""
@@ -60,6 +65,14 @@ def class_names(names: Any, descriptions: Mapping[Any, Any] | None = None) -> Cl
     if empty := [index for index, label in enumerate(labels) if not label]:
         raise ValueError(f"the name of class {empty[0]} is empty")
     return ClassNames(labels, identifiers if identifiers != labels or all(map(_SYNSET.fullmatch, labels)) else None)
+
+
+def described(names: tuple[str, ...]) -> ClassNames:
+    """The same names, and where all are WordNet synsets the words of those that ImageNet-1k has."""
+    if not all(map(_SYNSET.fullmatch, names)):
+        return ClassNames(names)
+    words = dict(zip(imagenet_1k().synsets or (), imagenet_1k().labels, strict=True))
+    return ClassNames(tuple(words.get(name, name) for name in names), names)
 
 
 def one_line(text: str) -> str:

@@ -12,10 +12,10 @@ from model_export.bundles.convert import Conversion
 from model_export.bundles.parity import check_runnable
 from model_export.bundles.publish import PublishError, publish, target_of
 from model_export.checkpoints.checkpoint import Checkpoint, CheckpointError, read_checkpoint
-from model_export.checkpoints.class_names import ClassNames
 from model_export.checkpoints.labels_file import IMAGENET_1K, read_labels
 from model_export.checkpoints.preprocessing import CROP_PCT, HALF, evaluated_with
 from model_export.commands import tensorrt
+from model_export.commands.notes import tell
 from model_export.commands.summary import summary
 from model_export.datasets import digits
 from model_export.datasets.image_folder import image_files
@@ -68,11 +68,11 @@ def run(options: argparse.Namespace) -> None:
     compile_engine = tensorrt.compiler(options)
     _check(options)
     target = target_of(options.repository, options.name, options.version, options.replace)
-    labels = read_labels(options.labels) if options.labels not in (None, _NO_LABELS) else None
+    names = read_labels(options.labels) if options.labels not in (None, _NO_LABELS) else None
     golden = _golden_images(options.golden)
-    checkpoint = _named(_as_told(read_checkpoint(options.source), options), options.labels, labels)
-    for note in checkpoint.notes:
-        print(f"note: {note}", file=sys.stderr)
+    checkpoint = _as_told(read_checkpoint(options.source), options)
+    checkpoint = checkpoint.with_names(None) if options.labels == _NO_LABELS else checkpoint.named(names)
+    tell(checkpoint.notes)
     calibration = read_calibration(options.calibration, checkpoint.preprocessing) if options.calibration else None
     conversion = Conversion(options.precision, calibration, dict(options.gate or ()), compile_engine)
     published = publish(checkpoint, target, golden, conversion)
@@ -96,24 +96,6 @@ def _check(options: argparse.Namespace) -> None:
         options.mean or HALF,
         options.std or HALF,
     )
-
-
-def _named(checkpoint: Checkpoint, choice: str | None, names: ClassNames | None) -> Checkpoint:
-    """The checkpoint with the names that were asked for, else its own, else ImageNet-1k's if they may be."""
-    if choice == _NO_LABELS:
-        return replace(checkpoint, labels=None, synsets=None)
-    if names:
-        if len(names.labels) != checkpoint.config.classes:
-            raise PublishError(f"{len(names.labels)} labels for {checkpoint.config.classes} classes")
-        return replace(checkpoint, labels=names.labels, synsets=names.synsets)
-    named = checkpoint.named()
-    if named is checkpoint:
-        return checkpoint
-    assumed = (
-        f"nothing says what its {checkpoint.config.classes} classes are: the names of ImageNet-1k are assumed; "
-        "--labels FILE, or --labels none, says otherwise"
-    )
-    return replace(named, notes=(*checkpoint.notes, assumed))
 
 
 def _as_told(checkpoint: Checkpoint, options: argparse.Namespace) -> Checkpoint:

@@ -8,6 +8,7 @@ import numpy as np
 
 from model_export.bundles.reference import torch_runner
 from model_export.checkpoints.checkpoint import read_checkpoint
+from model_export.commands.notes import tell
 from model_export.commands.numbers import non_negative, positive_int
 from model_export.datasets.data import Dataset, open_data
 from model_export.datasets.split import Subset
@@ -50,6 +51,7 @@ def run(options: argparse.Namespace) -> None:
     except ValueError as error:
         raise EvaluationError(f"{options.data}: {error}") from None
     checkpoint = read_checkpoint(options.source).with_new_head(0)
+    tell(checkpoint.notes)
     extract = torch_runner(checkpoint)
 
     def features(part: Dataset) -> Features:

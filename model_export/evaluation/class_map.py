@@ -6,7 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from model_export.datasets.class_names import match_classes
+from model_export.checkpoints.class_matching import match_classes
+from model_export.checkpoints.class_names import ClassNames
 from model_export.errors import ExportError
 
 _WNID_LINE = re.compile(r"(n\d{8})\s+(.+)")
@@ -17,31 +18,31 @@ class ClassMapError(ExportError):
 
 
 def class_indices(
-    names: Sequence[str], labels: Sequence[str] | None, classes: int, class_map: Mapping[str, str] | None = None
+    names: Sequence[str], known: ClassNames | None, classes: int, class_map: Mapping[str, str] | None = None
 ) -> tuple[list[int], str]:
     """The model's class of each of the data's `names`, and in words how that was found.
 
-    By `class_map` first, which leads from a name to a label or an index; then by the labels, without regard to case;
+    By `class_map` first, which leads from a name to a label or an index; then by the names, without regard to case;
     then by number. A model without labels and with as many classes has them in the order of the names. Raises
     ClassMapError for anything else.
     """
     mapped = [(class_map or {}).get(name, name) for name in names]
-    found = match_classes(mapped, labels or ())
+    found = match_classes(mapped, known)
     if class_map:
         found = [_index(name, classes) if index is None else index for name, index in zip(mapped, found, strict=True)]
-    known = [index for index in found if index is not None]
-    if len(known) == len(names):
-        if len(set(known)) < len(known) and not class_map:
+    indices = [index for index in found if index is not None]
+    if len(indices) == len(names):
+        if len(set(indices)) < len(indices) and not class_map:
             raise ClassMapError("several of the data's classes have the name of one of the model's; pass --class-map")
-        return known, f"classes are matched {'by --class-map' if class_map else 'by name'}"
-    if all(name.isdecimal() for name in names) and not known:
+        return indices, f"classes are matched {'by --class-map' if class_map else 'by name'}"
+    if all(name.isdecimal() for name in names) and not indices:
         return _by_number([int(name) for name in names], classes)
-    if not labels and len(names) == classes:
+    if not known and len(names) == classes:
         return list(range(classes)), (
             f"the model has no labels, so its {classes:,} classes are taken to be in the order of the data's names"
         )
     unknown = [name for name, index in zip(mapped, found, strict=True) if index is None]
-    told = f"the model's, such as {', '.join(labels[:3])}" if labels else "known: the model has no labels"
+    told = f"the model's, such as {', '.join(known.labels[:3])}" if known else "known: the model has no labels"
     raise ClassMapError(
         f"the data's {len(names):,} classes do not match the model's {classes:,}: {', '.join(unknown[:5])} are not "
         f"among its labels ({told}); pass --labels with the model's, or --class-map from the data's names to them"
@@ -88,16 +89,3 @@ def read_class_map(path: Path) -> dict[str, str]:
     if not class_map:
         raise ClassMapError(f"{path}: is empty")
     return class_map
-
-
-def read_labels(path: Path) -> tuple[str, ...]:
-    """Line i is class i; raises ClassMapError for what is no such text."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").rstrip("\n").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ClassMapError(f"{path}: {error}") from None
-    if lines[0].lstrip()[:1] in ("{", "["):
-        raise ClassMapError(f"{path}: is JSON; a label a line is needed")
-    if blank := [number for number, line in enumerate(lines, start=1) if not line.strip()]:
-        raise ClassMapError(f"{path}: line {blank[0]} is empty; line i is class i")
-    return tuple(line.strip() for line in lines)

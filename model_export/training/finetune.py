@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from model_export.checkpoints.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from model_export.checkpoints.class_names import ClassNames
 from model_export.checkpoints.tensor_file import Tensors
 from model_export.datasets import digits
 from model_export.datasets.data import DataError, Dataset, open_data
@@ -69,6 +70,8 @@ def finetune(start: Checkpoint, plan: Plan) -> Evaluation:
     _check(plan)
     task = (_digits if plan.recipe.name == "digits" else _images)(start, plan)
     start, recipe, batches = task.start, plan.recipe, task.batches
+    for note in start.notes:
+        _tell(f"note: {note}")
     micro_batch = plan.micro_batch or min(batches.size, micro_batch_for(start.config, plan.device))
     model = MlpMixer(start.config, recipe.dropout, recipe.stochastic_depth)
     model.load_state_dict(start.state)
@@ -181,7 +184,7 @@ def _digits(start: Checkpoint, plan: Plan) -> _Task:
             f"{plan.data}, {config.image_size} and {config.classes}; choose another --recipe"
         )
     train, held_out = digits.load_split()
-    start = replace(start, preprocessing=digits.PREPROCESSING, labels=digits.LABELS)
+    start = replace(start, preprocessing=digits.PREPROCESSING).with_names(ClassNames(digits.LABELS))
     batches = DigitBatches(train, plan.recipe.batch, plan.seed)
     return _Task(start, batches, lambda model: evaluate_digits(model, held_out, plan.device), None, "digits", [])
 

@@ -15,7 +15,7 @@ from model_export.bundles.parity import GateError, check_parity, gate_of, pipeli
 from model_export.bundles.publish import PublishError, publish, verify
 from model_export.bundles.reference import reference_logits
 from model_export.bundles.samples import sample_pngs
-from model_export.bundles.synsets import identified_labels
+from model_export.bundles.synsets import names_of
 from model_export.checkpoints.checkpoint import read_checkpoint
 from service.bundles.bundle import BundleError, load_bundle, sha256_of
 from service.engines.onnx_engine import OnnxEngine
@@ -206,9 +206,9 @@ def test_imagenets_names_by_default_by_name_or_not_at_all(
         bundle = load_bundle(tmp_path / "m" / version)
         assert bundle.labels is not None
         assert (bundle.labels[0], bundle.labels[999]) == ("tench", "toilet tissue")
-        identified = identified_labels(bundle)
-        assert identified is not None
-        assert identified[999] == "n15075141 toilet tissue"
+        names = names_of(bundle)
+        assert names is not None
+        assert names.identified[999] == "n15075141 toilet tissue"
     main([*command, "--labels", "none"])
     assert load_bundle(tmp_path / "m" / "3").labels is None
 

@@ -12,7 +12,7 @@ import torch
 from safetensors.numpy import save_file
 
 from model_export.checkpoints.checkpoint import Checkpoint, CheckpointError, read_checkpoint, write_checkpoint
-from model_export.checkpoints.class_names import imagenet_1k
+from model_export.checkpoints.class_names import ClassNames, imagenet_1k
 from tests.model_export import oracle
 
 WEIGHTS = oracle.random_timm_weights()
@@ -158,7 +158,8 @@ def test_imagenets_names_where_nothing_says_what_1000_classes_are(tmp_path: Path
     checkpoint = read_checkpoint(tmp_path / "m.safetensors")
     assert checkpoint.labels is None
     assert checkpoint.named().labels == imagenet_1k().labels
-    identified = checkpoint.named().identified_labels
-    assert identified is not None
-    assert (identified[0], identified[999]) == ("n01440764 tench", "n15075141 toilet tissue")
-    assert checkpoint.with_new_head(1000, NAMES).named().labels == NAMES
+    names = checkpoint.named().names
+    assert names is not None
+    assert (names.identified[0], names.identified[999]) == ("n01440764 tench", "n15075141 toilet tissue")
+    assert checkpoint.named(ClassNames(NAMES)).labels == NAMES
+    assert checkpoint.with_names(ClassNames(NAMES)).named().labels == NAMES

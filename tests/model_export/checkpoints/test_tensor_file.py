@@ -16,6 +16,7 @@ from onnx import helper
 from safetensors.numpy import save_file
 
 from model_export.checkpoints.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
+from model_export.checkpoints.class_names import ClassNames
 from model_export.checkpoints.tensor_file import read_tensors
 from tests.model_export import oracle
 
@@ -40,7 +41,7 @@ def test_our_own_metadata_survive_the_first_byte_of_a_pickle(tmp_path: Path, tin
     path = tmp_path / "m.safetensors"
     for padding in range(0, 256, 8):  # the format aligns its header to eight bytes
         labels = tuple(f"{i}" * (padding + 1 if i == 0 else 1) for i in range(7))
-        write_checkpoint(path, checkpoint.with_new_head(7, labels))
+        write_checkpoint(path, checkpoint.with_new_head(7, ClassNames(labels)))
         if path.read_bytes()[0] == 0x80:
             break
     else:

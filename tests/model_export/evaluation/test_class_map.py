@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from model_export.evaluation.class_map import ClassMapError, class_indices, read_class_map, read_labels
+from model_export.checkpoints.class_names import ClassNames
+from model_export.evaluation.class_map import ClassMapError, class_indices, read_class_map
 
 
 @pytest.mark.parametrize(
@@ -21,7 +22,7 @@ from model_export.evaluation.class_map import ClassMapError, class_indices, read
 def test_classes_of_the_data_are_found_in_the_model(
     names: tuple[str, ...], labels: tuple[str, ...] | None, classes: int, expected: list[int], told: str
 ) -> None:
-    indices, how = class_indices(names, labels, classes)
+    indices, how = class_indices(names, labels and ClassNames(labels), classes)
     assert indices == expected
     assert told in how
 
@@ -41,7 +42,7 @@ def test_classes_that_do_not_fit_are_refused(
     names: tuple[str, ...], labels: tuple[str, ...] | None, classes: int, sentence: str
 ) -> None:
     with pytest.raises(ClassMapError, match=sentence):
-        class_indices(names, labels, classes)
+        class_indices(names, labels and ClassNames(labels), classes)
 
 
 @pytest.mark.parametrize(
@@ -56,14 +57,14 @@ def test_a_map_leads_to_labels_or_indices(tmp_path: Path, text: str) -> None:
     (tmp_path / "map").write_text(text)
     class_map = read_class_map(tmp_path / "map")
     assert class_map == {"nine": "9", "cat": "dog"}
-    indices, _ = class_indices(("nine", "cat", "fox"), ("fox", "dog", *"abcdefgh"), 10, class_map)
+    indices, _ = class_indices(("nine", "cat", "fox"), ClassNames(("fox", "dog", *"abcdefgh")), 10, class_map)
     assert indices == [9, 1, 0]
 
 
 def test_imagenets_mapping_leads_from_synsets_to_words(tmp_path: Path) -> None:
     (tmp_path / "LOC_synset_mapping.txt").write_text("n01440764 tench, Tinca tinca\nn02012849 crane\n")
     class_map = read_class_map(tmp_path / "LOC_synset_mapping.txt")
-    assert class_indices(("n01440764",), ("crane", "tench, Tinca tinca"), 2, class_map)[0] == [1]
+    assert class_indices(("n01440764",), ClassNames(("crane", "tench, Tinca tinca")), 2, class_map)[0] == [1]
 
 
 @pytest.mark.parametrize(
@@ -79,12 +80,3 @@ def test_a_wrong_map_gets_its_sentence(tmp_path: Path, text: str, sentence: str)
     (tmp_path / "map").write_text(text)
     with pytest.raises(ClassMapError, match=sentence):
         read_class_map(tmp_path / "map")
-
-
-def test_labels_are_a_line_each(tmp_path: Path) -> None:
-    (tmp_path / "labels.txt").write_text("\ufeffcat\ngreat white shark\n")
-    assert read_labels(tmp_path / "labels.txt") == ("cat", "great white shark")
-    for text, sentence in (("cat\n\ndog\n", "line 2 is empty"), ('["cat"]', "is JSON"), ("", "line 1 is empty")):
-        (tmp_path / "labels.txt").write_text(text)
-        with pytest.raises(ClassMapError, match=sentence):
-            read_labels(tmp_path / "labels.txt")

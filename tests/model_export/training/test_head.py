@@ -58,3 +58,20 @@ def test_without_a_bias_all_classes_are_equally_likely(start: Checkpoint, classe
     """-6.9 is what big_vision sets for ImageNet."""
     fresh, _ = with_head_for(start, tuple(f"class {i}" for i in range(classes)), bias=None)
     assert fresh.state["head.bias"].tolist() == pytest.approx([bias] * classes)
+
+
+def test_what_synsets_mean_is_kept_beside_them(start: Checkpoint) -> None:
+    fresh, _ = with_head_for(start, ("n01443537", "n01440764", "n00000001"))
+    assert fresh.labels == ("goldfish", "tench", "n00000001")
+    assert fresh.synsets == ("n01443537", "n01440764", "n00000001")
+    kept, told = with_head_for(fresh, ("n01440764", "Goldfish"))
+    assert (kept.labels, kept.synsets) == (("tench", "goldfish"), ("n01440764", "n01443537"))
+    assert told.startswith("kept")
+
+
+def test_a_thousand_classes_of_which_nothing_is_said_are_imagenets(start: Checkpoint) -> None:
+    bare = start.with_new_head(1000)
+    bare.state["head.bias"][1] = 5
+    kept, _ = with_head_for(bare, ("goldfish", "n01440764"))
+    assert kept.state["head.bias"].tolist() == [5, 0]
+    assert "the names of ImageNet-1k are assumed" in kept.notes[-1]
