@@ -19,8 +19,9 @@ _MAGICS = (  # offset, bytes, what it is and what to do
     (257, b"ustar", "is a tar archive: unpack it and name the file inside"),
     (
         0,
-        b"<?xml",
-        "is XML, as OpenVINO writes beside weights without names; export the checkpoint that it was made from",
+        b"<",
+        "is XML or HTML: a page of an error that was downloaded instead of the file, or OpenVINO's graph, which has no "
+        "Mixer's names; name the checkpoint itself",
     ),
 )
 LONGEST = 512  # bytes of a file's beginning that are looked at

@@ -5,7 +5,10 @@ from pathlib import Path
 
 HUB = "hf:"
 _OF_NO_FILE = (  # what a name looks like, and what to do, with the parts of the name
-    (r"(?:hf-hub:|hf_hub:|hf://)(.+)", rf"is another program's name for a repository on the Hub; write {HUB}\1"),
+    (
+        r"(?!hf:[^/])(?i:hf|hf[-_]hub|hub|hugging_?face):(?://)?(.+)",
+        rf"is another program's name for a repository on the Hub; write {HUB}\1",
+    ),
     (r"https?://(?:www\.)?(?:huggingface\.co|hf\.co)/([\w.-]+/[\w.-]+).*", rf"is a page of the Hub; write {HUB}\1"),
     (r"file://(.+)", r"is a URL; write the path, \1"),
     (

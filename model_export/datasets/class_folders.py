@@ -1,6 +1,6 @@
 """A folder a class, alone or below a folder a part (ImageFolder), or with the parts below the classes."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -63,16 +63,14 @@ def _divided(folder: Path, found: Found, top: str) -> tuple[str, dict[str, _Clas
         raise DataError(
             f"{folder}: {_told(named)} hold images but no class folders, so nothing says the classes; {_AS_CLASSES}"
         )
-    below = {name: set(_grouped(images, f"{top}{name}/")) for name, images in by_top.items()}
-    if len(by_top) < 2 or deep != by_top.keys():
-        return None
-    if all(split_of(name) for names in below.values() for name in names):
+    below = {name: frozenset(_grouped(by_top[name], _inside(by_top[name], f"{top}{name}/"))) for name in sorted(deep)}
+    if len(by_top) > 1 and deep == by_top.keys() and all(split_of(name) for names in below.values() for name in names):
         return "a folder a class, a folder a part", _class_first(by_top, top)
-    first, *rest = below.values()
-    if len(first) > 1 and all(names == first for names in rest):
+    alike = Counter(names for names in below.values() if len(names) > 1)
+    if twice := [name for name, names in below.items() if alike[names] > 1]:
         raise DataError(
-            f"{folder}: {_told(by_top)} hold the same folders ({_told(first)}), as parts do and classes do not; call "
-            f"them train/ and val/, or give one of them; {_AS_CLASSES}"
+            f"{folder}: {_told(twice)} hold the same folders ({_told(below[twice[0]])}), as parts do and classes do "
+            f"not; call them train/ and val/, or give one of them; {_AS_CLASSES}"
         )
     return None
 

@@ -13,7 +13,7 @@ _WORDS: dict[Part, str] = {
 }
 _PART_OF = {word: part for part, words in _WORDS.items() for word in words.split()}
 _FILLING = {"set", "data", "dataset", "split", "part", "images", "image", "imgs", "img", "labels", "label", "list"}
-_FILLING |= {"annotations", "metadata", "file", "files", "names"}
+_FILLING |= {"annotations", "metadata", "file", "files", "names", "seg"}
 
 
 def split_of(name: str) -> Part | None:
@@ -22,4 +22,4 @@ def split_of(name: str) -> Part | None:
     words = [word for word in re.split(r"[^a-z]+", plain) if word and word not in _FILLING]
     if len(words) != 1:
         return None
-    return _PART_OF.get(words[0]) or _PART_OF.get(re.sub(r"(data|set|dir)$", "", words[0]))
+    return _PART_OF.get(words[0]) or _PART_OF.get(re.sub(r"(s?daten|data|set|dir)$", "", words[0]))

@@ -27,7 +27,7 @@ def bundle() -> Bundle:
 
 @pytest.fixture(scope="module", params=["onnxruntime", "openvino"])
 def engine(bundle: Bundle, request: pytest.FixtureRequest) -> Engine:
-    build, *_ = cpu_engines(bundle.model_path, bundle.manifest.precision, threads=1)[request.param]
+    build = cpu_engines(bundle.model_path, bundle.manifest.precision, threads=1)[request.param]
     return build()
 
 

@@ -28,9 +28,7 @@ def exported(checkpoint: Checkpoint) -> bytes:
 
 def engines(tmp_path: Path, model: bytes, precision: Precision) -> list[Engine]:
     (tmp_path / "model.onnx").write_bytes(model)
-    return [
-        build() for builds in cpu_engines(tmp_path / "model.onnx", precision, threads=1).values() for build in builds
-    ]
+    return [build() for build in cpu_engines(tmp_path / "model.onnx", precision, threads=1).values()]
 
 
 def test_the_interface_is_the_contracts(exported: bytes) -> None:

@@ -41,6 +41,9 @@ def saved(path: Path, **beside: object) -> Checkpoint:
         {"args": Namespace(class_to_idx=INDEX)},
         {"hyper_parameters": defaultdict(dict, class_names=list(NAMES), num_classes=7)},
         {"class_to_idx": INDEX, "labels": list(NAMES), "classes": 7},
+        {"categories": NAMES},
+        {"index_to_name": dict(enumerate(NAMES))},
+        {"label_map": INDEX, "label_smoothing": 0.1, "class_weights": [1.0] * 7, "class_counts": INDEX | {"ant": 9}},
     ],
     ids=str,
 )
@@ -54,6 +57,7 @@ def test_names_of_classes(tmp_path: Path, beside: dict[str, Any]) -> None:
         ({"class_to_idx": {"cat": 0}}, "class_to_idx is not used: it has 1 labels, the head has 7"),
         ({"class_to_idx": INDEX | {"ant": 6}}, "class_to_idx is not used: its numbers are not 0 to 6"),
         ({"labels": [3, 1, 2]}, "labels is not used"),
+        ({"class_names": np.array(NAMES)}, "class_names is not used: a Python object (numpy"),
         ({"labels": list(NAMES), "classes": list(reversed(NAMES))}, "labels and classes name the classes differently"),
     ],
 )
@@ -69,6 +73,13 @@ def test_placeholders_name_nothing(tmp_path: Path) -> None:
 
 def test_line_breaks_in_names_become_spaces(tmp_path: Path) -> None:
     assert saved(tmp_path, labels=["an\nt", *NAMES[1:]]).labels == ("an t", *NAMES[1:])
+
+
+def test_containers_that_share_their_contents_are_looked_at_once(tmp_path: Path) -> None:
+    shared: dict[str, Any] = {"classes": NAMES}
+    for _ in range(5):
+        shared = {str(key): shared for key in range(1000)}
+    assert saved(tmp_path, config=shared).labels == NAMES
 
 
 def test_text_in_an_npz(tmp_path: Path) -> None:
@@ -111,6 +122,9 @@ def test_folders_of_imagenet_are_called_by_their_names(tmp_path: Path) -> None:
         {"config": {"model": {"image_size": (8, 32)}}},
         {"input_size": [3, 8, 32]},
         {"input_shape": (8, 32, 3)},
+        {"config": {"height": 8, "width": 32}},
+        {"hparams": Namespace(img_h=8, img_w=32, resolution=None)},
+        {"resolution": [8, 32]},
     ],
     ids=str,
 )

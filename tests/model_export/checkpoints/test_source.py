@@ -12,6 +12,8 @@ TIMM = r"mixer_b16_224\.goog_in21k"
     [
         ("hf-hub:timm/mixer_b16_224.goog_in21k", f"write hf:timm/{TIMM}$"),
         ("hf_hub:timm/mixer_b16_224.goog_in21k", f"write hf:timm/{TIMM}$"),
+        ("HF:timm/mixer_b16_224.goog_in21k", f"write hf:timm/{TIMM}$"),
+        ("huggingface://timm/mixer_b16_224.goog_in21k", f"write hf:timm/{TIMM}$"),
         ("hf://timm/mixer_b16_224.goog_in21k", f"write hf:timm/{TIMM}$"),
         ("timm/mixer_b16_224.goog_in21k", f"write hf:timm/{TIMM}$"),
         ("mixer_b16_224.goog_in21k", f"write hf:timm/{TIMM}$"),

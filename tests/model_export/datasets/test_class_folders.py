@@ -58,6 +58,12 @@ def test_parts_are_known_by_their_usual_names(tmp_path: Path, train: str, val: s
         ),
         pytest.param(["bus/1.png", "train/1.png"], {"all": 2}, ("bus", "train"), id="a class called train"),
         pytest.param(["train/a/1.png", "train/b/1.png", "test/1.png"], {"train": 2}, ("a", "b"), id="unlabelled test"),
+        pytest.param(
+            ["seg_train/seg_train/a/1.png", "seg_train/seg_train/b/1.png", "seg_test/seg_test/a/1.png"],
+            {"train": 2, "test": 1},
+            ("a", "b"),
+            id="each part wrapped in its own name",
+        ),
         pytest.param(["2/1.png", "10/1.png", "1/1.png"], {"all": 3}, ("1", "2", "10"), id="numbers"),
         pytest.param(["a/1.png", "b/1.png", "1.png"], {"all": 2}, ("a", "b"), id="an image beside the folders"),
         pytest.param(
@@ -105,6 +111,8 @@ def test_what_is_not_used_is_told(tmp_path: Path) -> None:
         (["images/1.png", "masks/1.png"], "images/, masks/ is called like a folder of all images"),
         (["train/images/1.png", "train/labels/1.txt", "val/images/1.png"], "images/ is called like"),
         (["fold1/a/1.png", "fold1/b/1.png", "fold2/a/2.png", "fold2/b/2.png"], "hold the same folders"),
+        (["x/images/a/1.png", "x/images/b/1.png", "y/images/a/1.png", "y/images/b/1.png"], "x/, y/ hold the same"),
+        (["x/a/1.png", "x/b/1.png", "y/a/1.png", "y/b/1.png", "z/1.png", "w/c/1.png"], "x/, y/ hold the same folders"),
         (["train/a/1.png", "train/b/1.png", "val/c/1.png"], "the val part has classes that training has not: c"),
         (["train/a/1.png", "val/a/1.png", "train/b/1.png", "validation/a/1.png"], "both look like the val part"),
         (["a/1.png", "b/1.png", "c/notes.txt"], "no images in c/"),
