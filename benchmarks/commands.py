@@ -17,15 +17,19 @@ from benchmarks.plan import command as plan
 from benchmarks.report import RESULTS, Result, write_report
 from benchmarks.robustness.fuzz import measure_fuzz
 from benchmarks.servers.own import own_service
+from model_export.errors import ExportError
 from service.host import allowed_cores
 
 ROOT = Path(__file__).parent.parent
 
 
 def run(line: list[str]) -> Path:
-    """Run one command, as it was typed; the path of what it wrote."""
+    """Run one command, as it was typed; the path of what it wrote. Exits with one line for a checkpoint that fails."""
     options = _parser().parse_args(line)
-    path: Path = options.run(options, line) if "run" in options else _report(options, line)
+    try:
+        path: Path = options.run(options, line) if "run" in options else _report(options, line)
+    except ExportError as error:
+        sys.exit(f"mixer-bench {line[0]}: {error}")
     return path
 
 
@@ -110,12 +114,8 @@ def _sizes(text: str) -> list[tuple[int, int]]:
 def _engine(options: argparse.Namespace) -> Result:
     # With torch, which `load` runs without.
     from benchmarks.engine.speed import measure_engine  # noqa: PLC0415
-    from model_export.errors import ExportError  # noqa: PLC0415
 
-    try:
-        return measure_engine(options.variants, options.threads, options.batch_sizes, options.rounds, options.seconds)
-    except ExportError as error:
-        sys.exit(f"mixer-bench engine: {error}")
+    return measure_engine(options.variants, options.threads, options.batch_sizes, options.rounds, options.seconds)
 
 
 def _steps(options: argparse.Namespace) -> Result:
@@ -126,12 +126,8 @@ def _steps(options: argparse.Namespace) -> Result:
 
 def _train(options: argparse.Namespace) -> Result:
     from benchmarks.engine.training import measure_training  # noqa: PLC0415 - with torch, as `engine`
-    from model_export.errors import ExportError  # noqa: PLC0415
 
-    try:
-        return measure_training(options.variants, options.threads, options.batch_size, options.rounds, options.seconds)
-    except ExportError as error:
-        sys.exit(f"mixer-bench train: {error}")
+    return measure_training(options.variants, options.threads, options.batch_size, options.rounds, options.seconds)
 
 
 def _decode(options: argparse.Namespace) -> Result:

@@ -37,6 +37,8 @@ def weights_files(folder: Path) -> list[Path]:
 def weights_file(folder: Path) -> Path:
     """The one file of weights; raises CheckpointError if there is none or there are several."""
     files = weights_files(folder)
+    if not files and (folder / "manifest.json").is_file():
+        raise CheckpointError("is a bundle; name the checkpoint that it was made from")
     if not files:
         raise CheckpointError(f"a folder without weights: none of {', '.join(WEIGHTS)} is in it")
     if len(files) > 1:
