@@ -4,6 +4,8 @@ import argparse
 import asyncio
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.cross_check import command as cross_check
@@ -17,19 +19,15 @@ from benchmarks.plan import command as plan
 from benchmarks.report import RESULTS, Result, write_report
 from benchmarks.robustness.fuzz import measure_fuzz
 from benchmarks.servers.own import own_service
-from model_export.errors import ExportError
 from service.host import allowed_cores
 
 ROOT = Path(__file__).parent.parent
 
 
 def run(line: list[str]) -> Path:
-    """Run one command, as it was typed; the path of what it wrote. Exits with one line for a checkpoint that fails."""
+    """Run one command, as it was typed; the path of what it wrote."""
     options = _parser().parse_args(line)
-    try:
-        path: Path = options.run(options, line) if "run" in options else _report(options, line)
-    except ExportError as error:
-        sys.exit(f"mixer-bench {line[0]}: {error}")
+    path: Path = options.run(options, line) if "run" in options else _report(options, line)
     return path
 
 
@@ -111,11 +109,22 @@ def _sizes(text: str) -> list[tuple[int, int]]:
     return [(int(width), int(height)) for width, height in (size.split("x") for size in text.split(","))]
 
 
+@contextmanager
+def _refusals_in_a_line(command: str) -> Iterator[None]:
+    from model_export.errors import ExportError  # noqa: PLC0415 - `load` runs without the export stage
+
+    try:
+        yield
+    except ExportError as error:
+        sys.exit(f"mixer-bench {command}: {error}")
+
+
 def _engine(options: argparse.Namespace) -> Result:
     # With torch, which `load` runs without.
     from benchmarks.engine.speed import measure_engine  # noqa: PLC0415
 
-    return measure_engine(options.variants, options.threads, options.batch_sizes, options.rounds, options.seconds)
+    with _refusals_in_a_line("engine"):
+        return measure_engine(options.variants, options.threads, options.batch_sizes, options.rounds, options.seconds)
 
 
 def _steps(options: argparse.Namespace) -> Result:
@@ -127,7 +136,8 @@ def _steps(options: argparse.Namespace) -> Result:
 def _train(options: argparse.Namespace) -> Result:
     from benchmarks.engine.training import measure_training  # noqa: PLC0415 - with torch, as `engine`
 
-    return measure_training(options.variants, options.threads, options.batch_size, options.rounds, options.seconds)
+    with _refusals_in_a_line("train"):
+        return measure_training(options.variants, options.threads, options.batch_size, options.rounds, options.seconds)
 
 
 def _decode(options: argparse.Namespace) -> Result:
