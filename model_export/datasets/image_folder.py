@@ -8,9 +8,9 @@ from pathlib import Path, PurePosixPath
 
 from service.images.header import FORMATS
 
-_SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"} | (
-    {".avif"} if "AVIF" in FORMATS else set()
-)
+_SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
+_SUFFIXES |= {".avif"} if "AVIF" in FORMATS else set()
+_SUFFIXES |= {".heic", ".heif"} if "HEIC" in FORMATS else set()
 _FOREIGN = {"__MACOSX", "@eaDir"}  # what archives and file servers leave behind
 
 

@@ -97,9 +97,9 @@ def test_folders_called_like_parts_are_classes_on_request(tmp_path: Path) -> Non
 
 
 def test_what_is_not_used_is_told(tmp_path: Path) -> None:
-    write_images(tmp_path, "train/a/1.png", "train/b/1.png", "test/1.png", "train/a/1.heic", "train/a/2.heic")
+    write_images(tmp_path, "train/a/1.png", "train/b/1.png", "test/1.png", "train/a/1.psd", "train/a/2.psd")
     notes = "; ".join(open_data(str(tmp_path)).notes)
-    assert notes == "1 images outside class folders are not used; files passed over: 2 .heic"
+    assert notes == "1 images outside class folders are not used; files passed over: 2 .psd"
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_what_is_not_used_is_told(tmp_path: Path) -> None:
         (["train/a/1.png", "train/b/1.png", "val/c/1.png"], "the val part has classes that training has not: c"),
         (["train/a/1.png", "val/a/1.png", "train/b/1.png", "validation/a/1.png"], "both look like the val part"),
         (["a/1.png", "b/1.png", "c/notes.txt"], "no images in c/"),
-        (["a/1.heic", "b/1.svg"], "holds no images"),
+        (["a/1.psd", "b/1.svg"], "holds no images"),
     ],
 )
 def test_a_wrong_folder_gets_its_sentence(tmp_path: Path, paths: list[str], sentence: str) -> None:
