@@ -130,7 +130,7 @@ def test_shapes_are_named_as_a_flax_file_has_them(tmp_path: Path) -> None:
         (struct.pack("<Q", 2**40) + b"{", "cannot be read"),
         (struct.pack("<Q", 2) + b"{}", "no known Mixer layout .*it holds no tensor"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "Git LFS pointer"),
-        (b"<!DOCTYPE html><html>Not found</html>", "unknown kind"),
+        (b"<!DOCTYPE html><html>Not found</html>", "XML or HTML: a page of an error"),
     ],
 )
 def test_damaged_files(tmp_path: Path, name: str, data: bytes, cause: str) -> None:
