@@ -20,13 +20,14 @@ _COMMANDS = {
     "engines, in this process": {
         "engine": "our engines beside every other, alone, by batch size and threads",
         "steps": "what each technique gains, one after the other",
+        "train": "training steps in float32 and bfloat16, beside the GEMM peak",
         "decode": "from JPEG to pixels, beside the plain Pillow pipeline",
         "gpu": "the CUDA engine beside torch.compile and GEMM",
         "paper": "every variant beside the paper's TPUv3",
     },
     "sizing": {"plan": "from a load result and a demand to a kustomize component"},
 }
-_WITH_TORCH = ("engine", "steps", "gpu", "paper")
+_WITH_TORCH = ("engine", "steps", "train", "gpu", "paper")
 _OURS = ("benchmarks", "service", "model_export")
 
 

@@ -4,6 +4,8 @@ import argparse
 import asyncio
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.cross_check import command as cross_check
@@ -73,6 +75,14 @@ def _parser() -> argparse.ArgumentParser:
     decoding.add_argument("--rounds", type=int, default=15, help="default: %(default)s")
     decoding.add_argument("--seconds", type=float, default=0.3, help="of one run; default: %(default)s")
 
+    train = commands.add_parser("train")
+    train.set_defaults(measure=_train, name="train")
+    train.add_argument("--variants", type=lambda text: text.split(","), default=["S/32"], help="default: S/32")
+    train.add_argument("--threads", type=int, default=max(1, int(allowed_cores())), help="default: all cores")
+    train.add_argument("--batch-size", type=int, default=64, help="default: %(default)s")
+    train.add_argument("--rounds", type=int, default=5, help="default: %(default)s")
+    train.add_argument("--seconds", type=float, default=1, help="of one run, or one step; default: %(default)s")
+
     load.add_commands(commands)
     plan.add_command(commands)
     cross_check.add_command(commands)
@@ -88,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     gpu.add_command(commands)
     paper.add_command(commands)
     own.add_argument("--images", default="digits", help="digits, photographs or a folder; default: %(default)s")
-    for command in (engine, steps, decoding, own, fuzz):
+    for command in (engine, steps, train, decoding, own, fuzz):
         command.add_argument("--out", type=Path, default=RESULTS, help="default: %(default)s")
     return parser
 
@@ -101,21 +111,35 @@ def _sizes(text: str) -> list[tuple[int, int]]:
     return [(int(width), int(height)) for width, height in (size.split("x") for size in text.split(","))]
 
 
+@contextmanager
+def _refusals_in_a_line(command: str) -> Iterator[None]:
+    from model_export.errors import ExportError  # noqa: PLC0415 - `load` runs without the export stage
+
+    try:
+        yield
+    except ExportError as error:
+        sys.exit(f"mixer-bench {command}: {error}")
+
+
 def _engine(options: argparse.Namespace) -> Result:
     # With torch, which `load` runs without.
     from benchmarks.engine.speed import measure_engine  # noqa: PLC0415
-    from model_export.errors import ExportError  # noqa: PLC0415
 
-    try:
+    with _refusals_in_a_line("engine"):
         return measure_engine(options.variants, options.threads, options.batch_sizes, options.rounds, options.seconds)
-    except ExportError as error:
-        sys.exit(f"mixer-bench engine: {error}")
 
 
 def _steps(options: argparse.Namespace) -> Result:
     from benchmarks.engine.steps import measure_steps  # noqa: PLC0415 - with torch, as `engine`
 
     return measure_steps(options.variants, options.threads, options.batch_sizes, options.rounds, options.seconds)
+
+
+def _train(options: argparse.Namespace) -> Result:
+    from benchmarks.engine.training import measure_training  # noqa: PLC0415 - with torch, as `engine`
+
+    with _refusals_in_a_line("train"):
+        return measure_training(options.variants, options.threads, options.batch_size, options.rounds, options.seconds)
 
 
 def _decode(options: argparse.Namespace) -> Result:

@@ -14,7 +14,7 @@ from model_export.bundles.onnx_graph import LayerInput, MixerGraph
 from model_export.bundles.parity import pipeline
 from model_export.datasets.image_folder import image_files
 from model_export.errors import ExportError
-from service.arrays import PixelBatch
+from service.arrays import PixelBatch, Pixels
 from service.bundles.manifest import Preprocessing
 from service.errors import ServiceError
 
@@ -31,10 +31,26 @@ class CalibrationError(ExportError):
 
 @dataclass(frozen=True)
 class Calibration:
-    """Pixels uint8 [N, H, W, 3] that ranges are measured on, and others that judge the result."""
+    """Pixels uint8 [N, H, W, 3] that ranges are measured on, and others that judge the result, with their names."""
 
     pixels: PixelBatch
     held_out: PixelBatch
+    held_out_names: tuple[str, ...]
+
+
+def calibration_files(source: str) -> list[Path]:
+    """The images of a folder that calibrate, at most 512, evenly taken; none for "digits", which are in no files.
+
+    Raises CalibrationError if there is no such folder, or too few in it.
+    """
+    if source == "digits":
+        return []
+    if not Path(source).is_dir():
+        raise CalibrationError(f"{source}: no such folder of images")
+    paths = list(image_files(Path(source)))
+    if len(paths) < _LEAST:
+        raise CalibrationError(f"{source}: holds {len(paths)} images; calibration needs at least {_LEAST}")
+    return [paths[index] for index in np.linspace(0, len(paths) - 1, min(len(paths), _MOST)).astype(int)]
 
 
 def read_calibration(source: str, preprocessing: Preprocessing) -> Calibration:
@@ -47,25 +63,22 @@ def read_calibration(source: str, preprocessing: Preprocessing) -> Calibration:
         from model_export.datasets.digits import training_pngs  # noqa: PLC0415 - scikit-learn is slow to import
 
         encoded = training_pngs()
-    elif Path(source).is_dir():
-        paths = list(image_files(Path(source)))
-        evenly = np.linspace(0, len(paths) - 1, min(len(paths), _MOST)).astype(int)
-        encoded = {str(path): path.read_bytes() for path in (paths[index] for index in evenly)}
     else:
-        raise CalibrationError(f"{source}: no such folder of images")
+        encoded = {str(path): path.read_bytes() for path in calibration_files(source)}
     prepare = pipeline(preprocessing)
-    pixels = []
+    distinct: dict[bytes, tuple[str, Pixels]] = {}
     for name, image in tqdm(encoded.items(), desc="calibration images", unit="image"):
         try:
-            pixels.append(prepare(image))
+            pixels = prepare(image)
         except ServiceError as error:
             raise CalibrationError(f"{name}: {error}") from None
-    distinct = list({image.tobytes(): image for image in pixels}.values())
+        distinct[pixels.tobytes()] = name, pixels
     if len(distinct) < _LEAST:
         raise CalibrationError(f"{source}: holds {len(distinct)} different images; calibration needs at least {_LEAST}")
     judges = np.arange(len(distinct)) % _HELD_OUT_EVERY == 0
-    stacked = np.stack(distinct)
-    return Calibration(stacked[~judges], stacked[judges])
+    names, images = zip(*distinct.values(), strict=True)
+    stacked = np.stack(images)
+    return Calibration(stacked[~judges], stacked[judges], tuple(np.array(names)[judges].tolist()))
 
 
 def measure_layer_inputs(graph: MixerGraph, pixels: PixelBatch) -> dict[float, dict[str, LayerInput]]:

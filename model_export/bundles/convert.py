@@ -10,17 +10,26 @@ from tqdm import tqdm
 
 from model_export.bundles.calibration import Calibration
 from model_export.bundles.onnx_export import export_onnx, quantiser_of
-from model_export.bundles.parity import GateError, check_parity, gate_of
+from model_export.bundles.parity import EngineCheck, GateError, check_parity, gate_of
 from model_export.bundles.reference import reference_logits
 from model_export.bundles.samples import photograph_like
+from model_export.bundles.steps import Steps
 from model_export.checkpoints.checkpoint import Checkpoint
 from model_export.errors import ExportError
 from model_export.tensorrt.engine import CompiledEngine
-from service.arrays import PixelBatch
-from service.bundles.manifest import Gate, Parity, Precision, Quantisation
+from service.arrays import LogitBatch, PixelBatch
+from service.bundles.manifest import Gate, Precision, Quantisation
 
 _BLAMED = 5  # layers named when int8 misses its gate
 _GENERATED = 120  # images that judge 16 bits where none were given
+
+
+@dataclass(frozen=True)
+class Images:
+    """Pixels uint8 [N, H, W, 3], and a name for each."""
+
+    names: list[str]
+    pixels: PixelBatch
 
 
 @dataclass(frozen=True)
@@ -33,30 +42,46 @@ class Conversion:
     compile_engine: Callable[[Path], CompiledEngine] | None = None  # adds one to the staged bundle after the gate
 
 
-def convert(
-    checkpoint: Checkpoint, conversion: Conversion, golden: PixelBatch, model: Path
-) -> tuple[list[Parity], Quantisation | None]:
-    """Write `model`; returns each installed engine's parity, the default's first, and how int8 was calibrated.
+@dataclass(frozen=True)
+class Converted:
+    """What came of it: each installed engine's check, the default's first, and how int8 was calibrated."""
 
-    The gate is measured on the golden images [N, H, W, 3] for float32, on the held-out calibration images for int8,
-    and for 16 bits on all of those, or on generated images beside the golden ones where there are none. Raises
-    ExportError for int8 without calibration, GateError if the gate is missed.
+    checks: list[EngineCheck]
+    judges: list[str]  # names of the images that the checks were measured on
+    quantisation: Quantisation | None = None
+
+
+def convert(
+    checkpoint: Checkpoint, conversion: Conversion, golden: Images, logits: LogitBatch, model: Path, steps: Steps
+) -> Converted:
+    """Write `model`, in the steps "reference", "calibrate" (int8), "graph" and "parity".
+
+    `logits` are the reference's of the golden images. The gate is measured on these for float32, on the held-out
+    calibration images for int8, and for 16 bits on all of those, or on generated images beside the golden ones
+    where there are none. Raises ExportError for int8 without calibration, GateError if the gate is missed.
     """
     precision, calibration = conversion.precision, conversion.calibration
+    if precision == "int8" and calibration is None:
+        raise ExportError("int8 needs --calibration: images like those that will be served")
     judges = _judges(conversion, golden)
-    reference = reference_logits(checkpoint, judges)
+    with steps.step("reference"):
+        reference = logits if judges is golden else reference_logits(checkpoint, judges.pixels)
     gate = Gate.model_validate(gate_of(precision, reference).model_dump() | (conversion.gate or {}))
     if precision != "int8":
-        model.write_bytes(export_onnx(checkpoint, precision))
-        return check_parity(model, precision, judges, reference, gate), None
-    if calibration is None:
-        raise ExportError("int8 needs --calibration: images like those that will be served")
-    quantiser = quantiser_of(checkpoint, calibration.pixels)
-    for quantised in quantiser.choices(gate):
-        model.write_bytes(export_onnx(checkpoint, precision, quantised))
+        with steps.step("graph"):
+            model.write_bytes(export_onnx(checkpoint, precision))
+        with steps.step("parity"):
+            return Converted(check_parity(model, precision, judges.pixels, reference, gate), judges.names)
+    assert calibration is not None
+    with steps.step("calibrate"):
+        quantiser = quantiser_of(checkpoint, calibration.pixels)
+    for quantised in steps.each("calibrate", quantiser.choices(gate)):
+        with steps.step("graph"):
+            model.write_bytes(export_onnx(checkpoint, precision, quantised))
         floats = [layer for layer in quantiser.layers if layer not in quantised]
         try:
-            parities = check_parity(model, precision, judges, reference, gate)
+            with steps.step("parity"):
+                checks = check_parity(model, precision, judges.pixels, reference, gate)
         except GateError as error:
             missed = error
             continue
@@ -64,9 +89,10 @@ def convert(
             tqdm.write(
                 f"left in float32: {len(floats)} of {len(quantiser.layers)} layers: {', '.join(floats)}", sys.stderr
             )
-        return parities, Quantisation(
-            calibration_images=len(calibration.pixels), held_out_images=len(judges), float_layers=floats
+        made = Quantisation(
+            calibration_images=len(calibration.pixels), held_out_images=len(judges.pixels), float_layers=floats
         )
+        return Converted(checks, judges.names, made)
     worst = [f"{layer} ({cost:.2g})" for layer, cost in quantiser.sensitivity.items()]
     raise GateError(
         f"{missed}, even with {len(floats)} of {len(quantiser.layers)} layers left in float32; "
@@ -74,15 +100,17 @@ def convert(
     )
 
 
-def _judges(conversion: Conversion, golden: PixelBatch) -> PixelBatch:
-    """The images that the gate is measured on, [N, H, W, 3]."""
+def _judges(conversion: Conversion, golden: Images) -> Images:
+    """The images that the gate is measured on."""
     calibration = conversion.calibration
     if conversion.precision == "fp32":
         return golden
     if calibration is None:  # a share of top-1 needs more images than the golden ones
-        side = golden.shape[1]
+        side = golden.pixels.shape[1]
         generated = np.stack([photograph_like(seed, side, side) for seed in range(_GENERATED)])
-        return np.concatenate([golden, generated])
+        names = [f"generated image {seed}" for seed in range(_GENERATED)]
+        return Images(golden.names + names, np.concatenate([golden.pixels, generated]))
     if conversion.precision == "int8":
-        return calibration.held_out
-    return np.concatenate([calibration.pixels, calibration.held_out])
+        return Images(list(calibration.held_out_names), calibration.held_out)
+    names = [f"calibration image {index}" for index in range(len(calibration.pixels))]
+    return Images(names + list(calibration.held_out_names), np.concatenate([calibration.pixels, calibration.held_out]))

@@ -1,22 +1,22 @@
-"""Checkpoint -> bundle: trace, prove, describe, and only then let it appear in the repository."""
+"""Checkpoint -> bundle: convert, prove, describe, and only then let it appear in the repository."""
 
 import hashlib
 import importlib.metadata
 import io
 import re
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from model_export.bundles.agreement import tolerance_of
-from model_export.bundles.convert import Conversion, convert
-from model_export.bundles.parity import check_parity, gate_of, pipeline
+from model_export.bundles.convert import Conversion, Images, convert
+from model_export.bundles.parity import EngineCheck, check_parity, gate_of, pipeline
 from model_export.bundles.reference import reference_logits
+from model_export.bundles.staging import staged
+from model_export.bundles.steps import Steps
+from model_export.bundles.synsets import SYNSETS
 from model_export.checkpoints.checkpoint import Checkpoint
 from model_export.errors import ExportError
 from service import __version__
@@ -25,6 +25,7 @@ from service.bundles.bundle import load_bundle, sha256_of
 from service.bundles.manifest import NAME_PATTERN, SCHEMA_VERSION, VERSION_PATTERN, Gate, Golden, Manifest, Precision
 from service.errors import ServiceError
 
+_LABELS = "labels.txt"
 _TOOLS = ("mixer-serving", "torch", "onnx", "onnxscript", "onnxruntime", "numpy", "pillow")
 # Other hosts round otherwise and other Pillow releases resample otherwise; a wrong pipeline is off by far more.
 _GOLDEN_SLACK = 10
@@ -35,97 +36,105 @@ class PublishError(ExportError):
     """A bundle that cannot be put where it was asked for; the message says why."""
 
 
-def publish(
-    checkpoint: Checkpoint,
-    *,
-    repository: Path,
-    name: str,
-    version: str | None,
-    labels: tuple[str, ...] | None,
-    golden: dict[str, bytes],
-    conversion: Conversion = Conversion(),  # noqa: B008 - frozen
-    replace: bool = False,
-) -> Path:
-    """Write <repository>/<name>/<version>/ and return it. `golden` are encoded images by file name.
+@dataclass(frozen=True)
+class Published:
+    """A new bundle, how each engine answered, and the seconds that each step took."""
 
-    Without `version` the next free one is taken. Raises PublishError if the version exists (unless `replace`), the
-    labels do not fit, or the checkpoint has no head or comes from no file; GateError if parity fails, ExportError if
-    the conversion is impossible. The repository is then as it was.
+    path: Path
+    manifest: Manifest
+    checks: list[EngineCheck]
+    judges: list[str]  # names of the images that the checks were measured on
+    seconds: dict[str, float]
+
+
+def target_of(repository: Path, name: str, version: str | None, replace: bool) -> Path:
+    """Where a bundle goes: <repository>/<name>/<version>/, by default the next free version.
+
+    Raises PublishError for names that cannot be, and if it exists, unless to `replace`.
     """
-    if not checkpoint.source:
-        raise PublishError("the checkpoint was read from no file, so the bundle could not say what it was made of")
-    if not checkpoint.config.classes:
-        raise PublishError(f"{checkpoint.source.reference} has no head, so there are no classes to serve")
     if not re.fullmatch(NAME_PATTERN, name):
         raise PublishError(f"{name!r} is no model name: letters, digits, '.', '_' and '-' only")
-    labels = labels or checkpoint.labels
-    if labels and len(labels) != checkpoint.config.classes:
-        raise PublishError(f"{len(labels)} labels for {checkpoint.config.classes} classes")
     version = version or _next_version(repository / name)
     if not re.fullmatch(VERSION_PATTERN, version):
         raise PublishError(f"{version!r} is no version: a positive number without leading zeros")
     target = repository / name / version
     if target.exists() and not replace:
         raise PublishError(f"{target} exists; choose another --version, or --replace it")
-    with tqdm(total=4, desc="export", unit="step") as progress, _staged(target) as bundle:
-        progress.set_postfix_str("convert")
-        prepare = pipeline(checkpoint.preprocessing)
-        pixels = np.stack([_prepared(prepare, file, image) for file, image in golden.items()])
-        parities, quantisation = convert(checkpoint, conversion, pixels, bundle / "model.onnx")
-        progress.update()
-
-        progress.set_postfix_str("golden images")
-        logits = reference_logits(checkpoint, pixels)
-        tolerance = _golden_tolerance(bundle / "model.onnx", conversion.precision, pixels, logits)
-        progress.update()
-
-        files = {"model.onnx": sha256_of(bundle / "model.onnx")}
-        engine_files, tensorrt = conversion.compile_engine(bundle) if conversion.compile_engine else ({}, None)
-        files |= engine_files
-
-        progress.set_postfix_str("describe")
-        files |= _write(bundle, {f"golden/{file}": data for file, data in golden.items()})
-        files |= _write(bundle, {"golden/logits.npy": _npy(logits)})
-        if labels:
-            files |= _write(bundle, {"labels.txt": "".join(f"{label}\n" for label in labels).encode()})
-        config = checkpoint.config
-        manifest = Manifest(
-            schema_version=SCHEMA_VERSION,
-            name=name,
-            version=version,
-            task="image-classification",
-            variant=config.variant,
-            patch=config.patch,
-            image_size=config.image_size,
-            classes=config.classes,
-            parameters=config.parameters,
-            gmacs=config.macs / 1e9,
-            gelu=config.gelu,
-            layer_norm_eps=config.layer_norm_eps,
-            precision=conversion.precision,
-            preprocessing=checkpoint.preprocessing,
-            labels="labels.txt" if labels else None,
-            source=checkpoint.source,
-            evaluation=checkpoint.evaluation,
-            parity=parities[0],
-            other_engines=parities[1:],
-            quantisation=quantisation,
-            golden=Golden(
-                images=[f"golden/{file}" for file in golden],
-                logits="golden/logits.npy",
-                tolerance=tolerance,
-            ),
-            tensorrt=tensorrt,
-            files=files,
-            tools={tool: _version_of(tool) for tool in _TOOLS},
-        )
-        _write(bundle, {"manifest.json": manifest.model_dump_json(indent=2).encode() + b"\n"})
-        progress.update()
-
-        progress.set_postfix_str("verify")
-        verify(bundle)
-        progress.update()
     return target
+
+
+def publish(
+    checkpoint: Checkpoint,
+    target: Path,
+    golden: dict[str, bytes],
+    conversion: Conversion = Conversion(),  # noqa: B008 - frozen
+) -> Published:
+    """Write the bundle `target`, as `target_of` gives it. `golden` are encoded images by file name.
+
+    Raises PublishError if the labels do not fit, or the checkpoint has no head or comes from no file; GateError if
+    parity fails, ExportError if the conversion is impossible. The repository is then as it was.
+    """
+    if not checkpoint.source:
+        raise PublishError("the checkpoint was read from no file, so the bundle could not say what it was made of")
+    if not checkpoint.config.classes:
+        raise PublishError(f"{checkpoint.source.reference} has no head, so there are no classes to serve")
+    names = _names_of_classes(checkpoint)
+    steps = Steps(_steps_of(conversion))
+    with staged(target) as bundle:
+        with steps.step("reference"):
+            prepare = pipeline(checkpoint.preprocessing)
+            pixels = np.stack([_prepared(prepare, file, image) for file, image in golden.items()])
+            logits = reference_logits(checkpoint, pixels)
+        converted = convert(checkpoint, conversion, Images(list(golden), pixels), logits, bundle / "model.onnx", steps)
+        tolerance = _GOLDEN_SLACK * tolerance_of(logits)
+        if conversion.precision != "fp32":
+            with steps.step("golden images"):
+                error = _error(bundle / "model.onnx", conversion.precision, pixels, logits)
+                tolerance = max(tolerance, _PRECISION_SLACK * error)
+        engine_files: dict[str, str] = {}
+        tensorrt = None
+        if conversion.compile_engine:
+            with steps.step("compile"):
+                engine_files, tensorrt = conversion.compile_engine(bundle)
+        with steps.step("write"):
+            files = {"model.onnx": sha256_of(bundle / "model.onnx")} | engine_files
+            files |= _write(bundle, {f"golden/{file}": data for file, data in golden.items()})
+            files |= _write(bundle, {"golden/logits.npy": _npy(logits)} | names)
+            config = checkpoint.config
+            manifest = Manifest(
+                schema_version=SCHEMA_VERSION,
+                name=target.parent.name,
+                version=target.name,
+                task="image-classification",
+                variant=config.variant,
+                patch=config.patch,
+                image_size=config.image_size,
+                classes=config.classes,
+                parameters=config.parameters,
+                gmacs=config.macs / 1e9,
+                gelu=config.gelu,
+                layer_norm_eps=config.layer_norm_eps,
+                precision=conversion.precision,
+                preprocessing=checkpoint.preprocessing,
+                labels=_LABELS if names else None,
+                source=checkpoint.source,
+                evaluation=checkpoint.evaluation,
+                parity=converted.checks[0].parity,
+                other_engines=[check.parity for check in converted.checks[1:]],
+                quantisation=converted.quantisation,
+                golden=Golden(
+                    images=[f"golden/{file}" for file in golden],
+                    logits="golden/logits.npy",
+                    tolerance=tolerance,
+                ),
+                tensorrt=tensorrt,
+                files=files,
+                tools={tool: _version_of(tool) for tool in _TOOLS},
+            )
+            _write(bundle, {"manifest.json": manifest.model_dump_json(indent=2).encode() + b"\n"})
+            load_bundle(bundle).golden()  # every byte as it is read back; its answers were proven on this very file
+    steps.close()
+    return Published(target, manifest, converted.checks, converted.judges, steps.seconds)
 
 
 def verify(path: Path) -> float:
@@ -140,8 +149,29 @@ def verify(path: Path) -> float:
     # In float32 every answer has to be the reference's; lower precisions were judged on more images than these.
     gate = gate_of("fp32", logits) if manifest.precision == "fp32" else _within(manifest.golden.tolerance)
     pixels = np.stack([prepare(image) for image in images])
-    parities = check_parity(bundle.model_path, manifest.precision, pixels, logits, gate)
-    return max(parity.max_abs_error for parity in parities)
+    checks = check_parity(bundle.model_path, manifest.precision, pixels, logits, gate)
+    return max(check.parity.max_abs_error for check in checks)
+
+
+def _steps_of(conversion: Conversion) -> list[str]:
+    int8, lower = conversion.precision == "int8", conversion.precision != "fp32"
+    steps = {"calibrate": int8, "graph": True, "parity": True, "golden images": lower}
+    steps |= {"compile": conversion.compile_engine is not None, "write": True}
+    return ["reference", *(step for step, taken in steps.items() if taken)]
+
+
+def _names_of_classes(checkpoint: Checkpoint) -> dict[str, bytes]:
+    """labels.txt and synsets.txt by name; raises PublishError for names that would not be read back as they are."""
+    files = {}
+    for file, names in ((_LABELS, checkpoint.labels), (SYNSETS, checkpoint.synsets)):
+        if not names:
+            continue
+        if len(names) != checkpoint.config.classes:
+            raise PublishError(f"{len(names)} labels for {checkpoint.config.classes} classes")
+        if unfit := [index for index, name in enumerate(names) if name.splitlines() != [name]]:
+            raise PublishError(f"the name of class {unfit[0]} is empty or has a line break: {names[unfit[0]]!r}")
+        files[file] = "".join(f"{name}\n" for name in names).encode()
+    return files
 
 
 def _prepared(prepare: Callable[[bytes], Pixels], file: str, image: bytes) -> Pixels:
@@ -151,48 +181,21 @@ def _prepared(prepare: Callable[[bytes], Pixels], file: str, image: bytes) -> Pi
         raise PublishError(f"golden image {file}: {error}") from None
 
 
-def _golden_tolerance(model: Path, precision: Precision, pixels: PixelBatch, logits: LogitBatch) -> float:
-    """How far from the reference's a fit engine's golden logits may be."""
-    rounding = _GOLDEN_SLACK * tolerance_of(logits)
-    if precision == "fp32":
-        return rounding
-    parities = check_parity(model, precision, pixels, logits, _within(float(np.finfo(np.float32).max)))
-    return max(rounding, _PRECISION_SLACK * max(parity.max_abs_error for parity in parities))
+def _error(model: Path, precision: Precision, pixels: PixelBatch, logits: LogitBatch) -> float:
+    """The largest absolute error of any engine's logits, in one batch."""
+    checks = check_parity(model, precision, pixels, logits, _within(float(np.finfo(np.float32).max)), (len(pixels),))
+    return max(check.parity.max_abs_error for check in checks)
 
 
 def _within(error: float) -> Gate:
     return Gate(max_abs_error=error, top1_agreement=0)
 
 
-@contextmanager
-def _staged(target: Path) -> Iterator[Path]:
-    """A folder beside `target` that takes its place if the block succeeds and vanishes if it does not."""
-    made = [parent for parent in (target.parent, *target.parent.parents) if not parent.exists()]
-    target.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    try:
-        bundle = staging / "new"
-        bundle.mkdir()
-        yield bundle
-        if target.exists():
-            target.rename(staging / "old")
-        bundle.rename(target)
-    except BaseException:
-        if (staging / "old").exists():  # interrupted between the two renames
-            (staging / "old").rename(target)
-        raise
-    finally:
-        shutil.rmtree(staging)
-        for parent in made:  # innermost first; those that now hold something stay
-            if not any(parent.iterdir()):
-                parent.rmdir()
-
-
 def _write(bundle: Path, files: dict[str, bytes]) -> dict[str, str]:
     """Write files by path; returns their sha256, so that nobody has to keep the data."""
     for name, data in files.items():
         path = bundle / name
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
     return {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
 

@@ -27,9 +27,12 @@ class Quantiser:
     def __init__(self, build: Callable[[QuantisedLayers], MixerGraph], pixels: PixelBatch) -> None:
         self._build = build
         self._judges = pixels[:: -(-len(pixels) // _JUDGES)]
-        self._reference = _logits(build({}), self._judges)
-        cuts = measure_layer_inputs(build({}), pixels).values()
-        self._inputs = max(cuts, key=lambda inputs: self._measure(inputs).cosine)
+        in_floats = build({})
+        self._reference = _logits(in_floats, self._judges)
+        cuts = list(measure_layer_inputs(in_floats, pixels).values())
+        measured = [self._measure(inputs).cosine for inputs in tqdm(cuts, desc="ranges", unit="cut", leave=False)]
+        self._cosine = max(measured)  # with all layers quantised
+        self._inputs = cuts[measured.index(self._cosine)]
 
     @property
     def layers(self) -> list[str]:
@@ -44,7 +47,8 @@ class Quantiser:
         """
 
         def near_enough(floats: int) -> bool:
-            return 1 - self._measure(self._without(floats)).cosine <= (1 - (gate.cosine or 0)) / 2
+            cosine = self._measure(self._without(floats)).cosine if floats else self._cosine
+            return 1 - cosine <= (1 - (gate.cosine or 0)) / 2
 
         most = len(self._inputs) // 2
         floats = 0

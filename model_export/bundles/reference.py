@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from model_export.checkpoints.checkpoint import Checkpoint
 from service.arrays import LogitBatch, PixelBatch
@@ -33,4 +34,5 @@ def normalised(pixels: PixelBatch, preprocessing: Preprocessing) -> Tensor:
 def reference_logits(checkpoint: Checkpoint, pixels: PixelBatch) -> LogitBatch:
     """What the checkpoint answers to each image when it is alone, float32 [N, classes]."""
     run = torch_runner(checkpoint)
-    return np.concatenate([run(image[None]) for image in pixels])
+    images = tqdm(pixels, desc="reference", unit="image", leave=False)
+    return np.concatenate([run(image[None]) for image in images])

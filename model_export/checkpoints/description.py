@@ -67,5 +67,7 @@ def describe(checkpoint: Checkpoint) -> dict[str, object]:
         "layer_norm_eps": config.layer_norm_eps,
         "preprocessing": checkpoint.preprocessing.model_dump(),
         "labels": len(checkpoint.labels) if checkpoint.labels else 0,
+        "synsets": len(checkpoint.synsets) if checkpoint.synsets else 0,
+        "notes": checkpoint.notes,
         "layer_table": [vars(layer) for layer in layers],
     }

@@ -6,13 +6,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from model_export.checkpoints.metadata import check_config
 from model_export.checkpoints.preprocessing import CROP_PCT, evaluated_with
 from model_export.checkpoints.tensor_file import CheckpointError
 from model_export.variants import Gelu
 from service.bundles.manifest import Preprocessing
 
 CONFIG = "config.json"
-WEIGHTS = ("model.safetensors", "pytorch_model.bin", "*.safetensors", "*.bin", "*.pth", "*.npz")  # by preference
+# By preference. An index names the shards that the weights lie in.
+WEIGHTS = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "*.bin",
+    "*.pth",
+    "*.npz",
+)
+HUB_WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # files of these names have a config.json of their own
 _GELUS: dict[object, Gelu] = {"gelu": "erf", "gelu_tanh": "tanh"}
 
 
@@ -24,6 +37,8 @@ def weights_files(folder: Path) -> list[Path]:
 def weights_file(folder: Path) -> Path:
     """The one file of weights; raises CheckpointError if there is none or there are several."""
     files = weights_files(folder)
+    if not files and (folder / "manifest.json").is_file():
+        raise CheckpointError("is a bundle; name the checkpoint that it was made from")
     if not files:
         raise CheckpointError(f"a folder without weights: none of {', '.join(WEIGHTS)} is in it")
     if len(files) > 1:
@@ -36,7 +51,7 @@ class HubConfig:
     """What config.json says; `evaluation` is timm's pretrained_cfg, in which any entry may be missing."""
 
     evaluation: Mapping[str, Any]
-    labels: tuple[str, ...] | None
+    told: Mapping[str, Any]  # all of it
     gelu: Gelu | None
 
     def preprocessing(self, image_size: int, default: Preprocessing) -> Preprocessing:
@@ -61,7 +76,11 @@ class HubConfig:
 
 
 def read_config(folder: Path) -> HubConfig | None:
-    """The folder's config.json, None if there is none; raises CheckpointError if it is damaged."""
+    """The folder's config.json, None if there is none.
+
+    Raises CheckpointError if it is damaged or asks for what is not served: other activations, images that are not
+    square or not RGB.
+    """
     try:
         text = (folder / CONFIG).read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -71,20 +90,16 @@ def read_config(folder: Path) -> HubConfig | None:
     try:
         root = json.loads(text)
         evaluation = root.get("pretrained_cfg") or root  # timm before 0.9 wrote it flat
-        both = root | evaluation
         activation = (root.get("model_args") or {}).get("act_layer", "gelu")
         if activation not in _GELUS:
             raise CheckpointError(f"{CONFIG}: activation {activation!r} is no GELU")
         gelu = _GELUS[activation] if activation != "gelu" else None
-        return HubConfig(evaluation, _labels(both.get("label_names"), both.get("label_descriptions") or {}), gelu)
+        config = HubConfig(evaluation, root, gelu)
     except (AttributeError, TypeError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{CONFIG} is damaged: {error}") from None
 
-
-def _labels(names: Any, descriptions: Mapping[str, str]) -> tuple[str, ...] | None:
-    """Names by class index, each by its description where there is one; timm allows a list or {index: name}."""
-    if not names:
-        return None
-    if isinstance(names, dict):
-        names = [names.get(str(i), f"class {i}") for i in range(1 + max(map(int, names)))]
-    return tuple(" ".join(str(descriptions.get(name, name)).split()) for name in names)
+    try:
+        check_config(root)
+    except CheckpointError as error:
+        raise CheckpointError(f"{CONFIG}: {error}") from None
+    return config

@@ -1,18 +1,46 @@
 """The layouts in which Mixers are published, and how to tell them from each other and from their relatives."""
 
+import math
 import re
+from dataclasses import dataclass
 
-from model_export.checkpoints.layout import BLOCK, Layout
+from torch import Tensor
+
+from model_export.checkpoints.layout import BLOCK, Layout, as_flax_has_it
 from model_export.checkpoints.tensor_file import CheckpointError, Tensors
+from model_export.checkpoints.wrappers import prefix_of_one, under, without_inner_wrappers
 
 
 def _blocks(prefix: str, norms: tuple[str, str], tokens: tuple[str, str], channels: tuple[str, str]) -> dict[str, str]:
     return {module: prefix + name for module, name in zip(BLOCK, (*norms, *tokens, *channels), strict=True)}
 
 
+def _as_lucidrains_has_it(ours: str, tensor: Tensor) -> Tensor:
+    """The stem is a linear layer over patches, channels last; token mixing is convolutions of one value."""
+    if ours == "stem.weight" and tensor.ndim == 2:
+        hidden, values = tensor.shape
+        patch = math.isqrt(values // 3)
+        if 3 * patch * patch != values:
+            raise CheckpointError(f"its patches have {values} values, which are no square of RGB; only RGB is served")
+        return tensor.reshape(hidden, patch, patch, 3).permute(0, 3, 1, 2)
+    return tensor.squeeze(-1) if tensor.ndim == 3 else tensor
+
+
 def _torch(stem: str, norm: str, head: str, blocks: dict[str, str]) -> dict[str, str]:
     modules = {"stem": stem, "pre_head_layer_norm": norm, "head": head} | blocks
     return {module: name + ".{leaf}" for module, name in modules.items()}
+
+
+def _mmpretrain(backbone: str, head: str) -> Layout:
+    """mmpretrain/models/backbones/mlp_mixer.py; ln1 is a block's first norm and also the final one."""
+    blocks = _blocks(
+        f"{backbone}layers.{{i}}.",
+        ("ln1", "ln2"),
+        ("token_mix.layers.0.0", "token_mix.layers.1"),
+        ("channel_mix.layers.0.0", "channel_mix.layers.1"),
+    )
+    modules = _torch(f"{backbone}patch_embed.projection", f"{backbone}ln1", head, blocks)
+    return Layout("mmpretrain", modules, layer_norm_eps=1e-5)  # torch's default, which mmcv keeps
 
 
 OURS = Layout("mixer", _torch("stem", "pre_head_layer_norm", "head", {name: f"blocks.{{i}}.{name}" for name in BLOCK}))
@@ -32,6 +60,7 @@ LAYOUTS = (
         # antialiased bilinear is the nearest that bundles offer.
         interpolation="bilinear",
         flax=True,
+        oriented=as_flax_has_it,
     ),
     Layout(
         "google-encoderblock",  # the names before those, converted by big_vision/models/mlp_mixer.py
@@ -45,6 +74,7 @@ LAYOUTS = (
         gelu="tanh",
         interpolation="bilinear",
         flax=True,
+        oriented=as_flax_has_it,
     ),
     Layout(
         "timm",  # timm/models/mlp_mixer.py
@@ -60,21 +90,8 @@ LAYOUTS = (
             ),
         ),
     ),
-    Layout(
-        "mmpretrain",  # mmpretrain/models/backbones/mlp_mixer.py; ln1 is a block's first norm and also the final one
-        _torch(
-            "backbone.patch_embed.projection",
-            "backbone.ln1",
-            "head.fc",
-            _blocks(
-                "backbone.layers.{i}.",
-                ("ln1", "ln2"),
-                ("token_mix.layers.0.0", "token_mix.layers.1"),
-                ("channel_mix.layers.0.0", "channel_mix.layers.1"),
-            ),
-        ),
-        layer_norm_eps=1e-5,  # torch's default, which mmcv keeps
-    ),
+    _mmpretrain("backbone.", "head.fc"),
+    _mmpretrain("", "fc"),  # the backbone alone
     Layout(
         "jeonsworld",  # jeonsworld/MLP-Mixer-Pytorch, models/modeling.py
         _torch(
@@ -90,30 +107,73 @@ LAYOUTS = (
         ),
         interpolation="bilinear",
     ),
+    Layout(
+        "lucidrains",  # lucidrains/mlp-mixer-pytorch: Sequentials, so that a name is a number
+        _torch(
+            "1",
+            "{end+0}",
+            "{end+2}",
+            _blocks("{i}.", ("0.norm", "1.norm"), ("0.fn.0", "0.fn.3"), ("1.fn.0", "1.fn.3")),
+        ),
+        layer_norm_eps=1e-5,
+        interpolation="bilinear",
+        oriented=_as_lucidrains_has_it,
+        first_block=2,
+        evaluated=False,
+    ),
+    Layout(
+        "rishikksh20",  # rishikksh20/MLP-Mixer-pytorch, mlp-mixer.py
+        _torch(
+            "to_patch_embedding.0",
+            "layer_norm",
+            "mlp_head.0",
+            _blocks(
+                "mixer_blocks.{i}.",
+                ("token_mix.0", "channel_mix.0"),
+                ("token_mix.2.net.0", "token_mix.2.net.3"),
+                ("channel_mix.1.net.0", "channel_mix.1.net.3"),
+            ),
+        ),
+        layer_norm_eps=1e-5,
+        interpolation="bilinear",
+        evaluated=False,
+    ),
 )
 
 # Relatives that share some of those names, and what gives each away.
 _RELATIVES = {
     r"\.mlp_channels\.gate\.": "a gMLP, whose spatial gating unit is no Mixer's token mixing",
     r"\.linear_tokens\.|\.norm1\.alpha$": "a ResMLP, which mixes tokens with one linear layer and has no LayerNorm",
-    r"^\d+\.0\.norm\.weight$": "a lucidrains/mlp-mixer-pytorch model: nested Sequentials with no published weights, "
-    "and hidden widths that the paper gives to the other MLP",
+    r"(^|\.)\d+\.0\.fn\.0\.fns\.": "a Permutator (ViP), which mixes rows and columns apart",
     r"(^|[./])(cls_token|class_token|pos_embed|posembed_input)": "a Vision Transformer",
 }
 
 
-def recognise(tensors: Tensors) -> tuple[Layout, Tensors]:
-    """The layout that these names are in, and the tensors, with LayerNorms numbered as Linen numbers them.
+@dataclass(frozen=True)
+class Recognised:
+    """A Mixer's tensors without what wrappers put before their names, and those that lie beside it."""
 
-    Raises CheckpointError if there is none, by name for the Mixer's relatives.
+    layout: Layout
+    tensors: Tensors
+    beside: Tensors
+
+
+def recognise(tensors: Tensors) -> Recognised:
+    """The Mixer among these tensors, with LayerNorms numbered as Linen numbers them.
+
+    Raises CheckpointError if there is none, by name for the Mixer's relatives, or if there are several.
     """
+    tensors = without_inner_wrappers(tensors)
     for layout in LAYOUTS:
-        if layout.recognises(tensors):
-            return layout, _renumbered(tensors) if layout.flax else tensors
+        if prefixes := layout.prefixes(tensors):
+            prefix = prefix_of_one(prefixes, tensors)
+            found = under(prefix, tensors)
+            beside = {name: tensor for name, tensor in tensors.items() if not name.startswith(prefix)}
+            return Recognised(layout, _renumbered(found) if layout.flax else found, beside)
     for pattern, relative in _RELATIVES.items():
         if any(re.search(pattern, name) for name in tensors):
             raise CheckpointError(f"is {relative}; only MLP-Mixers are taken")
-    known = ", ".join(layout.name for layout in LAYOUTS)
+    known = ", ".join(dict.fromkeys(layout.name for layout in LAYOUTS))
     held = ", ".join(sorted(tensors)[:3]) or "no tensor"
     raise CheckpointError(f"no known Mixer layout ({known}): no token-mixing weights; it holds {held}")
 

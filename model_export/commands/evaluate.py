@@ -3,11 +3,18 @@
 import argparse
 import json
 import math
+import sys
 from pathlib import Path
+from typing import get_args
 
+import numpy as np
+
+from model_export.checkpoints.labels_file import read_labels
+from model_export.commands.notes import tell
 from model_export.commands.numbers import positive_int
 from model_export.datasets.data import open_data
-from model_export.evaluation.evaluate import Answers, EvaluationError, answer_all, true_classes
+from model_export.evaluation.class_map import class_indices, read_class_map
+from model_export.evaluation.evaluate import Answers, EvaluationError, answer_all
 from model_export.evaluation.pictures import draw_confusion
 from model_export.evaluation.real_labels import read_real_labels
 from model_export.evaluation.scores import (
@@ -18,13 +25,28 @@ from model_export.evaluation.scores import (
     real_accuracy,
     top_k_accuracy,
 )
+from model_export.evaluation.squash import Resize
 from model_export.evaluation.subject import Subject, open_subject
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     parser.add_argument("source", help="bundle (<repository>/<name>/<version>) or checkpoint")
-    parser.add_argument("--data", required=True, help='folder of <class>/<image>, CIFAR archive, or "digits"')
+    parser.add_argument("--data", required=True, help='labelled images in any layout that finetune takes, or "digits"')
+    parser.add_argument(
+        "--split", choices=["train", "val", "test", "all"], help="default: test, else val, else all there is"
+    )
+    parser.add_argument("--no-splits", dest="splits", action="store_false", help="a class may be called train or test")
+    parser.add_argument("--labels", metavar="NAMES", help="the model's, as export takes them (default: its own)")
+    parser.add_argument(
+        "--class-map", type=Path, metavar="FILE", help="from the data's class names to the model's labels or indices"
+    )
+    parser.add_argument(
+        "--resize",
+        choices=get_args(Resize),
+        default="short",
+        help="the short side, as it is served, or squash both, as in the paper's table 2; default: %(default)s",
+    )
     parser.add_argument("--batch-size", type=positive_int, default=32, help="default: %(default)s")
     parser.add_argument("--per-class", action="store_true", help="print every class's accuracy")
     parser.add_argument("--confusion", type=Path, metavar="PNG", help="draw the confusion matrix")
@@ -37,15 +59,25 @@ def run(options: argparse.Namespace) -> None:
     for path in (options.json, options.confusion):
         if path and not path.parent.is_dir():
             raise EvaluationError(f"{path.parent}: no such folder to write to")
-    subject = open_subject(options.source)
-    parts = open_data(options.data)
-    dataset = parts.get("val") or parts["all"]
-    truth = true_classes(dataset, subject.labels, subject.classes)
-    answers = answer_all(dataset, subject.preprocessing, subject.run, options.batch_size)
+    names = read_labels(options.labels) if options.labels else None
+    subject = open_subject(options.source, names)
+    if names and len(names.labels) != subject.classes:
+        raise EvaluationError(f"{options.labels}: {len(names.labels)} labels for {subject.classes} classes")
+    tell(subject.notes)
+    data = open_data(options.data, options.splits)
+    split = options.split or next(part for part in ("test", "val", "all", "train") if part in data.parts)
+    if split not in data.parts:
+        raise EvaluationError(f"{options.data}: has no {split} part, only {', '.join(data.parts)}")
+    dataset = data.parts[split]
+    class_map = read_class_map(options.class_map) if options.class_map else None
+    indices, how = class_indices(data.classes, subject.names, subject.classes, class_map)
+    print(f"{options.data}: {data}\nevaluated: {split}; {how}", file=sys.stderr)
+    truth: Classes = np.array(indices, dtype=np.int64)[np.asarray(dataset.labels)]
+    answers = answer_all(dataset, subject.preprocessing, subject.run, options.batch_size, options.resize)
     figures = _figures(subject, answers, truth)
     if options.real:
-        names = [dataset.name(i) for i in range(len(dataset))]
-        figures["real"], figures["real_images"] = real_accuracy(answers.logits, read_real_labels(options.real, names))
+        files = [dataset.name(i) for i in range(len(dataset))]
+        figures["real"], figures["real_images"] = real_accuracy(answers.logits, read_real_labels(options.real, files))
     for name, value in figures.items():
         print(f"{name:28}{value:.4f}" if isinstance(value, float) else f"{name:28}{value}")
     per_class = dict(zip(_class_names(subject), per_class_accuracy(answers.logits, truth).tolist(), strict=True))
@@ -76,4 +108,4 @@ def _figures(subject: Subject, answers: Answers, truth: Classes) -> dict[str, ob
 
 
 def _class_names(subject: Subject) -> list[str]:
-    return list(subject.labels or map(str, range(subject.classes)))
+    return list(subject.names.identified if subject.names else map(str, range(subject.classes)))

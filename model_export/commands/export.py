@@ -1,21 +1,29 @@
 """Checkpoint -> verified bundle in a model repository."""
 
 import argparse
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
 from model_export.bundles import samples
-from model_export.bundles.calibration import read_calibration
+from model_export.bundles.calibration import calibration_files, read_calibration
 from model_export.bundles.convert import Conversion
-from model_export.bundles.publish import PublishError, publish
+from model_export.bundles.parity import check_runnable
+from model_export.bundles.publish import PublishError, publish, target_of
 from model_export.checkpoints.checkpoint import Checkpoint, CheckpointError, read_checkpoint
-from model_export.checkpoints.preprocessing import CROP_PCT, evaluated_with
+from model_export.checkpoints.labels_file import IMAGENET_1K, read_labels
+from model_export.checkpoints.preprocessing import CROP_PCT, HALF, evaluated_with
 from model_export.commands import tensorrt
+from model_export.commands.notes import tell
+from model_export.commands.summary import summary
 from model_export.datasets import digits
 from model_export.datasets.image_folder import image_files
+from model_export.errors import ExportError
 from model_export.variants import Gelu
 from service.bundles.manifest import Gate, Precision
+
+_NO_LABELS = "none"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", required=True, help="model name in the repository")
     parser.add_argument("--version", help="model version (default: the next free one)")
     parser.add_argument("--repository", type=Path, default=Path("models"), help="default: %(default)s")
-    parser.add_argument("--labels", type=Path, help="text file, line i = name of class i")
+    parser.add_argument(
+        "--labels",
+        metavar="NAMES",
+        help=f'file, line i = name of class i, or JSON; "{IMAGENET_1K}"; or "{_NO_LABELS}" (default: what the '
+        "checkpoint says; for 1000 classes of which it says nothing, ImageNet-1k's)",
+    )
     parser.add_argument(
         "--golden", help='folder of images for the gate and for readiness, or "digits" (default: generated images)'
     )
@@ -51,27 +64,42 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Publish the bundle and print its path."""
+    """Publish the bundle; its path on standard output, and the summary beside it."""
     compile_engine = tensorrt.compiler(options)
+    _check(options)
+    target = target_of(options.repository, options.name, options.version, options.replace)
+    names = read_labels(options.labels) if options.labels not in (None, _NO_LABELS) else None
+    golden = _golden_images(options.golden)
     checkpoint = _as_told(read_checkpoint(options.source), options)
+    checkpoint = checkpoint.with_names(None) if options.labels == _NO_LABELS else checkpoint.named(names)
+    tell(checkpoint.notes)
     calibration = read_calibration(options.calibration, checkpoint.preprocessing) if options.calibration else None
-    bundle = publish(
-        checkpoint,
-        repository=options.repository,
-        name=options.name,
-        version=options.version,
-        labels=_read_labels(options.labels) if options.labels else None,
-        golden=_golden_images(options.golden),
-        conversion=Conversion(options.precision, calibration, dict(options.gate or ()), compile_engine),
-        replace=options.replace,
+    conversion = Conversion(options.precision, calibration, dict(options.gate or ()), compile_engine)
+    published = publish(checkpoint, target, golden, conversion)
+    print(summary(published), file=sys.stderr)
+    print(published.path)
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Refuse what cannot be before any work is done."""
+    if options.precision == "int8" and not options.calibration:
+        raise ExportError("int8 needs --calibration: images like those that will be served")
+    check_runnable(options.precision)
+    if options.calibration:
+        calibration_files(options.calibration)
+    if options.layer_norm_eps is not None and not 0 < options.layer_norm_eps < 1:
+        raise CheckpointError(f"--layer-norm-eps is {options.layer_norm_eps:g}, it must be above 0 and below 1")
+    evaluated_with(
+        224,
+        options.interpolation or "bilinear",
+        CROP_PCT if options.crop_pct is None else options.crop_pct,
+        options.mean or HALF,
+        options.std or HALF,
     )
-    print(bundle)
 
 
 def _as_told(checkpoint: Checkpoint, options: argparse.Namespace) -> Checkpoint:
     config, spec = checkpoint.config, checkpoint.preprocessing
-    if options.layer_norm_eps is not None and not 0 < options.layer_norm_eps < 1:
-        raise CheckpointError(f"--layer-norm-eps is {options.layer_norm_eps:g}, it must be above 0 and below 1")
     told = evaluated_with(
         config.image_size,
         options.interpolation or spec.interpolation,
@@ -97,13 +125,6 @@ def _figure(text: str) -> tuple[str, float]:
     return name, float(value)
 
 
-def _read_labels(path: Path) -> tuple[str, ...]:
-    try:
-        return tuple(path.read_text(encoding="utf-8").splitlines())
-    except UnicodeDecodeError:
-        raise PublishError(f"{path}: is not UTF-8 text") from None
-
-
 def _golden_images(choice: str | None) -> dict[str, bytes]:
     if choice is None:
         return samples.sample_pngs()
@@ -111,7 +132,8 @@ def _golden_images(choice: str | None) -> dict[str, bytes]:
         return digits.sample_pngs()
     if not Path(choice).is_dir():
         raise PublishError(f"{choice}: no such folder of images")
-    images = {path.name: path.read_bytes() for path in image_files(Path(choice))}
+    folder = Path(choice)
+    images = {path.relative_to(folder).as_posix(): path.read_bytes() for path in image_files(folder)}
     if not images:
         raise PublishError(f"{choice}: holds no images")
     return images

@@ -35,15 +35,23 @@ def _text(checkpoint: Checkpoint) -> str:
         "layer norm eps": f"{config.layer_norm_eps:g}",
         "preprocessing": f"short side to {spec.resize_short} ({spec.interpolation}), centre crop {spec.crop}, "
         f"mean {_triple(spec.mean)}, std {_triple(spec.std)}",
-        "labels": f"{len(checkpoint.labels)}, from the checkpoint" if checkpoint.labels else "none",
+        "labels": _labels(checkpoint),
     }
     lines = [f"{fact:15} {value}" for fact, value in facts.items()]
+    lines += [f"{'note':15} {note}" for note in checkpoint.notes]
     lines += ["", f"{'layer':36} {'weight':>18} {'parameters':>12} {'MACs':>15}"]
     lines += [
         f"{layer.name:36} {' x '.join(map(str, layer.shape)):>18} {layer.parameters:>12,} {layer.macs:>15,}"
         for layer in layers
     ]
     return "\n".join(lines)
+
+
+def _labels(checkpoint: Checkpoint) -> str:
+    if not checkpoint.labels:
+        return "none" if checkpoint.named() is checkpoint else "none; export assumes ImageNet-1k's"
+    shown = ", ".join(repr(label) for label in (checkpoint.labels[0], checkpoint.labels[-1]))
+    return f"{len(checkpoint.labels)}{', with synsets' if checkpoint.synsets else ''}, from the checkpoint: {shown}"
 
 
 def _triple(values: tuple[float, float, float]) -> str:

@@ -21,3 +21,4 @@ positive_int = _checked(int, lambda value: value >= 1, "a positive whole number"
 whole_number = _checked(int, lambda value: 0 <= value < 2**63, "a whole number")
 non_negative = _checked(float, lambda value: 0 <= value < float("inf"), "a number that is not negative")
 share = _checked(float, lambda value: 0 <= value < 1, "a share from 0 to below 1")
+number = _checked(float, lambda value: abs(value) < float("inf"), "a number")

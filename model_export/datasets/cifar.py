@@ -16,13 +16,14 @@ import numpy.typing as npt
 from PIL import Image
 
 from model_export.datasets import array_pickle
-from model_export.datasets.dataset import DataError
+from model_export.datasets.dataset import Data, DataError
 
 _SIDE = 32
 
 
 @dataclass(frozen=True)
 class _Layout:
+    name: str
     folder: str
     files: dict[str, tuple[str, ...]]  # of each part
     meta: str  # the file with the classes' names
@@ -32,15 +33,17 @@ class _Layout:
 
 _LAYOUTS = (
     _Layout(
+        name="CIFAR-10",
         folder="cifar-10-batches-py",
-        files={"train": tuple(f"data_batch_{i}" for i in range(1, 6)), "val": ("test_batch",)},
+        files={"train": tuple(f"data_batch_{i}" for i in range(1, 6)), "test": ("test_batch",)},
         meta="batches.meta",
         names=b"label_names",
         labels=b"labels",
     ),
     _Layout(
+        name="CIFAR-100",
         folder="cifar-100-python",
-        files={"train": ("train",), "val": ("test",)},
+        files={"train": ("train",), "test": ("test",)},
         meta="meta",
         names=b"fine_label_names",
         labels=b"fine_labels",
@@ -69,28 +72,27 @@ class Cifar:
         return f"{self.part}/{index}"
 
 
-def open_archive(path: Path) -> dict[str, Cifar] | None:
-    """{"train", "val"} of an archive or its extracted folder (val is the published test part); None if it is neither.
+def open_archive(path: Path) -> Data | None:
+    """train and test of an archive or its extracted folder; None if it is neither.
 
     Raises DataError if it is one, and is incomplete, damaged or hostile.
     """
     if path.is_dir():
         for layout in _LAYOUTS:
             for folder in (path, path / layout.folder):
-                if any((folder / name).is_file() for name in (layout.meta, *layout.files["val"])):
-                    return _parts(path, layout, partial(_from_folder, folder))
+                if any((folder / name).is_file() for name in (layout.meta, *layout.files["test"])):
+                    return Data(layout.name, dict(_parts(path, layout, partial(_from_folder, folder))))
         return None
     try:
         with tarfile.open(path) as archive:
             members = {Path(member.name).name: member for member in archive.getmembers() if member.isfile()}
             for layout in _LAYOUTS:
                 if layout.meta in members:
-                    return _parts(path, layout, partial(_from_archive, archive, members))
+                    return Data(layout.name, dict(_parts(path, layout, partial(_from_archive, archive, members))))
     except (tarfile.TarError, EOFError, OSError) as error:
         if path.name.endswith((".tar", ".gz", ".tgz")):
             raise DataError(f"{path}: the archive is truncated or damaged: {error}") from None
-        return None
-    raise DataError(f"{path}: not a python archive of CIFAR-10 or CIFAR-100")
+    return None
 
 
 def _from_folder(folder: Path, name: str) -> bytes:
@@ -119,7 +121,7 @@ def _parts(path: Path, layout: _Layout, read: Callable[[str], bytes]) -> dict[st
                 if not all(0 <= label < len(classes) for label in labels):
                     raise ValueError(f"it has labels beyond the {len(classes)} classes")
             stacked = np.ascontiguousarray(np.concatenate(images).transpose(0, 2, 3, 1))
-            parts[part] = Cifar("test" if part == "val" else part, classes, stacked, tuple(labels))
+            parts[part] = Cifar(part, classes, stacked, tuple(labels))
     except FileNotFoundError:
         raise DataError(f"{path}: {name} is missing from {layout.folder}") from None
     except KeyError as error:

@@ -1,39 +1,97 @@
-"""Labelled images by one name: an image folder, a CIFAR archive, or scikit-learn's digits."""
+"""Labelled images by one name: whatever layout a path is in."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from model_export.datasets import cifar
-from model_export.datasets.dataset import DataError, Dataset
-from model_export.datasets.image_folder import ImageFolder
+from model_export.datasets.class_folders import open_class_folders
+from model_export.datasets.dataset import Data, DataError, Dataset
+from model_export.datasets.imagenet import open_imagenet, open_tiny_imagenet
+from model_export.datasets.oxford import open_flowers, open_pets
+from model_export.datasets.parquet import open_parquet
+from model_export.datasets.tables import SUFFIXES, open_table
+from model_export.datasets.webdataset import open_webdataset
 
-__all__ = ["DataError", "Dataset", "open_data"]
+__all__ = ["Data", "DataError", "Dataset", "open_data"]
 
-_VALIDATION = ("val", "validation", "valid", "test")
+# Each gives None for what is not its own. The surest first: plain folders and tables are read last.
+_LAYOUTS: tuple[Callable[[Path], Data | None], ...] = (
+    cifar.open_archive,
+    open_pets,
+    open_flowers,
+    open_tiny_imagenet,
+    open_imagenet,
+    open_parquet,
+    open_webdataset,
+)
+_KNOWN = (
+    "a folder a class, a table (.csv, .tsv, .jsonl), CIFAR, Oxford Pets and Flowers, ImageNet, Tiny ImageNet, parquet "
+    "or WebDataset tars"
+)
 
 
-def open_data(data: str) -> dict[str, Dataset]:
-    """The parts of `data`: {"train", "val"}, or {"all"} for a folder without that division.
+def open_data(data: str, splits: bool = True) -> Data:
+    """What lies at `data`, a path or "digits" (scikit-learn's), with at least two classes.
 
-    `data` is "digits" (scikit-learn's, with the fixed split of `datasets.digits`), a CIFAR-10 or CIFAR-100 python
-    archive (`.tar.gz`, or the folder it extracts to), or a folder: FOLDER/<class>/ with images at any depth below,
-    or FOLDER/train/<class>/ beside FOLDER/val/<class>/ (or validation/, valid/, test/). Classes are in the order of
-    their names. Raises DataError, one sentence, if it is none of these.
+    Without `splits`, folders are classes whatever they are called. Raises DataError, one sentence, for what no layout
+    understands or what can be understood in two ways.
     """
     if data == "digits":
         from model_export.datasets.digits import open_digits  # noqa: PLC0415 - scikit-learn takes a second to import
 
-        return dict(open_digits())
+        return Data("scikit-learn's digits", dict(open_digits()))
     path = Path(data)
     if not path.exists():
         raise DataError(f"{data}: no such file or folder")
-    if (archive := cifar.open_archive(path)) is not None:
-        return dict(archive)
-    if not path.is_dir():
-        raise DataError(f"{data}: neither a folder of images nor a CIFAR archive (.tar.gz)")
-    if not (path / "train").is_dir():
-        return {"all": ImageFolder(path)}
-    validation = [path / name for name in _VALIDATION if (path / name).is_dir()]
-    if not validation:
-        raise DataError(f"{data}: has train/ but none of {', '.join(f'{name}/' for name in _VALIDATION)}")
-    train = ImageFolder(path / "train")
-    return {"train": train, "val": ImageFolder(validation[0], train.classes)}
+    opened = _open(path, splits)
+    if len(seen := _seen(opened)) < 2:
+        raise DataError(
+            f"{data}: has one class, {', '.join(seen)}, as {opened.layout}; at least two are needed, in one of these "
+            f"layouts: {_KNOWN}"
+        )
+    return opened
+
+
+def _seen(data: Data) -> list[str]:
+    """The classes that images have."""
+    return [data.classes[label] for label in sorted({label for part in data.parts.values() for label in part.labels})]
+
+
+def _open(path: Path, splits: bool) -> Data:
+    if not splits and path.is_dir():
+        return open_class_folders(path, splits=False)
+    for place in _wrapped(path):
+        for layout in _LAYOUTS:
+            if (data := layout(place)) is not None:
+                return data
+    if path.is_file() and path.suffix.lower() not in SUFFIXES:
+        raise DataError(f"{path}: is in none of the layouts that are read: {_KNOWN}; unpack other archives first")
+    try:
+        if (data := open_table(path)) is not None:
+            return data
+    except DataError as error:
+        # A table that cannot be read as one matters less where folders say the classes.
+        if path.is_dir() and (folders := _class_folders(path)) is not None:
+            return replace(folders, notes=(*folders.notes, f"not used: {error}"))
+        raise
+    return open_class_folders(path)
+
+
+def _class_folders(path: Path) -> Data | None:
+    try:
+        data = open_class_folders(path)
+    except DataError:
+        return None
+    return data if len(_seen(data)) > 1 else None
+
+
+def _wrapped(path: Path) -> list[Path]:
+    """`path`, and the folders that wrap one another inside it, as archives do."""
+    places = [path]
+    while places[-1].is_dir():
+        inside = [entry for entry in places[-1].iterdir() if entry.name[0] != "." and entry.name != "__MACOSX"]
+        if len(inside) != 1 or not inside[0].is_dir():
+            break
+        places.append(inside[0])
+    return places

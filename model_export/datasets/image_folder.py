@@ -1,54 +1,74 @@
-"""A folder of images, a folder a class."""
+"""The image files in a folder, at any depth: which files count, and what is passed over."""
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 
-from PIL import Image
+from service.images.header import FORMATS
 
-from model_export.datasets.dataset import DataError
-from service.errors import ServiceError
-from service.images.decode import decode
-
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
-_MAX_PIXELS = 100_000_000  # an image beyond this is a mistake or a bomb
+_SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
+_SUFFIXES |= {".avif"} if "AVIF" in FORMATS else set()
+_SUFFIXES |= {".heic", ".heif"} if "HEIC" in FORMATS else set()
+_FOREIGN = {"__MACOSX", "@eaDir"}  # what archives and file servers leave behind
 
 
-class ImageFolder:
-    """FOLDER/<class>/ with image files at any depth; hidden files and files of other kinds are passed over."""
+@dataclass(frozen=True)
+class Found:
+    """Paths below a folder, with forward slashes, in the order of their names."""
 
-    def __init__(self, folder: Path, classes: tuple[str, ...] | None = None) -> None:
-        """Raises DataError for a folder without images, or with a class that is not in `classes` where given."""
-        found = tuple(sorted(path.name for path in folder.iterdir() if path.is_dir() and path.name[0] != "."))
-        if not found:
-            raise DataError(f"{folder}: holds no folders; a folder a class is needed, named after it")
-        if classes is not None and (unknown := sorted(set(found) - set(classes))):
-            raise DataError(f"{folder}: has classes that training has not: {', '.join(unknown[:5])}")
-        self.classes = classes or found
-        files = [(path, self.classes.index(name)) for name in found for path in image_files(folder / name)]
-        if not files:
-            raise DataError(f"{folder}: holds no images ({', '.join(sorted(_SUFFIXES))})")
-        if empty := sorted(set(found) - {self.classes[label] for _, label in files}):
-            raise DataError(f"{folder}: no images in {', '.join(f'{name}/' for name in empty[:5])}")
-        self.paths = tuple(path for path, _ in files)
-        self.labels: Sequence[int] = tuple(label for _, label in files)
+    images: list[str]
+    folders: set[str]
+    others: Counter[str]  # files that are no images, by suffix
 
-    def __len__(self) -> int:
-        return len(self.paths)
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was passed over, in words."""
+        counts = ", ".join(f"{count:,} {suffix or 'without suffix'}" for suffix, count in self.others.most_common(5))
+        return (f"files passed over: {counts}",) if counts else ()
 
-    def load(self, index: int) -> Image.Image:
-        """Decoded as the service does: every format it accepts, EXIF orientation applied."""
-        try:
-            return decode(self.paths[index].read_bytes(), _MAX_PIXELS)[0]
-        except (ServiceError, OSError) as error:
-            raise DataError(f"{self.paths[index]}: {error}") from None
 
-    def name(self, index: int) -> str:
-        """The file's name."""
-        return self.paths[index].name
+def find_images(folder: Path) -> Found:
+    """Images at any depth, by suffix; hidden files and folders are as if they were not there.
+
+    Links to folders are followed, once each.
+    """
+    found = Found([], set(), Counter())
+    visited: set[tuple[int, int]] = set()
+    for root, folders, files in os.walk(folder, followlinks=True):
+        below = PurePosixPath(Path(root).relative_to(folder).as_posix())
+        status = Path(root).stat()
+        if (status.st_dev, status.st_ino) in visited:
+            folders.clear()
+            continue
+        visited.add((status.st_dev, status.st_ino))
+        folders[:] = sorted(name for name in folders if _counts(name))
+        found.folders.update(str(below / name) for name in folders)
+        for name in filter(_counts, files):
+            suffix = Path(name).suffix.lower()
+            if suffix in _SUFFIXES:
+                found.images.append(str(below / name))
+            else:
+                found.others[suffix] += 1
+    found.images.sort()
+    return found
 
 
 def image_files(folder: Path) -> Iterator[Path]:
-    """Image files at any depth, in the order of their names; hidden files and other kinds are passed over."""
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in _SUFFIXES and path.name[0] != "." and path.is_file():
-            yield path
+    """Image files at any depth, in the order of their names."""
+    return (folder / path for path in find_images(folder).images)
+
+
+def accepted() -> str:
+    """The suffixes that count, for messages."""
+    return ", ".join(sorted(_SUFFIXES))
+
+
+def is_image(name: str) -> bool:
+    """Whether a file of this name is taken for an image."""
+    return Path(name).suffix.lower() in _SUFFIXES
+
+
+def _counts(name: str) -> bool:
+    return name[0] != "." and name not in _FOREIGN

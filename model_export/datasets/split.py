@@ -1,4 +1,4 @@
-"""A part of a dataset held out for validation, where the data has no division of its own."""
+"""Datasets made of others: some images of one, and two as one."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,6 +37,32 @@ class Subset:
     def name(self, index: int) -> str:
         """As the dataset does."""
         return self.data.name(self.indices[index])
+
+
+class Joined:
+    """Two datasets with the same classes, one after the other."""
+
+    def __init__(self, first: Dataset, second: Dataset) -> None:
+        assert first.classes == second.classes
+        self.classes = first.classes
+        self.labels = (*first.labels, *second.labels)
+        self._first, self._second = first, second
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def load(self, index: int) -> Image.Image:
+        """As its own dataset does."""
+        data, inside = self._place(index)
+        return data.load(inside)
+
+    def name(self, index: int) -> str:
+        """As its own dataset does."""
+        data, inside = self._place(index)
+        return data.name(inside)
+
+    def _place(self, index: int) -> tuple[Dataset, int]:
+        return (self._first, index) if index < len(self._first) else (self._second, index - len(self._first))
 
 
 def hold_out(data: Dataset, share: float, seed: int) -> tuple[Subset, Subset]:

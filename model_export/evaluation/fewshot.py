@@ -5,6 +5,7 @@ import numpy.typing as npt
 
 Features = npt.NDArray[np.float64]  # [N, C]
 Classes = npt.NDArray[np.int64]  # [N]
+_BIAS = 100.0
 
 
 def choose_shots(truth: Classes, shots: int, seed: int) -> npt.NDArray[np.int64]:
@@ -28,13 +29,13 @@ def linear_probe_accuracy(
     """Top-1 accuracy on the test features of L2-regularised least squares fitted to the others.
 
     Features are standardised, a constant is appended, and the targets are -1 and +1 (section 3 of the Mixer paper,
-    after Dosovitskiy et al. 2021, section 4.1; the standardisation and the default `l2` of 2^10 are those of
-    google-research/big_vision's evaluators/fewshot_lsr.py).
+    after Dosovitskiy et al. 2021, section 4.1). The standardisation, the constant of 100, which all but frees the bias
+    of regularisation, and the default `l2` of 2^10 are google-research/big_vision's (evaluators/fewshot_lsr.py).
     """
-    mean, std = features.mean(axis=0), np.maximum(features.std(axis=0), 1e-5)
+    mean, std = features.mean(axis=0), features.std(axis=0) + 1e-5
 
     def prepared(x: Features) -> Features:
-        return np.hstack([(x - mean) / std, np.ones((len(x), 1))])
+        return np.hstack([(x - mean) / std, np.full((len(x), 1), _BIAS)])
 
     x, classes = prepared(features), np.unique(truth)
     targets = np.where(truth[:, None] == classes, 1.0, -1.0)

@@ -8,7 +8,9 @@ import torch
 
 from model_export.bundles.parity import MAX_PIXELS
 from model_export.bundles.reference import torch_runner
+from model_export.bundles.synsets import names_of
 from model_export.checkpoints.checkpoint import CheckpointError, read_checkpoint
+from model_export.checkpoints.class_names import ClassNames
 from service.arrays import LogitBatch, PixelBatch
 from service.bundles.bundle import load_bundle
 from service.bundles.golden import GoldenImages
@@ -24,14 +26,15 @@ class Subject:
 
     name: str
     preprocessing: Preprocessing
-    labels: tuple[str, ...] | None
+    names: ClassNames | None  # of the classes
     classes: int
     threads: int  # cores that `run` occupies
     run: Callable[[PixelBatch], LogitBatch]
+    notes: tuple[str, ...] = ()  # what was assumed, a sentence each
 
 
-def open_subject(source: str) -> Subject:
-    """A bundle's folder or anything that `read_checkpoint` takes.
+def open_subject(source: str, names: ClassNames | None = None) -> Subject:
+    """A bundle's folder or anything that `read_checkpoint` takes; `names` are its classes' instead of its own.
 
     Raises BundleError, EngineError, GoldenMismatch or CheckpointError.
     """
@@ -43,10 +46,11 @@ def open_subject(source: str) -> Subject:
         golden = GoldenImages(bundle, preparation(manifest.preprocessing, MAX_PIXELS))
         engine = choose_engine(engines, lambda engine: golden.prove(engine.run), manifest.image_size).engine
         name = f"{manifest.name}/{manifest.version}"
-        return Subject(name, manifest.preprocessing, bundle.labels, manifest.classes, threads, engine.run)
-    checkpoint = read_checkpoint(source)
+        return Subject(name, manifest.preprocessing, names or names_of(bundle), manifest.classes, threads, engine.run)
+    checkpoint = read_checkpoint(source).named(names)
     if not checkpoint.config.classes:
         raise CheckpointError(f"{source}: has no head, so it names no class; fewshot takes it")
     torch.set_num_threads(threads)
     run = torch_runner(checkpoint)
-    return Subject(source, checkpoint.preprocessing, checkpoint.labels, checkpoint.config.classes, threads, run)
+    classes = checkpoint.config.classes
+    return Subject(source, checkpoint.preprocessing, checkpoint.names, classes, threads, run, checkpoint.notes)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -30,21 +31,24 @@ class Batch(Protocol):
 
 
 class Batches(Protocol):
-    """All batches of a training run."""
+    """All batches of a training run, one after the other."""
 
     @property
     def images(self) -> int:
         """Images an epoch."""
 
     @property
-    def steps(self) -> int:
-        """Batches an epoch."""
+    def size(self) -> int:
+        """Images a batch, at most."""
 
-    def epoch(self, number: int, first_step: int) -> Iterator[Batch]:
-        """The batches of epoch 0, 1, ..., without those before `first_step`."""
+    def steps_in(self, epochs: int) -> int:
+        """Batches in so many epochs."""
+
+    def batches(self, first: int, stop: int) -> Iterator[Batch]:
+        """The batches of steps `first` to `stop` - 1."""
 
     def state(self) -> dict[str, Tensor]:
-        """What the next epoch depends on beside its number, for `restore`."""
+        """What the batches to come depend on beside the step, for `restore`."""
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Go back to where `state` was told."""
@@ -80,7 +84,8 @@ class PixelBatch:
 class AugmentedBatches:
     """Batches of a dataset, each image augmented anew in every epoch by a pool of threads.
 
-    Each random number comes from (seed, epoch, image) or (seed, epoch, step), so the number of threads changes nothing.
+    Epochs follow each other without a seam: every batch is whole, and the one that ends an epoch begins the next. Each
+    random number comes from (seed, epoch, image) or (seed, step), so the number of threads changes nothing.
     """
 
     def __init__(
@@ -93,43 +98,55 @@ class AugmentedBatches:
         self.seed = seed
         self.workers = workers or max(1, round(allowed_cores()))
         self.labels = torch.tensor(data.labels)
+        self._orders: dict[int, npt.NDArray[np.int64]] = {}
 
     @property
     def images(self) -> int:
         """Images an epoch: all of them."""
         return len(self.data)
 
-    @property
-    def steps(self) -> int:
-        """Batches an epoch, a smaller last one included."""
-        return -(-len(self.data) // self.size)
+    def steps_in(self, epochs: int) -> int:
+        """To the nearest; at least as many as epochs."""
+        return max(epochs, round(epochs * len(self.data) / self.size))
 
-    def epoch(self, number: int, first_step: int) -> Iterator[Batch]:
-        """A new order each epoch; raises DataError for an image that cannot be read."""
-        order = self._random("order", number).permutation(len(self.data))
+    def batches(self, first: int, stop: int) -> Iterator[Batch]:
+        """Each epoch in an order of its own; raises DataError for an image that cannot be read."""
         with ThreadPoolExecutor(self.workers) as pool:
             prepared: deque[tuple[int, list[int], list[Future[Pixels]]]] = deque()
             try:
-                for step in range(first_step, self.steps + _AHEAD):
-                    if step < self.steps:
-                        chosen = order[step * self.size : (step + 1) * self.size].tolist()
-                        prepared.append((step, chosen, [pool.submit(self._pixels, number, i) for i in chosen]))
-                    if prepared and (len(prepared) > _AHEAD or step >= self.steps):
-                        yield self._batch(number, *prepared.popleft())
+                for step in range(first, stop + _AHEAD):
+                    if step < stop:
+                        chosen = list(self._chosen(step))
+                        pixels = [pool.submit(self._pixels, epoch, index) for epoch, index in chosen]
+                        prepared.append((step, [index for _, index in chosen], pixels))
+                    if prepared and (len(prepared) > _AHEAD or step >= stop):
+                        yield self._batch(*prepared.popleft())
             finally:
                 pool.shutdown(cancel_futures=True)
 
     def state(self) -> dict[str, Tensor]:
-        """Nothing: an epoch's number tells all."""
+        """Nothing: a step's number tells all."""
         return {}
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Nothing to restore."""
 
-    def _batch(self, epoch: int, step: int, chosen: list[int], pixels: list[Future[Pixels]]) -> PixelBatch:
+    def _chosen(self, step: int) -> Iterator[tuple[int, int]]:
+        """(epoch, image) of each place in a batch."""
+        for place in range(step * self.size, (step + 1) * self.size):
+            epoch, position = divmod(place, len(self.data))
+            yield epoch, int(self._order(epoch)[position])
+
+    def _order(self, epoch: int) -> npt.NDArray[np.int64]:
+        if epoch not in self._orders:
+            self._orders = {e: order for e, order in self._orders.items() if e == epoch - 1}
+            self._orders[epoch] = self._random("order", epoch).permutation(len(self.data))
+        return self._orders[epoch]
+
+    def _batch(self, step: int, chosen: list[int], pixels: list[Future[Pixels]]) -> PixelBatch:
         share = 1.0
         if self.mixup:
-            share = self._random("mixup", epoch, step).beta(self.mixup, self.mixup)
+            share = self._random("mixup", step).beta(self.mixup, self.mixup)
             share = max(share, 1 - share)
         stacked = torch.from_numpy(np.stack([future.result() for future in pixels]))
         preprocessing = self.augmentation.preprocessing

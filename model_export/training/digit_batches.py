@@ -33,34 +33,41 @@ class DigitBatches:
         self.train = train
         self.size = size
         self.generator = Generator().manual_seed(seed)
+        self._epoch = 0  # the one in progress
+        self._epoch_start = self.generator.get_state()
 
     @property
     def images(self) -> int:
         """Images an epoch."""
         return len(self.train.classes)
 
-    @property
-    def steps(self) -> int:
-        """Batches an epoch."""
-        return -(-len(self.train.classes) // self.size)
+    def steps_in(self, epochs: int) -> int:
+        """Each epoch ends with a smaller batch of what is left."""
+        return epochs * -(-len(self.train.classes) // self.size)
 
-    def epoch(self, number: int, first_step: int) -> Iterator[Batch]:
-        """Draws the steps before `first_step` too, and drops them: the generator has to pass through them."""
-        del number
-        order = torch.randperm(len(self.train.classes), generator=self.generator)
-        for step in range(self.steps):
-            chosen = order[step * self.size : (step + 1) * self.size]
-            images = digits.augment(self.train.ink[chosen], self.generator)
-            if step >= first_step:
-                yield DigitBatch(digits.normalise(images), self.train.classes[chosen])
+    def batches(self, first: int, stop: int) -> Iterator[Batch]:
+        """From the start of the epoch in progress, whose steps before `first` are drawn too and dropped."""
+        self.generator.set_state(self._epoch_start)
+        steps = self.steps_in(1)
+        while self._epoch * steps < stop:
+            order = torch.randperm(len(self.train.classes), generator=self.generator)
+            for step in range(self._epoch * steps, min(stop, (self._epoch + 1) * steps)):
+                start = step % steps * self.size
+                chosen = order[start : start + self.size]
+                images = digits.augment(self.train.ink[chosen], self.generator)
+                if step >= first:
+                    yield DigitBatch(digits.normalise(images), self.train.classes[chosen])
+            if stop < (self._epoch + 1) * steps:
+                return
+            self._epoch, self._epoch_start = self._epoch + 1, self.generator.get_state()
 
     def state(self) -> dict[str, Tensor]:
-        """The generator's."""
-        return {"generator": self.generator.get_state()}
+        """The epoch in progress, and the generator's state at its start."""
+        return {"epoch": torch.tensor(self._epoch), "generator": self._epoch_start}
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Wind the generator back."""
-        self.generator.set_state(state["generator"])
+        """The next batches are drawn from that epoch's start."""
+        self._epoch, self._epoch_start = int(state["epoch"]), state["generator"]
 
 
 @torch.no_grad()

@@ -10,7 +10,8 @@ from model_export.errors import ExportError
 from model_export.training.atomic import replacing
 
 Settings = dict[str, Any]  # what decides a run's weights, in JSON's types
-_KEYS = {"settings", "epoch", "step", "loss", "best", "model", "optimizer", "average", "batches", "random"}
+_KEYS = {"settings", "step", "lines", "loss", "seen", "best", "model", "optimizer", "average", "batches", "random"}
+_IMAGES = "images"  # the setting that lists them by name
 
 
 class TrainingError(ExportError):
@@ -26,6 +27,15 @@ def write_snapshot(path: Path, settings: Settings, state: dict[str, Any]) -> Non
     """Replace the file at once; tensors, numbers and containers only."""
     with replacing(path) as partial:
         torch.save(state | {"settings": json.dumps(settings, sort_keys=True)}, partial)
+
+
+def bf16_of(path: Path) -> bool | None:
+    """Whether the run that wrote the snapshot was in bfloat16; None without a readable one."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        return bool(json.loads(state["settings"])["bf16"])
+    except Exception:  # `read_snapshot` says what is wrong with it
+        return None
 
 
 def read_snapshot(path: Path, settings: Settings) -> dict[str, Any] | None:
@@ -45,6 +55,16 @@ def read_snapshot(path: Path, settings: Settings) -> dict[str, Any] | None:
     if missing:
         raise TrainingError(f"{path}: is not a training run's; delete it to start again")
     ours = json.loads(json.dumps(settings))
+    if gone := sorted(set(theirs.get(_IMAGES, ())) - set(ours.get(_IMAGES, ()))):
+        raise TrainingError(
+            f"{path}: that run had {len(gone):,} images that are not there now: {', '.join(gone[:5])}; put them back "
+            "to resume, or delete the file to start again"
+        )
+    if new := sorted(set(ours.get(_IMAGES, ())) - set(theirs.get(_IMAGES, ()))):
+        raise TrainingError(
+            f"{path}: {len(new):,} images are new since that run: {', '.join(new[:5])}; take them away to resume, or "
+            "delete the file to start again"
+        )
     for name in ours | theirs:
         if ours.get(name) != theirs.get(name):
             raise TrainingError(

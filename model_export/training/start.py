@@ -9,20 +9,25 @@ from model_export.checkpoints.checkpoint import Checkpoint, read_checkpoint
 from model_export.mlp_mixer import MlpMixer
 from model_export.training.grow import grow
 from model_export.training.snapshot import TrainingError
-from model_export.variants import VARIANTS, MixerConfig, config_of
+from model_export.variants import VARIANTS, Gelu, MixerConfig, config_of
 from service.bundles.manifest import Preprocessing
 
 
 def starting_checkpoint(
-    start: str, classes: int, seed: int, image_size: int | None = None, resize_short: int | None = None
+    start: str,
+    classes: int,
+    seed: int,
+    image_size: int | None = None,
+    resize_short: int | None = None,
+    gelu: Gelu = "erf",
 ) -> Checkpoint:
     """The weights that `start`, a variant's name or a checkpoint's path, stands for, for images of `image_size` pixels.
 
-    A checkpoint is grown to a larger `image_size`; a variant is made for it, with a head for `classes`. `resize_short`
-    replaces the preprocessing's. Raises CheckpointError, or TrainingError for sizes that do not fit.
+    A checkpoint is grown to a larger `image_size`; a variant is made for it, with a head for `classes` and with `gelu`.
+    `resize_short` replaces the preprocessing's. Raises CheckpointError, or TrainingError for sizes that do not fit.
     """
     if start in VARIANTS:
-        checkpoint = _random_variant(start, classes, seed, image_size)
+        checkpoint = _random_variant(start, classes, seed, image_size, gelu)
     else:
         checkpoint = read_checkpoint(start)
         checkpoint = grow(checkpoint, image_size or checkpoint.config.image_size)
@@ -34,8 +39,8 @@ def starting_checkpoint(
     return replace(checkpoint, preprocessing=preprocessing)
 
 
-def _random_variant(name: str, classes: int, seed: int, image_size: int | None) -> Checkpoint:
-    config = config_of(name, classes)
+def _random_variant(name: str, classes: int, seed: int, image_size: int | None, gelu: Gelu) -> Checkpoint:
+    config = config_of(name, classes, gelu)
     try:
         config = replace(config, image_size=image_size or config.image_size)
     except ValueError as error:

@@ -118,7 +118,7 @@ def test_what_is_exported_is_no_change_of_the_repository() -> None:
     assert not ignored("service/models/registry.py")
 
 
-@pytest.mark.parametrize("program", ["mixer-serve", "mixer-bench"])
+@pytest.mark.parametrize("program", ["mixer-serve", "mixer-bench", "mixer-export"])
 def test_every_command_says_its_version_and_helps_without_any_extra(installed: Installed, program: str) -> None:
     version = installed.run(program, "--version")
     assert (version.returncode, version.stdout, version.stderr) == (0, f"{program} {__version__}\n", "")

@@ -93,6 +93,41 @@ def jeonsworld(timm: Arrays) -> Arrays:
     return state
 
 
+def lucidrains(timm: Arrays) -> Arrays:
+    """mlp_mixer_pytorch.MLPMixer of lucidrains/mlp-mixer-pytorch: one Sequential, patches as (row, column, channel)."""
+    kernel = timm["stem.proj.weight"]
+    state = {"1.weight": kernel.transpose(0, 2, 3, 1).reshape(len(kernel), -1), "1.bias": timm["stem.proj.bias"]}
+    for leaf in ("weight", "bias"):
+        state[f"{2 + depth(timm)}.{leaf}"] = timm[f"norm.{leaf}"]
+        state[f"{4 + depth(timm)}.{leaf}"] = timm[f"head.{leaf}"]
+        for i in range(depth(timm)):
+            for part, norm, mlp in ((0, "norm1", "mlp_tokens"), (1, "norm2", "mlp_channels")):
+                state[f"{2 + i}.{part}.norm.{leaf}"] = timm[f"blocks.{i}.{norm}.{leaf}"]
+                for layer, fc in ((0, "fc1"), (3, "fc2")):
+                    array = timm[f"blocks.{i}.{mlp}.{fc}.{leaf}"]
+                    conv1d = part == 0 and leaf == "weight"
+                    state[f"{2 + i}.{part}.fn.{layer}.{leaf}"] = array[:, :, None] if conv1d else array
+    return state
+
+
+def rishikksh20(timm: Arrays) -> Arrays:
+    """mlp-mixer.py of rishikksh20/MLP-Mixer-pytorch."""
+    state = {}
+    for leaf in ("weight", "bias"):
+        state[f"to_patch_embedding.0.{leaf}"] = timm[f"stem.proj.{leaf}"]
+        state[f"layer_norm.{leaf}"] = timm[f"norm.{leaf}"]
+        state[f"mlp_head.0.{leaf}"] = timm[f"head.{leaf}"]
+        for i in range(depth(timm)):
+            block, theirs = f"blocks.{i}", f"mixer_blocks.{i}"
+            state[f"{theirs}.token_mix.0.{leaf}"] = timm[f"{block}.norm1.{leaf}"]
+            state[f"{theirs}.token_mix.2.net.0.{leaf}"] = timm[f"{block}.mlp_tokens.fc1.{leaf}"]
+            state[f"{theirs}.token_mix.2.net.3.{leaf}"] = timm[f"{block}.mlp_tokens.fc2.{leaf}"]
+            state[f"{theirs}.channel_mix.0.{leaf}"] = timm[f"{block}.norm2.{leaf}"]
+            state[f"{theirs}.channel_mix.1.net.0.{leaf}"] = timm[f"{block}.mlp_channels.fc1.{leaf}"]
+            state[f"{theirs}.channel_mix.1.net.3.{leaf}"] = timm[f"{block}.mlp_channels.fc2.{leaf}"]
+    return state
+
+
 # name of the layout: its writer, the form of its GELU, its epsilon
 LAYOUTS: dict[str, tuple[Callable[[Arrays], Arrays], str, float]] = {
     "google": (google, "tanh", 1e-6),
@@ -100,6 +135,8 @@ LAYOUTS: dict[str, tuple[Callable[[Arrays], Arrays], str, float]] = {
     "timm": (dict, "erf", 1e-6),
     "mmpretrain": (mmpretrain, "erf", 1e-5),
     "jeonsworld": (jeonsworld, "erf", 1e-6),
+    "lucidrains": (lucidrains, "erf", 1e-5),
+    "rishikksh20": (rishikksh20, "erf", 1e-5),
 }
 
 

@@ -11,6 +11,8 @@ from model_export.__main__ import main
         ["evaluate", "x", "--data", "digits", "--batch-size", "0"],
         ["fewshot", "x", "--data", "digits", "--shots", "0"],
         ["fewshot", "x", "--data", "digits", "--seeds", "many"],
+        ["visualize", "x", "--out", "x.png", "--blocks", "0,x"],
+        ["visualize", "x", "--out", "x.png", "--blocks", "-1"],
         ["finetune", "--out", "x.safetensors", "--epochs", "0"],
         ["finetune", "--out", "x.safetensors", "--batch", "0"],
         ["finetune", "--out", "x.safetensors", "--micro-batch", "0"],
@@ -32,6 +34,8 @@ def test_numbers_that_make_no_sense_are_refused_by_flag(
 def test_outputs_that_cannot_be_written_are_refused_before_the_work(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="no such folder to write to"):
         main(["evaluate", "x", "--data", "digits", "--json", str(tmp_path / "nowhere" / "figures.json")])
+    with pytest.raises(SystemExit, match="no such folder to write to"):
+        main(["visualize", "x", "--out", str(tmp_path / "nowhere" / "units.png")])
 
 
 def test_labels_must_be_text(tmp_path: Path, tiny_checkpoint: Path) -> None:

@@ -1,17 +1,21 @@
+import dataclasses
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
+from safetensors.numpy import save_file
 
 import model_export.bundles.convert
 from model_export.__main__ import main
 from model_export.bundles.parity import GateError, check_parity, gate_of, pipeline
-from model_export.bundles.publish import verify
+from model_export.bundles.publish import PublishError, publish, verify
 from model_export.bundles.reference import reference_logits
 from model_export.bundles.samples import sample_pngs
+from model_export.bundles.synsets import names_of
 from model_export.checkpoints.checkpoint import read_checkpoint
 from service.bundles.bundle import BundleError, load_bundle, sha256_of
 from service.engines.onnx_engine import OnnxEngine
@@ -120,6 +124,101 @@ def test_golden_images_of_ones_own(tiny_checkpoint: Path, tmp_path: Path) -> Non
     (tmp_path / "images" / "bad.png").write_text("not an image")
     with pytest.raises(SystemExit, match=r"golden image bad\.png: not an accepted image format"):
         main([*command, "--golden", str(tmp_path / "images")])
+
+
+def test_golden_images_of_equal_names_are_all_kept(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    for folder in ("cat", "dog/small"):
+        (tmp_path / "images" / folder).mkdir(parents=True)
+        (tmp_path / "images" / folder / "1.png").write_bytes(sample_pngs()["sample-0.png"])
+    command = ["export", str(tiny_checkpoint), "--name", "tiny", "--repository", str(tmp_path / "models")]
+    main([*command, "--golden", str(tmp_path / "images")])
+    bundle = load_bundle(tmp_path / "models" / "tiny" / "1")
+    assert bundle.manifest.golden.images == ["golden/cat/1.png", "golden/dog/small/1.png"]
+    assert len(bundle.golden()[0]) == 2
+    main(["verify", str(bundle.path)])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "cause"),
+    [
+        (["--precision", "int8"], "int8 needs --calibration: images like those that will be served"),
+        (["--precision", "int8", "--calibration", "nowhere"], "nowhere: no such folder of images"),
+        (["--precision", "int8", "--calibration", "empty"], "empty: holds 0 images; calibration needs at least 16"),
+        (["--version", "0"], "'0' is no version"),
+        (["--name", "a/b"], "'a/b' is no model name"),
+        (["--labels", "labels.txt"], "labels.txt: line 2 is empty"),
+        (["--labels", "nowhere.txt"], "No such file or directory: 'nowhere.txt'"),
+        (["--golden", "nowhere"], "nowhere: no such folder of images"),
+        (["--golden", "empty"], "empty: holds no images"),
+        (["--crop-pct", "2"], "crop_pct is 2.0, it must be above 0 and at most 1"),
+        (["--std", "0", "1", "1"], "std positive"),
+        (["--layer-norm-eps", "1"], "--layer-norm-eps is 1, it must be"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_arguments_are_checked_before_the_checkpoint_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], cause: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "labels.txt").write_text("a\n\nc\n")
+    with pytest.raises(SystemExit, match=cause):
+        main(["export", "no-such-checkpoint.npz", "--name", "m", *arguments])
+
+
+def test_an_existing_version_is_refused_before_the_checkpoint_is_read(bundle: Path) -> None:
+    with pytest.raises(SystemExit, match=r"tiny/1 exists; choose another --version, or --replace it"):
+        main(["export", "nowhere.npz", "--name", "tiny", "--version", "1", "--repository", str(bundle.parent.parent)])
+
+
+def test_the_summary(tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["export", str(tiny_checkpoint), "--name", "tiny", "--repository", str(tmp_path)])
+    shown = capsys.readouterr()
+    assert shown.out == f"{tmp_path / 'tiny' / '1'}\n"
+    summary = shown.err[shown.err.index("tiny/1: tiny/4, fp32, 7 classes (without names), 0.00 M parameters, 0.") :]
+    for engine in ("onnxruntime", "openvino"):
+        line = next(line for line in summary.splitlines() if line.startswith(f"  {engine}"))
+        assert re.search(
+            r"cosine 1\.0+ at worst \(sample-\d\.png\), top-1 agreement 100\.0%, .*, \d[\d.]* img/s on one core$", line
+        )
+    assert re.search(r"took [\d.]+ s: reference [\d.]+, graph [\d.]+, parity [\d.]+, write [\d.]+", summary)
+    assert f"next: mixer-serve --model-repository {tmp_path} --models tiny/1" in summary
+    assert "note: images of 16x16 pixels are assumed" in shown.err
+
+
+@pytest.fixture(scope="module")
+def thousand(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of 1000 classes that says nothing about them."""
+    path = tmp_path_factory.mktemp("thousand") / "m.safetensors"
+    save_file(oracle.random_timm_weights(classes=1000), path)
+    return path
+
+
+def test_imagenets_names_by_default_by_name_or_not_at_all(
+    thousand: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["export", str(thousand), "--name", "m", "--repository", str(tmp_path)]
+    main(command)
+    assert "the names of ImageNet-1k are assumed" in capsys.readouterr().err
+    main([*command, "--labels", "imagenet-1k"])
+    assert "are assumed" not in capsys.readouterr().err.replace("pixels are assumed", "")
+    for version in ("1", "2"):
+        bundle = load_bundle(tmp_path / "m" / version)
+        assert bundle.labels is not None
+        assert (bundle.labels[0], bundle.labels[999]) == ("tench", "toilet tissue")
+        names = names_of(bundle)
+        assert names is not None
+        assert names.identified[999] == "n15075141 toilet tissue"
+    main([*command, "--labels", "none"])
+    assert load_bundle(tmp_path / "m" / "3").labels is None
+
+
+def test_names_that_cannot_be_read_back_are_refused(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    labels = ("a\u2028b", *"bcdefg")
+    checkpoint = dataclasses.replace(read_checkpoint(tiny_checkpoint), labels=labels)
+    with pytest.raises(PublishError, match="the name of class 0 is empty or has a line break"):
+        publish(checkpoint, tmp_path / "m" / "1", sample_pngs())
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["../evil", "", "a/b", ".hidden"])

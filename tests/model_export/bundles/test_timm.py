@@ -114,3 +114,28 @@ def test_a_folder_saved_for_the_hub(timm: Any, tmp_path: Path) -> None:
     assert checkpoint.labels[-1] == "class 11220"
     spec = checkpoint.preprocessing
     assert (spec.resize_short, spec.interpolation, spec.mean, spec.std) == (248, "bilinear", (0, 0, 0), (1, 1, 1))
+
+
+def test_models_that_are_not_square(timm: Any, tmp_path: Path) -> None:
+    from timm.models import save_for_hf  # noqa: PLC0415 - needs the fixture
+
+    model = random_model(timm, "mixer_s16_224", num_classes=3, img_size=(16, 64))
+    save_for_hf(model, tmp_path / "hub", model_args={"img_size": (16, 64)})
+    with pytest.raises(CheckpointError, match=r"config\.json: its img_size says 16x64 pixels; only square"):
+        read_checkpoint(tmp_path / "hub")
+    save_file(model.state_dict(), tmp_path / "bare.safetensors")  # four patches are all that it says
+    assert any(
+        "images of 32x32 pixels are assumed" in note for note in read_checkpoint(tmp_path / "bare.safetensors").notes
+    )
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_models_of_other_than_rgb(timm: Any, tmp_path: Path, channels: int) -> None:
+    from timm.models import save_for_hf  # noqa: PLC0415 - needs the fixture
+
+    model = random_model(timm, "mixer_s32_224", num_classes=3, in_chans=channels)
+    save_for_hf(model, tmp_path / "hub", model_args={"in_chans": channels})
+    save_file(model.state_dict(), tmp_path / "bare.safetensors")
+    for source in (tmp_path / "hub", tmp_path / "bare.safetensors"):
+        with pytest.raises(CheckpointError, match=f"{channels} colour channels.* only RGB is served"):
+            read_checkpoint(source)

@@ -62,6 +62,7 @@ FLOATS = np.zeros(1, np.float32)
         pytest.param(setting("norm.bias", np.zeros(3, np.float32)), r"norm\.bias has shape \[3\]", id="shape"),
         pytest.param(setting("stem.proj.weight", np.zeros(3, np.float32)), "1 dimensions, expected 4", id="flat stem"),
         pytest.param(setting("stem.proj.weight", np.zeros((16, 1, 4, 4), np.float32)), "1 colour channels", id="gray"),
+        pytest.param(setting("stem.proj.weight", np.zeros((16, 4, 4, 4), np.float32)), "4 colour channels", id="RGBA"),
         pytest.param(setting("stem.proj.weight", np.zeros((16, 3, 0, 0), np.float32)), "is empty", id="patch of 0"),
         pytest.param(setting("stem.proj.weight", np.zeros((16, 3, 4, 5), np.float32)), "shape", id="oblong patch"),
         pytest.param(setting("blocks.0.mlp_tokens.fc1.weight", np.zeros((8, 15), np.float32)), "square", id="grid"),
@@ -91,7 +92,7 @@ def test_no_complete_mixer(tmp_path: Path, change: Change, cause: str) -> None:
             "is a ResMLP",
         ),
         (["stem.proj.weight", "blocks.0.norm.weight", "blocks.0.mlp_channels.gate.proj.weight"], "is a gMLP"),
-        (["1.weight", "2.0.norm.weight", "2.0.fn.0.weight", "2.1.fn.0.weight"], "lucidrains.*no published weights"),
+        (["1.weight", "2.0.fn.0.fns.0.1.weight", "2.1.fn.0.weight"], "is a Permutator"),
         (["cls_token", "pos_embed", "blocks.0.attn.qkv.weight"], "is a Vision Transformer"),
         (["Transformer/posembed_input/pos_embedding"], "is a Vision Transformer"),
         (["conv1.weight", "layer1.0.bn1.weight"], r"no known Mixer layout .*it holds conv1\.weight"),
@@ -100,6 +101,15 @@ def test_no_complete_mixer(tmp_path: Path, change: Change, cause: str) -> None:
 def test_relatives_are_refused_by_name(tmp_path: Path, names: list[str], cause: str) -> None:
     save_file(dict.fromkeys(names, FLOATS), tmp_path / "model.safetensors")
     refused(tmp_path / "model.safetensors", cause)
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_a_linear_stem_for_other_than_rgb(tmp_path: Path, channels: int) -> None:
+    weights = published.lucidrains(oracle.random_timm_weights()) | {
+        "1.weight": np.zeros((16, 16 * channels), np.float32)
+    }
+    save_file({name: np.ascontiguousarray(array) for name, array in weights.items()}, tmp_path / "m.safetensors")
+    refused(tmp_path / "m.safetensors", f"its patches have {16 * channels} values, .*only RGB is served")
 
 
 def test_shapes_are_named_as_a_flax_file_has_them(tmp_path: Path) -> None:
@@ -120,7 +130,7 @@ def test_shapes_are_named_as_a_flax_file_has_them(tmp_path: Path) -> None:
         (struct.pack("<Q", 2**40) + b"{", "cannot be read"),
         (struct.pack("<Q", 2) + b"{}", "no known Mixer layout .*it holds no tensor"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "Git LFS pointer"),
-        (b"<!DOCTYPE html><html>Not found</html>", "unknown kind"),
+        (b"<!DOCTYPE html><html>Not found</html>", "XML or HTML: a page of an error"),
     ],
 )
 def test_damaged_files(tmp_path: Path, name: str, data: bytes, cause: str) -> None:

@@ -9,6 +9,7 @@ from safetensors.numpy import load_file, save_file
 from model_export.bundles.onnx_export import export_onnx
 from model_export.bundles.reference import reference_logits
 from model_export.checkpoints.checkpoint import Checkpoint, CheckpointError, read_checkpoint, write_checkpoint
+from model_export.checkpoints.class_names import ClassNames
 from model_export.variants import config_of
 from service.bundles.manifest import Evaluation, Preprocessing
 from tests.model_export import oracle
@@ -50,7 +51,7 @@ def test_our_own_layout_round_trips_with_everything_shapes_cannot_tell(tmp_path:
 def test_a_new_head_starts_at_zero_on_the_same_body(tmp_path: Path, pixels: np.ndarray) -> None:
     save_file(oracle.random_timm_weights(), tmp_path / "m.safetensors")
     checkpoint = read_checkpoint(tmp_path / "m.safetensors")
-    renewed = checkpoint.with_new_head(3, labels=("a", "b", "c"))
+    renewed = checkpoint.with_new_head(3, ClassNames(("a", "b", "c")))
     assert (renewed.config.classes, renewed.labels) == (3, ("a", "b", "c"))
     assert np.array_equal(reference_logits(renewed, pixels), np.zeros((3, 3)))
     features = reference_logits(checkpoint.with_new_head(0), pixels)

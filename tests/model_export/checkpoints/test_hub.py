@@ -43,6 +43,14 @@ def test_what_config_json_leaves_open_is_timms_default(tmp_path: Path) -> None:
     )
 
 
+def test_weights_named_without_their_folder_say_that_config_json_is_not_read(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "m", {"pretrained_cfg": MIIL})
+    assert any(
+        "config.json beside it is not read" in note for note in read_checkpoint(folder / "model.safetensors").notes
+    )
+    assert not any("config.json" in note for note in read_checkpoint(folder).notes)
+
+
 def test_labels_and_activation(tmp_path: Path) -> None:
     config = {
         "model_args": {"act_layer": "gelu_tanh"},
@@ -100,6 +108,22 @@ def test_one_sentence_if_it_cannot_be_had(cache: Path, source: str, cause: str) 
     with pytest.raises(CheckpointError, match=f"^{source}: .*{cause}") as caught:
         read_checkpoint(source)
     assert "\n" not in str(caught.value)
+
+
+def test_shards_from_the_cache(cache: Path) -> None:
+    folder = cache / "models--someone--mixer" / "snapshots" / COMMIT
+    (folder / "model.safetensors").unlink()
+    names, places = sorted(WEIGHTS), {}
+    for shard, part in (("model-1.safetensors", names[:9]), ("model-2.safetensors", names[9:])):
+        save_file({name: WEIGHTS[name] for name in part}, folder / shard)
+        places |= dict.fromkeys(part, shard)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
+    checkpoint = read_checkpoint("hf:someone/mixer")
+    assert np.array_equal(checkpoint.state["head.weight"], WEIGHTS["head.weight"])
+    assert checkpoint.preprocessing.resize_short == 20
+    (folder / "model-2.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"model-2\.safetensors is not in the repository"):
+        read_checkpoint("hf:someone/mixer")
 
 
 def test_a_damaged_cache_is_noticed(cache: Path) -> None:

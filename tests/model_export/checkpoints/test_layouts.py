@@ -75,6 +75,12 @@ def inside(key: str, **beside: object) -> Callable[[dict[str, Any]], dict[str, A
 WRAPPERS = {
     "state_dict": [inside("state_dict", meta={"epoch": 3}, optimizer={"state": {0: torch.ones(2)}})],
     "model": [inside("model", lr=0.1)],
+    "model_state_dict": [inside("model_state_dict", epoch=3, loss=torch.tensor(0.5))],
+    "ema_model": [prefixed("module."), inside("ema_model", model={"other": torch.ones(2, 2)})],
+    "student": [prefixed("student."), inside("network")],
+    "net. inside a list": [prefixed("net."), lambda state: {"models": [{"step": 3}, state]}],
+    "mixer. beside other modules": [prefixed("mixer."), lambda state: state | {"criterion.weight": torch.ones(7)}],
+    "any key with spaces": [inside("the best so far")],
     "module.": [prefixed("module.")],
     "_orig_mod.": [prefixed("_orig_mod.")],
     "model. inside state_dict": [prefixed("model."), inside("state_dict")],
@@ -89,7 +95,7 @@ WRAPPERS = {
 
 @every_layout
 @pytest.mark.parametrize("wrapper", WRAPPERS)
-def test_torch_wrappers_in_any_order(tmp_path: Path, layout: str, wrapper: str) -> None:
+def test_wrappers_under_any_key_in_any_order(tmp_path: Path, layout: str, wrapper: str) -> None:
     state: dict[str, Any] = tensors(in_layout(layout))
     for wrap in WRAPPERS[wrapper]:
         state = wrap(state)
@@ -97,6 +103,45 @@ def test_torch_wrappers_in_any_order(tmp_path: Path, layout: str, wrapper: str) 
     checkpoint = read_checkpoint(tmp_path / "run.pth")
     assert checkpoint.layout == layout
     assert np.array_equal(checkpoint.state["head.weight"], WEIGHTS["head.weight"])
+
+
+@pytest.mark.parametrize("inner", ["_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"])
+def test_wrappers_inside_the_network(tmp_path: Path, inner: str) -> None:
+    state = {name.replace("blocks.1.", f"blocks.1.{inner}."): tensor for name, tensor in tensors(WEIGHTS).items()}
+    torch.save({"model": state}, tmp_path / "run.pth")
+    assert np.array_equal(read_checkpoint(tmp_path / "run.pth").state["head.weight"], WEIGHTS["head.weight"])
+
+
+def test_several_mixers_that_differ_are_not_chosen_from(tmp_path: Path) -> None:
+    one, other = tensors(WEIGHTS), tensors(oracle.random_timm_weights(seed=1))
+    torch.save({"student": one, "teacher": other}, tmp_path / "dino.pth")
+    with pytest.raises(CheckpointError, match=r"holds several Mixers \(student, teacher\); save the one"):
+        read_checkpoint(tmp_path / "dino.pth")
+    torch.save({"last": one, "best": {name: tensor.clone() for name, tensor in one.items()}}, tmp_path / "same.pth")
+    assert np.array_equal(read_checkpoint(tmp_path / "same.pth").state["head.weight"], WEIGHTS["head.weight"])
+
+
+def test_an_optimizers_averages_are_no_weights(tmp_path: Path) -> None:
+    arrays = in_layout("google")
+    moments = {f"opt_state/0/{m}/{name}": np.zeros_like(a) for m in ("mu", "nu") for name, a in arrays.items()}
+    np.savez(tmp_path / "optax.npz", **moments, **prefixed("params/")(arrays))
+    state = read_checkpoint(tmp_path / "optax.npz").state
+    assert np.array_equal(state["stem.weight"], WEIGHTS["stem.proj.weight"])
+
+
+def test_a_head_of_ones_own_beside_the_backbone_is_pointed_out(tmp_path: Path) -> None:
+    body = {name: tensor for name, tensor in tensors(WEIGHTS).items() if not name.startswith("head")}
+    torch.save(prefixed("backbone.")(body) | {"classifier.weight": torch.ones(3, 16)}, tmp_path / "m.pth")
+    checkpoint = read_checkpoint(tmp_path / "m.pth")
+    assert checkpoint.config.classes == 0
+    assert any("classifier.weight beside the Mixer looks like its head" in note for note in checkpoint.notes)
+
+
+def test_mmpretrains_backbone_alone(tmp_path: Path) -> None:
+    arrays = {name.removeprefix("backbone."): a for name, a in in_layout("mmpretrain").items() if "head" not in name}
+    save_file(arrays, tmp_path / "m.safetensors")
+    checkpoint = read_checkpoint(tmp_path / "m.safetensors")
+    assert (checkpoint.layout, checkpoint.config.classes) == ("mmpretrain", 0)
 
 
 @pytest.mark.parametrize("layout", ["google", "google-encoderblock"])
@@ -154,7 +199,8 @@ def test_bfloat16(tmp_path: Path) -> None:
 
 @every_layout
 def test_without_a_head_there_are_no_classes(tmp_path: Path, layout: str) -> None:
-    arrays = {name: array for name, array in in_layout(layout).items() if not name.startswith("head")}
+    head = ("head", "mlp_head", "6.")  # 6. where names are numbers and there are two blocks
+    arrays = {name: array for name, array in in_layout(layout).items() if not name.startswith(head)}
     np.savez(tmp_path / "m.npz", **arrays)
     checkpoint = read_checkpoint(tmp_path / "m.npz")
     assert checkpoint.config.classes == 0

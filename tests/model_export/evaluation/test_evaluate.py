@@ -6,9 +6,10 @@ import pytest
 from PIL import Image
 
 from model_export.__main__ import main
-from model_export.evaluation.evaluate import EvaluationError, answer_all, true_classes
+from model_export.evaluation.evaluate import answer_all
 from model_export.evaluation.real_labels import RealLabelsError, read_real_labels
 from service.bundles.manifest import Preprocessing
+from tests.model_export.datasets.images import write_images
 
 DIGITS = Path(__file__).parent.parent.parent.parent / "models" / "digits" / "1"
 SPEC = Preprocessing(resize_short=4, interpolation="bicubic", crop=4, mean=(0.5,) * 3, std=(0.5,) * 3)
@@ -43,28 +44,6 @@ def test_answers_come_in_the_order_of_the_images(batch_size: int) -> None:
     assert answers.logits[:, 0].tolist() == list(range(100))
     assert max(sizes) <= batch_size
     assert 0 < answers.run_seconds <= answers.seconds
-
-
-@pytest.mark.parametrize(
-    ("names", "labels", "classes", "expected"),
-    [
-        pytest.param(("cat", "dog"), ("dog", "fox", "cat"), 3, [2, 0], id="by name"),
-        pytest.param(("0", "7"), None, 10, [0, 7], id="by index"),
-        pytest.param(("n01", "n02"), ("tench", "goldfish"), 2, [0, 1], id="in order"),
-        pytest.param(("0", "1"), ("1", "0"), 2, [1, 0], id="names before indices"),
-    ],
-)
-def test_classes_of_the_data_are_found_in_the_model(
-    names: tuple[str, ...], labels: tuple[str, ...] | None, classes: int, expected: list[int]
-) -> None:
-    assert true_classes(Levels(4, names), labels, classes).tolist() == expected * 2
-
-
-def test_classes_that_do_not_fit_are_named() -> None:
-    with pytest.raises(EvaluationError, match="cow are not among its labels"):
-        true_classes(Levels(4, ("cat", "cow")), ("cat", "dog", "fox"), 3)
-    with pytest.raises(EvaluationError, match="mouse are not among its labels"):
-        true_classes(Levels(4, ("cat", "mouse")), ("zebra", "cat"), 2)
 
 
 def test_real_labels_in_both_forms(tmp_path: Path) -> None:
@@ -103,3 +82,33 @@ def test_the_embedded_bundle_on_its_held_out_digits(tmp_path: Path, capsys: pyte
     assert "  7   " in printed
     with Image.open(tmp_path / "confusion.png") as picture:
         assert picture.width > 400
+
+
+def test_a_renamed_class_is_refused_until_a_map_says_which_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("nine", "0"):
+        write_images(tmp_path / "data", *[f"{name}/{i}.png" for i in range(2)])
+    with pytest.raises(SystemExit, match="nine are not among its labels"):
+        main(["evaluate", str(DIGITS), "--data", str(tmp_path / "data")])
+    (tmp_path / "map.csv").write_text("nine,9\n")
+    main(["evaluate", str(DIGITS), "--data", str(tmp_path / "data"), "--class-map", str(tmp_path / "map.csv")])
+    captured = capsys.readouterr()
+    assert "2 classes (0, nine); images: all 4" in captured.err
+    assert "evaluated: all; classes are matched by --class-map" in captured.err
+    assert "images                      4" in captured.out
+    (tmp_path / "labels.txt").write_text("".join(f"{name}\n" for name in [*range(9), "nine"]))
+    main(["evaluate", str(DIGITS), "--data", str(tmp_path / "data"), "--labels", str(tmp_path / "labels.txt")])
+    assert "classes are matched by name" in capsys.readouterr().err
+
+
+def test_the_test_part_is_evaluated_unless_another_is_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for part, count in (("train", 1), ("val", 2), ("test", 3)):
+        write_images(tmp_path, *[f"{part}/{name}/{i}.png" for name in "01" for i in range(count)])
+    for flags, images in (([], 6), (["--split", "val"], 4)):
+        main(["evaluate", str(DIGITS), "--data", str(tmp_path), *flags])
+        assert f"images                      {images}" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="has no all part, only train, val, test"):
+        main(["evaluate", str(DIGITS), "--data", str(tmp_path), "--split", "all"])

@@ -1,3 +1,4 @@
+import re
 import shutil
 from pathlib import Path
 
@@ -44,7 +45,7 @@ def test_the_closed_form_is_ridge_regression() -> None:
     x, truth = random.normal(size=(30, 6)), random.integers(0, 3, 30)
     test, test_truth = random.normal(size=(200, 6)), random.integers(0, 3, 200)
     mean, std = x.mean(axis=0), x.std(axis=0)
-    a, b = (np.hstack([(z - mean) / std, np.ones((len(z), 1))]) for z in (x, test))
+    a, b = (np.hstack([(z - mean) / (std + 1e-5), np.full((len(z), 1), 100.0)]) for z in (x, test))
     weights = np.linalg.inv(a.T @ a + 3 * np.eye(7)) @ a.T @ (2 * np.eye(3)[truth] - 1)
     expected = ((b @ weights).argmax(axis=1) == test_truth).mean()
     assert linear_probe_accuracy(x, truth, test, test_truth, l2=3) == expected
@@ -67,7 +68,12 @@ def test_even_random_features_of_digits_beat_chance(tmp_path: Path, capsys: pyte
     config = config_of("XS/4", classes=10)
     write_checkpoint(untrained, Checkpoint(config, MlpMixer(config).state_dict(), PREPROCESSING, "mixer"))
     main(["fewshot", str(untrained), "--data", "digits", "--shots", "5", "--seeds", "2"])
-    *seeds, mean = capsys.readouterr().out.splitlines()
+    captured = capsys.readouterr()
+    *seeds, mean = captured.out.splitlines()
+    assert "scikit-learn's digits; 10 classes" in captured.err
+    looked_at = [int(total) for total in re.findall(r"(\d+)/\1 ", captured.err)]
+    assert 50 <= min(looked_at) <= 100, "of the training images only those that are drawn"
+    assert max(looked_at) == 360
     accuracies = [float(line.split(": ")[1]) for line in seeds]
     assert len(accuracies) == 2
     assert mean.startswith(f"5-shot top-1: {np.mean(accuracies):.4f}")
@@ -78,7 +84,7 @@ def test_fewshot_needs_both_parts_and_enough_images(tmp_path: Path, tiny_checkpo
     for name in ("cat", "dog"):
         (tmp_path / "data" / name).mkdir(parents=True)
         (tmp_path / "data" / name / "a.png").write_bytes(level_png(100))
-    with pytest.raises(SystemExit, match="needs a train and a val part"):
+    with pytest.raises(SystemExit, match="needs a training part and a test"):
         main(["fewshot", str(tiny_checkpoint), "--data", str(tmp_path / "data")])
     shutil.copytree(tmp_path / "data", tmp_path / "both" / "train")
     shutil.copytree(tmp_path / "data", tmp_path / "both" / "val")

@@ -27,7 +27,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
         (folder / name).mkdir()
         for i in range(count):
             Image.fromarray(random.integers(0, 256, (12, 15, 3), np.uint8)).save(folder / name / f"{i:02}.png")
-    return open_data(str(folder))["all"]
+    return open_data(str(folder)).parts["all"]
 
 
 def batches(data: Dataset, seed: int = 0, workers: int = 1) -> AugmentedBatches:
@@ -40,31 +40,42 @@ def content(batch: Batch) -> tuple[bytes, bytes]:
 
 
 def test_the_number_of_threads_and_the_step_resumed_at_change_nothing(data: Dataset) -> None:
-    whole = [content(batch) for batch in batches(data).epoch(1, 0)]
-    assert len(whole) == batches(data).steps == 4
-    assert [content(batch) for batch in batches(data, workers=5).epoch(1, 0)] == whole
-    assert [content(batch) for batch in batches(data, workers=3).epoch(1, 2)] == whole[2:]
+    whole = [content(batch) for batch in batches(data).batches(0, 8)]
+    assert len(whole) == batches(data).steps_in(2) + 1 == 8
+    assert [content(batch) for batch in batches(data, workers=5).batches(0, 8)] == whole
+    assert [content(batch) for batch in batches(data, workers=3).batches(5, 8)] == whole[5:]
 
 
-def test_every_epoch_has_each_image_once_in_an_order_and_form_of_its_own(data: Dataset) -> None:
+def test_epochs_follow_each_other_without_a_seam_in_orders_and_forms_of_their_own(data: Dataset) -> None:
+    """14 images in batches of 4: 7 batches are 2 epochs, and the fourth batch is of both."""
     source = AugmentedBatches(data, Augmentation(SPEC, "resmall", flip=True, magnitude=0), 4, 0.0, seed=0)
-    epochs = [[batch.part(0, 4, CPU) for batch in source.epoch(number, 0)] for number in (0, 1)]
-    orders = [torch.cat([targets for _, targets in epoch]).tolist() for epoch in epochs]
-    assert [sorted(order) for order in orders] == [list(data.labels)] * 2
-    assert orders[0] != orders[1]
-    forms = [{image.numpy().tobytes() for images, _ in epoch for image in images} for epoch in epochs]
-    assert len(forms[0]) == len(forms[1]) == 14
-    assert len(forms[0] & forms[1]) < 7
-    other = [content(batch) for batch in batches(data, seed=1).epoch(0, 0)]
-    assert other != [content(batch) for batch in batches(data).epoch(0, 0)]
+    seen = [batch.part(0, 4, CPU) for batch in source.batches(0, 7)]
+    assert {len(targets) for _, targets in seen} == {4}
+    targets = torch.cat([targets for _, targets in seen]).tolist()
+    epochs = [targets[:14], targets[14:]]
+    assert [sorted(order) for order in epochs] == [list(data.labels)] * 2
+    assert epochs[0] != epochs[1]
+    images = [image.numpy().tobytes() for images, _ in seen for image in images]
+    assert len(set(images[:14])) == len(set(images[14:])) == 14
+    assert len(set(images[:14]) & set(images[14:])) < 7
+    other = [content(batch) for batch in batches(data, seed=1).batches(0, 3)]
+    assert other != [content(batch) for batch in batches(data).batches(0, 3)]
 
 
-def test_an_unreadable_image_ends_the_epoch_with_its_sentence(tmp_path: Path) -> None:
-    (tmp_path / "class").mkdir()
-    Image.new("RGB", (8, 8)).save(tmp_path / "class" / "good.png")
-    (tmp_path / "class" / "bad.png").write_bytes(b"no image")
-    with pytest.raises(DataError, match=r"bad\.png: not an accepted image format"):
-        list(batches(open_data(str(tmp_path))["all"]).epoch(0, 0))
+def test_a_batch_holds_at_most_all_images(data: Dataset) -> None:
+    source = AugmentedBatches(data, Augmentation(SPEC, "center", flip=False, magnitude=0), 512, 0.0, seed=0)
+    assert (source.size, source.steps_in(3)) == (14, 3)
+    (batch,) = source.batches(0, 1)
+    assert sorted(batch.part(0, 14, CPU)[1].tolist()) == list(data.labels)
+
+
+def test_an_unreadable_image_ends_the_run_with_its_sentence(tmp_path: Path) -> None:
+    for name in ("good", "bad"):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (8, 8)).save(tmp_path / name / "1.png")
+    (tmp_path / "bad" / "1.png").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"bad/1\.png: not an accepted image format"):
+        list(batches(open_data(str(tmp_path)).parts["all"]).batches(0, 1))
 
 
 def test_a_share_of_every_class_is_held_out(data: Dataset) -> None:
@@ -79,10 +90,10 @@ def test_a_share_of_every_class_is_held_out(data: Dataset) -> None:
 
 
 def test_mean_and_std_are_those_of_the_pixels(tmp_path: Path) -> None:
-    (tmp_path / "class").mkdir()
     for i, colour in enumerate([(255, 51, 0), (0, 51, 0)]):
-        Image.new("RGB", (8, 8), colour).save(tmp_path / "class" / f"{i}.png")
-    measured = with_measured_normalisation(SPEC, open_data(str(tmp_path))["all"])
+        (tmp_path / f"{i}").mkdir()
+        Image.new("RGB", (8, 8), colour).save(tmp_path / f"{i}" / "1.png")
+    measured = with_measured_normalisation(SPEC, open_data(str(tmp_path)).parts["all"])
     assert measured.mean == pytest.approx((0.5, 0.2, 0.0))
     assert measured.std == pytest.approx((0.5, 1 / 255, 1 / 255), abs=1e-6)
     assert (measured.resize_short, measured.crop) == (10, 8)

@@ -44,18 +44,19 @@ def test_augmentation_draws_both_polarities_within_range() -> None:
     assert all(not math.isnan(value) for value in images.flatten()[:100].tolist())
 
 
-def test_an_epoch_taken_up_in_the_middle_goes_on_as_it_would_have() -> None:
+@pytest.mark.parametrize("step", [0, 2, 4, 6, 8])
+def test_a_run_taken_up_anywhere_goes_on_as_it_would_have(step: int) -> None:
     train_part, _ = digits.load_split()
     device = torch.device("cpu")
-    batches = DigitBatches(train_part, 400, seed=5)
-    list(batches.epoch(0, 0))
-    state = batches.state()
-    whole = [batch.part(0, 400, device) for batch in batches.epoch(1, 0)]
-    again = DigitBatches(train_part, 400, seed=6)
-    again.restore(state)
-    rest = [batch.part(0, 400, device) for batch in again.epoch(1, 2)]
-    assert [len(classes) for _, classes in whole] == [400, 400, 400, 237]
-    assert len(rest) == 2
-    for (images, classes), (images_again, classes_again) in zip(whole[2:], rest, strict=True):
+    source, again = DigitBatches(train_part, 400, seed=5), DigitBatches(train_part, 400, seed=6)
+    for start in range(0, step, 2):  # as a run that is evaluated in between
+        list(source.batches(start, start + 2))
+    again.restore(source.state())
+    pieces = (again.batches(step, step + 1), again.batches(step + 1, 10))
+    rest = [batch.part(0, 400, device) for piece in pieces for batch in piece]
+    whole = [batch.part(0, 400, device) for batch in DigitBatches(train_part, 400, seed=5).batches(0, 10)]
+    assert [len(classes) for _, classes in whole] == [400, 400, 400, 237, 400, 400, 400, 237, 400, 400]
+    assert len(rest) == 10 - step
+    for (images, classes), (images_again, classes_again) in zip(whole[step:], rest, strict=True):
         assert torch.equal(images, images_again)
         assert torch.equal(classes, classes_again)

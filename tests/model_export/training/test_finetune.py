@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -119,7 +120,8 @@ def test_a_step_is_no_longer_than_the_clipped_gradient(colours: Path, tmp_path: 
 
 def test_the_best_epoch_is_kept_and_of_equals_the_last(colours: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
     out = tmp_path / "best.safetensors"
-    main(run(colours, out, tiny_checkpoint, "--epochs", "8", "--batch", "8", "--learning-rate", "0.3"))
+    flags = ["--epochs", "8", "--batch", "8", "--learning-rate", "0.3", "--keep", "best"]
+    main(run(colours, out, tiny_checkpoint, *flags))
     evaluation = read_checkpoint(out).evaluation
     assert evaluation is not None
     assert evaluation.top1 == max(line["val_top1"] for line in log(out))
@@ -153,6 +155,99 @@ def test_a_run_that_is_killed_ends_at_the_same_weights(
     without_times = [[(line["epoch"], line["loss"], line["val_top1"]) for line in log(out)] for out in (killed, whole)]
     assert without_times[0] == without_times[1]
     assert not snapshot.exists()
+
+
+def test_the_schedule_is_in_the_log(colours: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    """The paper's recipe counts steps: 500 of them on small data, the first 100 warming up, an evaluation every 100."""
+    out = tmp_path / "out.safetensors"
+    main(run(colours, out, tiny_checkpoint, "--crop", "center", "--batch", "4"))
+    lines = log(out)
+    told = lines[0]["run"]
+    assert (told["name"], told["steps"], told["warmup_steps"], told["batch"]) == ("paper", 500, 100, 4)
+    assert (told["model"], told["train_images"], told["data"]) == ("tiny/4", 66, "colours")
+    assert [line["step"] for line in lines] == [100, 200, 300, 400, 500]
+    rates = [line["learning_rate"] for line in lines]
+    assert rates[0] == pytest.approx(0.03 * 99 / 100)
+    assert rates == sorted(rates, reverse=True)
+    assert rates[-1] == pytest.approx(0.015 * (1 + np.cos(np.pi * 399 / 400)))
+    assert read_checkpoint(out).evaluation.top1 == lines[-1]["val_top1"]
+
+
+def test_a_test_part_judges_once_what_the_validation_part_chose(
+    colours: Path, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    data, out = tmp_path / "data", tmp_path / "out.safetensors"
+    shutil.copytree(colours, data / "Training")
+    for name in COLOURS:
+        (data / "Testing" / name).mkdir(parents=True)
+        for i in range(5):
+            (data / "Training" / name / f"{i}.jpg").rename(data / "Testing" / name / f"{i}.jpg")
+    main(
+        run(data, out, tiny_checkpoint, "--epochs", "3", "--batch", "8", "--keep", "best", "--validation-share", "0.2")
+    )
+    *epochs, last = log(out)
+    assert [line.keys() >= {"val_top1"} for line in epochs] == [True] * 3
+    assert last.keys() == {"step", "test_top1"}
+    evaluation = read_checkpoint(out).evaluation
+    assert evaluation is not None
+    assert (evaluation.split, evaluation.images, evaluation.top1) == ("test", 15, last["test_top1"])
+
+
+def test_a_finished_run_is_not_written_over(colours: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.safetensors"
+    main(run(colours, out, tiny_checkpoint, "--epochs", "1"))
+    finished = out.read_bytes()
+    with pytest.raises(SystemExit, match="holds a finished run; choose another --out, or --replace it"):
+        main(run(colours, out, tiny_checkpoint, "--epochs", "2"))
+    assert out.read_bytes() == finished
+    main(run(colours, out, tiny_checkpoint, "--epochs", "2", "--replace"))
+    assert out.read_bytes() != finished
+    assert [line["epoch"] for line in log(out)] == [1, 2]
+
+
+def test_an_image_that_went_while_a_run_stood_still_is_named(
+    colours: Path, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, out = tmp_path / "data", tmp_path / "out.safetensors"
+    shutil.copytree(colours, data)
+    lines: list[object] = []
+
+    def interrupted(path: Path, line: dict[str, float]) -> None:
+        lines.append(line)
+        if len(lines) == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr("model_export.training.loop.append_line", interrupted)
+        main(run(data, out, tiny_checkpoint, "--epochs", "3", "--batch", "24"))
+    (data / "red" / "7.jpg").rename(tmp_path / "7.jpg")
+    with pytest.raises(SystemExit, match=r"had 1 images that are not there now: red/7\.jpg"):
+        main(run(data, out, tiny_checkpoint, "--epochs", "3", "--batch", "24"))
+    (tmp_path / "7.jpg").rename(data / "red" / "7.jpg")
+    main(run(data, out, tiny_checkpoint, "--epochs", "3", "--batch", "24"))
+    assert len(log(out)) == 2, "the first line went to the interrupted run's log alone"
+
+
+def test_unreadable_images_are_found_before_training(colours: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    data, out = tmp_path / "data", tmp_path / "out.safetensors"
+    shutil.copytree(colours, data)
+    (data / "red" / "7.jpg").write_bytes(b"no image")
+    with pytest.raises(SystemExit, match=r"1 images cannot be read: .*red/7\.jpg"):
+        main(run(data, out, tiny_checkpoint, "--epochs", "1"))
+    assert not list(tmp_path.glob("out*"))
+    main(run(data, out, tiny_checkpoint, "--epochs", "1", "--skip-unreadable", "1"))
+    assert log(out)[0]["run"]["train_images"] == 71 - 6
+
+
+@pytest.mark.parametrize(("recipe", "gelu"), [("scratch", "tanh"), ("paper", "tanh")])
+def test_a_variant_starts_as_in_the_papers_code(colours: Path, tmp_path: Path, recipe: str, gelu: str) -> None:
+    out = tmp_path / "out.safetensors"
+    main(run(colours, out, "tiny/4", "--recipe", recipe, "--epochs", "1", "--learning-rate", "0"))
+    checkpoint = read_checkpoint(out)
+    assert checkpoint.config.gelu == gelu
+    assert checkpoint.preprocessing.mean == checkpoint.preprocessing.std == (0.5, 0.5, 0.5)
+    assert not checkpoint.state["blocks.0.channel_mixing.dense_0.bias"].any()
+    assert checkpoint.state["head.bias"].tolist() == pytest.approx([-1.1 if recipe == "scratch" else 0.0] * 3)
 
 
 def test_a_seed_is_a_run(colours: Path, tmp_path: Path) -> None:
@@ -192,6 +287,10 @@ def test_the_digits_are_learnt_as_any_images_are(tmp_path: Path) -> None:
         (["--data", "nowhere"], "nowhere: no such file or folder"),
         (["--from", "nowhere.safetensors"], "nowhere.safetensors: no such file"),
         (["--out", "checkpoint.pth"], "the checkpoint is a .safetensors file"),
+        (["--steps", "5", "--epochs", "5"], "--steps and --epochs both say how long the run is"),
+        (["--steps", "5", "--warmup-steps", "5"], "a warm-up of 5 steps leaves nothing of 5"),
+        (["--keep-head"], "labels do not name blue, green, red"),
+        (["--validation-share", "0"], "colours: with nothing held out and no test part"),
     ],
 )
 def test_a_run_that_cannot_be_gets_its_sentence(colours: Path, tmp_path: Path, flags: list[str], sentence: str) -> None:
