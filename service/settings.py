@@ -10,6 +10,8 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+LONGEST_DEADLINE_MS = 600_000  # that an operator may set, and a client ask for
+
 EngineName = Literal["auto", "onnxruntime", "openvino"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 _CommaSeparated = Annotated[list[str], NoDecode]
@@ -64,13 +66,13 @@ class Settings(BaseSettings):
         default=256 * 2**20, ge=1, description="request bodies inside at once; beyond it clients get 429 at once"
     )
     deadline_ms: float = Field(
-        default=5000, gt=0, le=600_000, description="time to answer unless the client's X-Deadline-Ms says otherwise"
+        default=5000, gt=0, le=LONGEST_DEADLINE_MS, description="time to answer unless the client's X-Deadline-Ms says otherwise"
     )
     latency_target_ms: float = Field(
         default=0,
         ge=0,
-        le=600_000,
-        description="requests without a deadline of their own are let in only if predicted to be answered within this; "
+        le=LONGEST_DEADLINE_MS,
+        description="requests without a deadline of their own are let in only if forecast to be answered within this; "
         "0: 350, or what the model needs for 48 images if that is more",
     )
     keep_alive_seconds: int = Field(

@@ -14,7 +14,7 @@ from PIL import Image
 from benchmarks.photograph import photograph
 from benchmarks.robustness.fields import PNG_START, fields, follow
 from service.images import pillow  # noqa: F401 - HEIC can be written once it has been loaded
-from service.images.header import FORMATS
+from service.images.formats import FORMATS
 
 _TELLING = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 2**31 - 1, 2**31, 2**32 - 1)
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from service.errors import MalformedRequest
 from service.scheduling.ticket import Priority
+from service.settings import LONGEST_DEADLINE_MS
 
 _LONGEST_QUERY = 16 * 2**10  # bytes
 _MOST_IN_A_QUERY = 32  # parameters
@@ -25,7 +26,7 @@ class _Parameters(BaseModel):
     headers: ClassVar[tuple[str, ...]] = ("x-deadline-ms", "x-priority")
 
     deadline_ms: float | None = Field(
-        default=None, alias="x-deadline-ms", gt=0, le=600_000, allow_inf_nan=False, description="time to answer, ms"
+        default=None, alias="x-deadline-ms", gt=0, le=LONGEST_DEADLINE_MS, allow_inf_nan=False, description="time to answer, ms"
     )
     priority: Priority = Field(default="interactive", alias="x-priority", description="bulk yields to interactive work")
 

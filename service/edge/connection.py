@@ -21,12 +21,12 @@ from service.edge.uploads import Upload
 from service.edge.whole_answer import WholeAnswer
 from service.edge.write_watch import WriteWatch
 from service.errors import Overloaded, ServiceError
+from service.settings import LONGEST_DEADLINE_MS
 
 log = logging.getLogger(__name__)
 
 LATE_SECONDS = 2.0  # after its deadline that a request may have its answer, while the server stops
 _SMALL_BODY = 2**20  # bytes; sooner thrown away to the end than a new connection is made
-LONGEST_DEADLINE = 600.0  # seconds, that X-Deadline-Ms may ask for
 _PROBES = (b"/healthz/", b"/v2/health/")
 
 
@@ -279,6 +279,6 @@ def _asked_seconds(scope: Scope, default: float) -> float:
     """How long the client says that it waits."""
     given = next((value for name, value in scope["headers"] if name == b"x-deadline-ms"), b"")
     try:
-        return min(max(0.0, float(given) / 1000), LONGEST_DEADLINE)
+        return min(max(0.0, float(given)), LONGEST_DEADLINE_MS) / 1000
     except ValueError:
         return default

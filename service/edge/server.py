@@ -12,7 +12,7 @@ import uvicorn
 
 from service.edge.connection import HttpProtocol
 from service.edge.connection_table import ConnectionTable
-from service.edge.door import Door
+from service.edge.listener import Door
 from service.models.replica import Replica
 
 log = logging.getLogger(__name__)

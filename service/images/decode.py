@@ -9,7 +9,7 @@ from PIL import Image
 
 from service.errors import ImageTooLarge, MalformedRequest, ServiceError
 from service.images import bmp, gif, isobmff, jpeg, png, tiff, webp
-from service.images.header import FORMATS
+from service.images.formats import FORMATS
 from service.images.load import load
 from service.images.sniff import accepted
 from service.images.stripped import Stripped, damaged

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import AvifImagePlugin, Image, TiffImagePlugin
 
-from service.images.header import FORMATS
+from service.images.formats import FORMATS
 
 # Odd metadata is nobody's concern if the pixels decode, and our own limit is exact.
 warnings.filterwarnings("ignore", category=UserWarning, module="PIL")

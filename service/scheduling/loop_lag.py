@@ -20,7 +20,7 @@ class LoopLag:
 
     @property
     def on_the_way(self) -> float:
-        """Seconds that an image is predicted to lose to the loop between the door and its answer."""
+        """Seconds that an image is forecast to lose to the loop between the door and its answer."""
         return _STEPS * self.seconds
 
     def start(self) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from service.api.api_keys import ApiKeys
-from service.images.header import FORMATS
+from service.images.formats import FORMATS
 from service.metrics import Metrics
 
 ROOT = Path(__file__).parent.parent.parent

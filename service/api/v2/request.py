@@ -16,6 +16,7 @@ from service.api.v2.tensors import read_encoded, read_pixels
 from service.arrays import PixelBatch
 from service.errors import MalformedRequest
 from service.scheduling.ticket import Priority
+from service.settings import LONGEST_DEADLINE_MS
 
 _MICROSECONDS = 1e-6
 # What the JSON of a request may hold at most, besides a tensor's numbers.
@@ -23,7 +24,7 @@ _MOST = {b"{": 1_000, b":": 10_000, b"[": 10_000, b",": 10_000, b"\\": 1_000_000
 _NUMBERS = "\0numbers"  # in the place of a tensor's
 _MOST_ENTRIES = 64  # besides data: errors in a million entries would be a million errors
 _INSTEAD = "binary needs Inference-Header-Content-Length, of 0 if it is an image alone"
-_LONGEST_TIMEOUT = 600_000_000  # microseconds, as of X-Deadline-Ms
+_LONGEST_TIMEOUT = LONGEST_DEADLINE_MS * 1000  # microseconds
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from benchmarks.robustness.doors import DOORS
 from benchmarks.robustness.fuzz import Digit, fuzzed, measure_fuzz
 from benchmarks.robustness.mutations import Seed, mutated, seeds
 from benchmarks.servers.own import own_service
-from service.images.header import FORMATS
+from service.images.formats import FORMATS
 from tests.doubles import level_png
 from tests.e2e.processes import GOLDEN, running_service
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from service.images.announced import Announced, announced
-from service.images.header import FORMATS
+from service.images.formats import FORMATS
 from tests.doubles import encode
 from tests.hostile_images import corpus
 

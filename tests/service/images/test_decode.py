@@ -8,7 +8,7 @@ from PIL import Image
 
 from service.errors import ImageTooLarge, InvalidImage, MalformedRequest, UnsupportedImage
 from service.images.decode import decode
-from service.images.header import FORMATS
+from service.images.formats import FORMATS
 from tests.doubles import encode
 
 LIMIT = 10_000_000

@@ -6,7 +6,7 @@ from PIL import Image
 
 from service.errors import ServiceError
 from service.images.decode import decode
-from service.images.header import FORMATS
+from service.images.formats import FORMATS
 from tests.doubles import encode
 from tests.hostile_images import Hostile, corpus, small
 

@@ -10,7 +10,7 @@ from PIL import Image
 from benchmarks.photograph import photograph
 from service.errors import ImageTooLarge, InvalidImage
 from service.images.decode import decode
-from service.images.header import FORMATS
+from service.images.formats import FORMATS
 from tests.doubles import encode
 from tests.service.images.expected import LIMIT, gray, judge, on_white
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from service.errors import MalformedRequest, UnsupportedImage
 from service.images.decode import decode
-from service.images.header import FORMATS
+from service.images.formats import FORMATS
 from tests.doubles import encode
 from tests.service.images.expected import LIMIT
 
