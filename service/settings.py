@@ -66,7 +66,10 @@ class Settings(BaseSettings):
         default=256 * 2**20, ge=1, description="request bodies inside at once; beyond it clients get 429 at once"
     )
     deadline_ms: float = Field(
-        default=5000, gt=0, le=LONGEST_DEADLINE_MS, description="time to answer unless the client's X-Deadline-Ms says otherwise"
+        default=5000,
+        gt=0,
+        le=LONGEST_DEADLINE_MS,
+        description="time to answer unless the client's X-Deadline-Ms says otherwise",
     )
     latency_target_ms: float = Field(
         default=0,

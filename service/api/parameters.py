@@ -26,7 +26,12 @@ class _Parameters(BaseModel):
     headers: ClassVar[tuple[str, ...]] = ("x-deadline-ms", "x-priority")
 
     deadline_ms: float | None = Field(
-        default=None, alias="x-deadline-ms", gt=0, le=LONGEST_DEADLINE_MS, allow_inf_nan=False, description="time to answer, ms"
+        default=None,
+        alias="x-deadline-ms",
+        gt=0,
+        le=LONGEST_DEADLINE_MS,
+        allow_inf_nan=False,
+        description="time to answer, ms",
     )
     priority: Priority = Field(default="interactive", alias="x-priority", description="bulk yields to interactive work")
 

@@ -1,1 +1,1 @@
-"""What stands around every request: the server that drains, the connection, ids and log lines, one rendering of errors."""
+"""What stands around every request: the server that drains, the connection, request ids, one rendering of errors."""
