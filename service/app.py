@@ -13,7 +13,7 @@ from starlette.types import ASGIApp
 from service import __version__
 from service.api import docs_routes, pages, v1
 from service.api.api_keys import ApiKeys
-from service.api.hot import hot
+from service.api.hot import HotRoutes
 from service.api.openapi import with_keys
 from service.api.v2 import repository
 from service.api.v2 import routes as v2
@@ -43,9 +43,9 @@ def build_replica(
     cores = allowed_cores()
     loop_lag, pass_log = LoopLag(metrics.front_cpu_seconds.inc), PassLog()
     shared_cores = SharedCores(max(1, int(cores)))
-    loader = Loader(settings, cores, memory_limit(), spawn, shared_cores, metrics, pass_log, loop_lag)
-    models = LoadedModels(settings.models, metrics)
     admission = Admission(settings.max_inflight_images, settings.max_inflight_bytes, make_room)
+    loader = Loader(settings, cores, memory_limit(), spawn, shared_cores, admission, metrics, pass_log, loop_lag)
+    models = LoadedModels(settings.models, metrics)
     metrics.inflight_images.set_function(lambda: admission.inflight)
     return Replica(
         settings=settings,
@@ -104,6 +104,7 @@ def with_edge(api: FastAPI) -> ASGIApp:
     """
     replica: Replica = api.state.replica
     settings = replica.settings
+    hot = HotRoutes(replica, api.state.api_keys)
     app: ASGIApp = Edge(api, replica.metrics, lambda: replica.draining, hot, settings.log_requests)
     if settings.tracing:
         from service.edge.tracing import Tracing, tracer_provider  # noqa: PLC0415 - an optional dependency

@@ -5,26 +5,77 @@ from functools import partial
 
 from fastapi import Request
 from fastapi.responses import Response
+from starlette.datastructures import Headers
 from starlette.types import Scope
 
+from service.api.api_keys import ApiKeys
 from service.api.v1 import classify
 from service.api.v2.routes import model_infer
+from service.errors import ServiceError, UnknownModel
+from service.models.replica import Replica
 
 _CLASSIFY = "/v1/classify"
 _INFER = "/v2/models/{model}/infer"
 _INFER_VERSION = "/v2/models/{model}/versions/{version}/infer"
+_OWN_TIMES = (b"x-deadline-ms", b"x-priority")
+
+Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def hot(scope: Scope) -> tuple[str, Callable[[Request], Awaitable[Response]]] | None:
-    """The route, as the metrics name it, and the endpoint of a request that is for one of them; or None."""
+class HotRoutes:
+    """Routes and endpoints of a replica that lets in whom `api_keys` do."""
+
+    def __init__(self, replica: Replica, api_keys: ApiKeys) -> None:
+        self._replica = replica
+        self._api_keys = api_keys
+
+    def find(self, scope: Scope) -> tuple[str, Endpoint] | None:
+        """The route, as the metrics name it, and the endpoint of a request that is for one of them; or None."""
+        found = _find(scope)
+        if not found:
+            return None
+        route, model, version = found
+        if route == _CLASSIFY:
+            return route, classify
+        return route, partial(model_infer, model=model, version=version)
+
+    def refusal(self, scope: Scope) -> tuple[str, ServiceError] | None:
+        """The route, and why a request is refused; None where that needs more than a look, or it may be let in.
+
+        Nobody is looked at unless somebody was refused lately, nor who asks for other times than the usual ones.
+        """
+        admission = self._replica.admission
+        if not admission.full or scope["query_string"] or any(name in _OWN_TIMES for name, _ in scope["headers"]):
+            return None
+        found = _find(scope)
+        if not found:
+            return None
+        route, model, version = found
+        try:
+            classifier = self._replica.models.find(model, version)
+            error = admission.refusal(classifier, classifier.promises.ticket())
+            if not error:
+                return None
+            self._api_keys.check(Headers(scope=scope))
+        except UnknownModel:
+            return None
+        except ServiceError as unaccepted:
+            return route, unaccepted
+        classifier.metrics.count_rejection(error.reason)
+        classifier.statistics.request_failed(0.0)
+        return route, error
+
+
+def _find(scope: Scope) -> tuple[str, str | None, str | None] | None:
+    """Route, model and version; None for the latter two stands for the default."""
     if scope["method"] != "POST":
         return None
     path: str = scope["path"]
     if path == _CLASSIFY:
-        return _CLASSIFY, classify
+        return _CLASSIFY, None, None
     match path.split("/"):
         case ["", "v2", "models", model, "infer"] if model:
-            return _INFER, partial(model_infer, model=model)
+            return _INFER, model, None
         case ["", "v2", "models", model, "versions", version, "infer"] if model and version:
-            return _INFER_VERSION, partial(model_infer, model=model, version=version)
+            return _INFER_VERSION, model, version
     return None

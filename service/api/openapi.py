@@ -87,7 +87,7 @@ _BASE64 = {"type": "string", "description": "the file in base64, as it is or as 
 _IMAGES = {"type": "array", "minItems": 1, "maxItems": 64}
 _REQUEST_BODY = {
     "required": True,
-    "description": "One image, or up to 64 in a form or JSON: JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF or HEIC by content.",
+    "description": "One image, or up to 64 in a form or JSON: JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF or HEIC.",
     "content": {
         "image/*": _BINARY,
         "application/octet-stream": _BINARY,

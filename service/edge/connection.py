@@ -9,21 +9,23 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
 from service.edge.connection_table import ConnectionTable
 from service.edge.linger import LAST_SECONDS, Linger
-from service.edge.reading import ReadingProtocol, announced_bytes
-from service.edge.rendering import render_error
+from service.edge.reading import ReadingProtocol
+from service.edge.rendering import Rendered, render_error
 from service.edge.request_id import request_id_of
+from service.edge.sending import Sending
 from service.edge.uploads import Upload
-from service.edge.whole_answer import WholeAnswer
 from service.edge.write_watch import WriteWatch
 from service.errors import Overloaded, ServiceError
 from service.settings import LONGEST_DEADLINE_MS
 
 log = logging.getLogger(__name__)
+
+TurnAway = Callable[[Scope], Rendered | None]
 
 LATE_SECONDS = 2.0  # after its deadline that a request may have its answer, while the server stops
 _SMALL_BODY = 2**20  # bytes; sooner thrown away to the end than a new connection is made
@@ -39,7 +41,9 @@ class HttpProtocol(ReadingProtocol):
     - "mixer.upload", the Upload of its body, if it has one;
     - "mixer.refusal", once the connection has answered in the application's place: the ServiceError.
     The application may put the time of its deadline there, as "mixer.deadline" (loop time): so long a server that stops
-    waits for the answer. Without it that is what X-Deadline-Ms says, or `deadline_seconds`.
+    waits for the answer. Without it that is what X-Deadline-Ms says, or `deadline_seconds`. An application that has a
+    method `turn_away` (scope -> the Rendered refusal, or None) is asked that before it is called. Its `send` is a
+    `Sending`.
     """
 
     def __init__(self, *args: Any, table: ConnectionTable, deadline_seconds: float, **kwargs: Any) -> None:
@@ -50,7 +54,7 @@ class HttpProtocol(ReadingProtocol):
         self._served_since = 0.0
         self._on_leave: Callable[[], None] | None = None
         self._upload: Upload | None = None
-        self._answer: WholeAnswer | None = None
+        self._waiting_to_start: ASGIApp | None = None  # the request that is served, once what was read is parsed
         self._came_late = False  # when there were too many connections
         self._linger: Linger
         self._watch: WriteWatch
@@ -109,48 +113,61 @@ class HttpProtocol(ReadingProtocol):
             self._keep_alive()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGIApp) -> None:  # type: ignore[override]
-        def on_leave(callback: Callable[[], None]) -> None:
-            if cycle.disconnected:
-                callback()
-            elif not cycle.response_complete:
-                self._on_leave = callback
-
-        async def serve(scope: Scope, receive: Receive, send: Send) -> None:
-            await app(scope, receive, self._lingering_send(cycle, send))
-
         scope: Scope = cycle.scope  # type: ignore[assignment]
-        scope["mixer.on_leave"] = on_leave
+        scope["mixer.on_leave"] = partial(self._call_on_leave, cycle)
         self._served, self._served_since, self._on_leave = cycle, self.loop.time(), None
-        cycle.transport = self._answer = WholeAnswer(cycle, self.transport)  # type: ignore[assignment]
         self._table.busy(self)
-        announced = announced_bytes(scope["headers"])
-        if announced and cycle.more_body:
-            uploads = self._table.uploads
+        self._waiting_to_start = app
+
+    def _start(self) -> None:
+        """Serve the request, or turn it away at once, if it is all here and nothing waits behind it."""
+        app, self._waiting_to_start = self._waiting_to_start, None
+        cycle = self._served
+        if not app or not cycle or cycle.disconnected:
+            return
+        sending = Sending(cycle, self)
+        turn_away: TurnAway | None = getattr(app, "turn_away", None)
+        if turn_away and not cycle.more_body and not self._unfed and not self.flow.write_paused:
+            refusal = turn_away(cycle.scope)  # type: ignore[arg-type]
+            if refusal:
+                sending.write(*refusal)
+                return
+        received = len(cycle.body)
+        if announced := self._announced if cycle.more_body else received:
             address = self.client[0] if self.client else ""
-            self._upload = uploads.begin(address, announced, self._give_up, self._holds_back)
-            self._upload.received = len(cycle.body)
-            scope["mixer.upload"] = self._upload
+            try:
+                self._upload = self._table.uploads.begin(address, announced, self._give_up, self._holds_back, received)
+            except Overloaded as error:
+                self._give_up(error)
+                return
+            cycle.scope["mixer.upload"] = self._upload  # type: ignore[typeddict-unknown-key]
+
+        async def serve(scope: Scope, receive: Receive, _: Send) -> None:
+            await app(scope, receive, sending)
+
         super()._start_asgi_task(cycle, serve)  # type: ignore[arg-type]
+
+    def _call_on_leave(self, cycle: RequestResponseCycle, callback: Callable[[], None]) -> None:
+        if cycle.disconnected:
+            callback()
+        elif not cycle.response_complete:
+            self._on_leave = callback
 
     def _holds_back(self) -> bool:
         """Whether it is not for the client to go on with its body."""
         return self.flow.read_paused or bool(self._served and self._served.waiting_for_100_continue)
 
-    def _lingering_send(self, cycle: RequestResponseCycle, send: Send) -> Send:
-        """`send`, but if more is on its way from the client than is answered, the connection is not closed at once."""
+    def closes_early(self, cycle: RequestResponseCycle) -> bool:
+        """Whether the connection ends with this answer because the rest of the body is too long to throw away."""
+        large = cycle.more_body and self._announced > _SMALL_BODY
+        return large or cycle.waiting_for_100_continue
 
-        async def lingering_send(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                large = cycle.more_body and announced_bytes(cycle.scope["headers"]) > _SMALL_BODY
-                if large or cycle.waiting_for_100_continue:
-                    message["headers"] = [*message.get("headers", ()), (b"connection", b"close")]
-            elif not message.get("more_body", False) and not cycle.keep_alive and self._has_more(cycle):
-                self._closing, cycle.keep_alive = True, True  # or uvicorn would close at once
-                self.pipeline.clear()
-                self.cycle = cycle
-            await send(message)
-
-        return lingering_send
+    def stay_for_rest(self, cycle: RequestResponseCycle) -> None:
+        """The answer's end is about to be sent: do not close at once if more is on its way from the client."""
+        if not cycle.keep_alive and self._has_more(cycle):
+            self._closing, cycle.keep_alive = True, True  # or uvicorn would close at once
+            self.pipeline.clear()
+            self.cycle = cycle
 
     def _has_more(self, cycle: RequestResponseCycle) -> bool:
         """Whether the client is known to send, or to have sent, more than this request that is answered."""
@@ -158,8 +175,6 @@ class HttpProtocol(ReadingProtocol):
 
     def on_response_complete(self) -> None:
         """Go on to the next request, or wait for the rest of this one."""
-        if self._answer:
-            self._answer.flush()
         self._release()
         super().on_response_complete()
         if self.transport.is_closing():

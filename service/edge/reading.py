@@ -6,7 +6,6 @@ It overrides private parts of uvicorn's protocol; tests/service/edge/test_connec
 import asyncio
 import math
 import re
-from collections.abc import Iterable
 from typing import Any
 
 import httptools
@@ -37,7 +36,7 @@ class _Flow(FlowControl):
 
 
 class ReadingProtocol(HttpToolsProtocol):
-    """The half of a connection that reads; `refuse` is the other half's."""
+    """The half of a connection that reads; `refuse` and `_start` are the other half's."""
 
     flow: _Flow
 
@@ -48,12 +47,17 @@ class ReadingProtocol(HttpToolsProtocol):
         self._head_begun = False
         self._unparsed = 0  # bytes since a head or a piece of a body was complete
         self._pieces = self._received = 0  # of the body
-        self._body_left = 0  # bytes of the body, where it announced them
+        self._announced = 0.0  # bytes of the body; infinite where the head does not say
+        self._body_left = 0  # of these, where it does
         self._head_timer: asyncio.TimerHandle | None = None
         self._closing = False  # no more requests are read
 
     def refuse(self, error: ServiceError) -> None:
         """Answer what never became a request, or not all of one, and read no more of it."""
+        raise NotImplementedError
+
+    def _start(self) -> None:
+        """Serve the request that has begun, if one has."""
         raise NotImplementedError
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -78,6 +82,7 @@ class ReadingProtocol(HttpToolsProtocol):
         """Parse what was read, up to the end of a request that is not answered yet, or a little more."""
         while self._unfed and self._parses and not self._closing:
             self._feed_slice()
+        self._start()
         self.flow.full = len(self._unfed) > WAITING_BYTES
         if self.flow.full:
             self.flow.pause_reading()
@@ -95,7 +100,7 @@ class ReadingProtocol(HttpToolsProtocol):
         return not self.pipeline and (cycle is None or cycle.more_body or cycle.response_complete)
 
     def _feed_slice(self) -> None:
-        piece = self._unfed[: max(_SLICE, self._body_left)]
+        piece = self._unfed[: self._body_left or self._end_of_head()]
         self._unparsed += len(piece)
         try:
             self._feed(piece)
@@ -109,6 +114,11 @@ class ReadingProtocol(HttpToolsProtocol):
         self._unfed = self._unfed[len(piece) :]
         if self._unparsed > HEAD_BYTES:
             self._give_up(HeadersTooLarge(f"the headers exceed {HEAD_BYTES} bytes"))
+
+    def _end_of_head(self) -> int:
+        """Bytes up to the end of a head, so that its body comes in one piece, or of a slice."""
+        end = bytes(self._unfed[:_SLICE]).find(b"\r\n\r\n") if self._in_head else -1
+        return _SLICE if end < 0 else end + 4
 
     def _feed(self, data: memoryview) -> None:
         """Upgrades are ignored, as a server may (RFC 9110, section 7.8): who offers one speaks HTTP/1.1 all the same.
@@ -150,16 +160,22 @@ class ReadingProtocol(HttpToolsProtocol):
         self._end_head()
         if not self.parser.should_upgrade():
             self._check_head()
-            length = announced_bytes(self.headers)
-            self._body_left = int(length) if length < math.inf else 0
+            self._body_left = int(self._announced) if self._announced < math.inf else 0
             super().on_headers_complete()
             self.headers = []  # for the trailers, which are not the request's
 
     def _check_head(self) -> None:
         """What the parser lets through, and a proxy before us may have understood otherwise (RFC 9112, 3.2 and 6.1)."""
         version = self.parser.get_http_version()
-        hosts = [value for name, value in self.headers if name == b"host"]
-        codings = [value.lower() for name, value in self.headers if name == b"transfer-encoding"]
+        hosts, codings, self._announced = [], [], 0
+        for name, value in self.headers:
+            if name == b"host":
+                hosts.append(value)
+            elif name == b"content-length":
+                self._announced = int(value)  # the parser has looked at it
+            elif name == b"transfer-encoding":
+                codings.append(value.lower())
+                self._announced = math.inf
         if version not in ("1.0", "1.1"):
             raise MalformedRequest("this is not HTTP/1.1", reason="http")
         if len(hosts) != 1 and (hosts or version == "1.1"):
@@ -194,13 +210,3 @@ class ReadingProtocol(HttpToolsProtocol):
 
     def _on_slow_head(self) -> None:
         self._give_up(RequestTimeout(f"the headers were not complete after {HEAD_SECONDS:g} s"))
-
-
-def announced_bytes(headers: Iterable[tuple[bytes, bytes]]) -> float:
-    """Of the body that follows these headers; infinite where they do not say, and 0 where there is none."""
-    for name, value in headers:
-        if name == b"content-length":
-            return int(value)  # the parser has looked at it
-        if name == b"transfer-encoding":
-            return math.inf
-    return 0

@@ -15,9 +15,10 @@ from service.errors import EngineFailure, MalformedRequest, ServiceError, error_
 SAFE_HEADERS = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
 
 Headers = list[tuple[bytes, bytes]]
+Rendered = tuple[int, Headers, bytes]  # status, headers and body
 
 
-def render_error(path: str, error: ServiceError, request_id: str, seconds: float = 0.0) -> tuple[int, Headers, bytes]:
+def render_error(path: str, error: ServiceError, request_id: str, seconds: float = 0.0) -> Rendered:
     """The status, headers and body of an answer that no layer adds anything to.
 
     `path` is as much of the request's as is known. `seconds` is the time since the request began.

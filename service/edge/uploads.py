@@ -55,13 +55,20 @@ class Uploads:
         announced: float,
         end: Callable[[ServiceError], None],
         waits_for_us: Callable[[], bool],
+        received: int = 0,
     ) -> Upload:
-        """An upload that is served from now on; `release` it in the end."""
+        """An upload that is served from now on, `received` bytes of which are here; `release` it in the end.
+
+        Raises Overloaded as `receive` does.
+        """
         now = _now()
         upload = Upload(_network(address), announced, end, waits_for_us, now, now + PATIENCE_SECONDS)
-        self._arriving[upload] = None
-        if not self._timer:
-            self._timer = asyncio.get_running_loop().call_later(_SWEEP_SECONDS, self._sweep, now + _SWEEP_SECONDS)
+        if received < announced:
+            self._arriving[upload] = None
+            if not self._timer:
+                self._timer = asyncio.get_running_loop().call_later(_SWEEP_SECONDS, self._sweep, now + _SWEEP_SECONDS)
+        if received:
+            self._charge(upload, received)
         return upload
 
     def receive(self, upload: Upload, count: int) -> None:
@@ -70,8 +77,11 @@ class Uploads:
         Raises Overloaded where it is this one.
         """
         self._arriving[upload] = self._arriving.pop(upload, None)
-        upload.received += count
         upload.until = min(upload.until + count / self.least_rate, _now() + PATIENCE_SECONDS)
+        self._charge(upload, count)
+
+    def _charge(self, upload: Upload, count: int) -> None:
+        upload.received += count
         self.held += count
         self._by_address[upload.address] += count
         if self.held > self.most_bytes:

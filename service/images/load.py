@@ -35,7 +35,7 @@ class Loaded(NamedTuple):
     alpha_flattened: bool
 
 
-def load(stripped: Stripped, format_: str, max_pixels: int, smallest: int | None) -> Loaded:
+def load(stripped: Stripped, format_: str, max_pixels: int, smallest: int | None, keep_gray: bool = False) -> Loaded:
     """Decode; of the parameters, `decode` tells.
 
     Raises whatever Pillow does, besides ServiceErrors.
@@ -54,7 +54,7 @@ def load(stripped: Stripped, format_: str, max_pixels: int, smallest: int | None
             rgb = _of_every_bit(stripped.data, format_, samples)
         else:
             loaded, scale = _decoded(image, stripped.data, format_, smallest)
-            rgb, alpha = _of_8_bits(loaded, stripped, format_)
+            rgb, alpha = _of_8_bits(loaded, stripped, format_, keep_gray)
     if stripped.at is not None:
         canvas = Image.new("RGB", (width, height), "white")
         canvas.paste(rgb, stripped.at)
@@ -90,7 +90,7 @@ def _decoded(image: Image.Image, data: bytes, format_: str, smallest: int | None
     return image, scale
 
 
-def _of_8_bits(image: Image.Image, stripped: Stripped, format_: str) -> tuple[Image.Image, bool]:
+def _of_8_bits(image: Image.Image, stripped: Stripped, format_: str, keep_gray: bool) -> tuple[Image.Image, bool]:
     """A loaded image of one of Pillow's modes as RGB, and whether something transparent was laid on white."""
     samples = stripped.samples
     if stripped.colours and image.mode in ("P", "L") and _largest(image) >= stripped.colours:
@@ -106,7 +106,8 @@ def _of_8_bits(image: Image.Image, stripped: Stripped, format_: str) -> tuple[Im
         return image.convert("RGB"), False  # an alpha that nobody filled in
     if image.has_transparency_data:
         return flattened(image), True
-    return image if image.mode == "RGB" else image.convert("RGB"), False  # which would copy
+    as_it_is = image.mode == "RGB" or (keep_gray and image.mode == "L")
+    return image if as_it_is else image.convert("RGB"), False
 
 
 def _largest(image: Image.Image) -> int:

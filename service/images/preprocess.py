@@ -1,4 +1,4 @@
-"""RGB image -> pixels: the uint8 array that the engine takes."""
+"""RGB or gray image -> pixels: the uint8 array that the engine takes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -45,7 +45,7 @@ class Preprocessor:
             y + (top + spec.crop) * scale_y,
         )
         resized = image.resize((spec.crop, spec.crop), _FILTERS[spec.interpolation], box=box)
-        return np.asarray(resized)
+        return np.asarray(resized if resized.mode == "RGB" else resized.convert("RGB"))
 
 
 Prepare = Callable[[bytes], tuple[Pixels, ImageInfo]]
@@ -57,7 +57,7 @@ def preparation(preprocessing: Preprocessing, max_pixels: int) -> Prepare:
     smallest = 2 * preprocessing.resize_short  # so that the filter still has two pixels to weigh for one
 
     def prepare(data: bytes) -> tuple[Pixels, ImageInfo]:
-        rgb, image, area = decode(data, max_pixels, smallest=smallest)
+        rgb, image, area = decode(data, max_pixels, smallest=smallest, keep_gray=True)
         return preprocess(rgb, area), image
 
     return prepare

@@ -22,6 +22,7 @@ def main(connection: socket) -> None:
         signal.signal(number, signal.SIG_IGN)
     faulthandler.enable()
     go_first()
+    os.nice(5)
     logging.disable()  # it speaks to the front alone, which has the log
     with suppress(ConnectionError):  # the front is gone before its answer
         serve(connection, on_loaded=lambda order: bound_memory(order.memory))

@@ -12,10 +12,13 @@ from service.lanes.orders import Loaded
 from service.lanes.pool import LanePool
 from service.lanes.wire import Buffer, Item
 from service.metrics import ModelMetrics
+from service.scheduling.admission import Admission
 from service.scheduling.promises import Promises
 from service.scheduling.scheduler import Scheduler
 from service.scheduling.statistics import Statistics
 from service.scheduling.ticket import Ticket
+
+_HEAVIER = 2.0  # times the usual decoding, by which its place in the queue was promised
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,7 @@ class Classifier:
         lanes: LanePool,
         promises: Promises,
         scheduler: Scheduler,
+        admission: Admission,
         metrics: ModelMetrics,
     ) -> None:
         self._loop = asyncio.get_running_loop()
@@ -50,6 +54,7 @@ class Classifier:
         self.promises = promises
         self.metrics = metrics
         self._scheduler = scheduler
+        self._admission = admission
 
     @property
     def images_per_second(self) -> float:
@@ -82,10 +87,14 @@ class Classifier:
     async def classify(self, data: Buffer, top_k: int, ticket: Ticket) -> Classification:
         """An encoded image, and how many predictions to answer with; 0: its logits.
 
-        Raises the ServiceErrors of `images.decode`, and those of `Scheduler.enqueue`.
+        Raises the ServiceErrors of `images.decode`, those of `Scheduler.enqueue`, and Overloaded if there is no time
+        for it, since it takes longer to decode than images lately did.
         """
         ticket.image = announced(data)
+        at_the_door = ticket.decode_seconds
         ticket.decode_seconds = self.promises.decode_times.seconds(ticket.image, len(data))
+        if ticket.decode_seconds > _HEAVIER * at_the_door:
+            self._admission.check_time(self, ticket)
         return await self._ask(Item(data, top_k), ticket)
 
     async def classify_pixels(self, pixels: Buffer, top_k: int, ticket: Ticket) -> Classification:

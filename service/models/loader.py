@@ -12,6 +12,7 @@ from service.lanes.process import Spawn
 from service.lanes.shape import choose_shape
 from service.metrics import Metrics
 from service.models.classifier import Classifier
+from service.scheduling.admission import Admission
 from service.scheduling.loop_lag import LoopLag
 from service.scheduling.pass_log import PassLog
 from service.scheduling.promises import Patience, Promises
@@ -34,6 +35,7 @@ class Loader:
     memory: int | None  # bytes, the container's limit
     spawn: Spawn
     shared_cores: SharedCores
+    admission: Admission
     metrics: Metrics
     pass_log: PassLog
     loop_lag: LoopLag
@@ -91,7 +93,7 @@ class Loader:
             metrics=metrics,
             pass_log=self.pass_log,
         )
-        classifier = Classifier(bundle, loaded, lanes, promises, scheduler, metrics)
+        classifier = Classifier(bundle, loaded, lanes, promises, scheduler, self.admission, metrics)
         log.info(
             "serving %s/%s on %s",
             manifest.name,

@@ -12,7 +12,7 @@ from service.metrics import ModelMetrics
 from service.scheduling.promises import Promises
 from service.scheduling.ticket import Ticket
 
-# Of who was let in: what is "rejected" there has waited in vain, and only at the door is an image rejected.
+# Of who was let in. Who still waits for a lane when the service stops has waited in vain.
 _OUTCOME_INSIDE = {"invalid": "invalid", "cancelled": "cancelled", "expired": "expired", "rejected": "expired"}
 
 
@@ -38,6 +38,7 @@ class Admission:
         self._inside: Counter[Model] = Counter()  # images, until they are answered
         self._emptied: dict[Model, asyncio.Event] = {}
         self._bytes = 0
+        self.full = False  # whether the last image that came was refused
 
     @property
     def inflight(self) -> int:
@@ -58,12 +59,20 @@ class Admission:
         Raises NotReady if the model has no lane, or Overloaded, with a reason and the time to retry, if there is no
         room or no time: its own deadline would be missed, or it would make another's be missed.
         """
+        if error := self.refusal(model, ticket):
+            model.metrics.count_rejection(error.reason)
+            raise error
+        return Place(self, model, ticket)
+
+    def refusal(self, model: Model, ticket: Ticket) -> NotReady | Overloaded | None:
+        """What `admit` would raise; `full` says so from now on."""
         try:
             self._check(model, ticket)
         except (NotReady, Overloaded) as error:
-            model.metrics.count_rejection(error.reason)
-            raise
-        return Place(self, model, ticket)
+            self.full = True
+            return error
+        self.full = False
+        return None
 
     def _check(self, model: Model, ticket: Ticket) -> None:
         if not model.serves:
@@ -76,7 +85,7 @@ class Admission:
         self.check_time(model, ticket)
 
     def check_time(self, model: Model, ticket: Ticket) -> None:
-        """Raise Overloaded if there is no time for a ticket, at the door or inside with a deadline that is new."""
+        """Raise Overloaded if there is no time for a ticket: at the door, or inside once more is known of it."""
         promises = model.promises
         if ticket in promises:
             promises.expect(ticket)
@@ -146,4 +155,7 @@ class Place:
             outcome = "cancelled" if isinstance(error, asyncio.CancelledError) else "error"
         self._model.promises.forget(self.ticket)
         self._admission.leave(self._model, self._charged)
-        self._model.metrics.count_image(outcome)
+        if isinstance(error, Overloaded):  # its body told what the door could not know
+            self._model.metrics.count_rejection(error.reason)
+        else:
+            self._model.metrics.count_image(outcome)

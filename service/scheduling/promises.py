@@ -15,6 +15,7 @@ from service.scheduling.times import DecodeTimes, PassTimes
 _SLACK = 1.25  # times a full batch of ordinary images: what a batch may take
 _TARGET, _TARGET_IMAGES = 0.35, 48  # seconds, and images that there is time for at least
 _SMALL = 0.005  # seconds
+_MANY = 4  # full batches for each lane
 
 
 class Lanes(Protocol):
@@ -134,13 +135,20 @@ class Promises:
         one, full = self.pass_times.seconds(1), self.pass_times.seconds(self.max_batch_size)
         heaviest = max(self._heaviest, ticket.decode_seconds)
         longest = min(decoding, self.max_batch_size * heaviest) + full  # of any batch
+        passes = (before + 1) * one
+        if self.max_batch_size * heaviest + full <= self.limits.seconds:  # then every batch but the last is full
+            batches, rest = divmod(before + 1, self.max_batch_size)
+            passes = batches * full + (self.pass_times.seconds(rest) if rest else 0.0)
         sharing = self.sharing()
-        slowest = max(free_at) + sharing * ((decoding + (before + 1) * one) / len(free_at) + longest)
+        slowest = max(free_at) + sharing * ((decoding + passes) / len(free_at) + longest)
         if slowest + margin <= min(self._earliest, ticket.promised_by):
             return slowest - ticket.promised_by
         if ticket.serve_by >= self._latest:  # the last of all: what is ahead comes first
+            until = ticket.promised_by - self._kept(ticket, now, margin)
+            if not ticket.is_hard and before > _MANY * self.max_batch_size * len(free_at):
+                return slowest - until  # too early by less than a batch, which leaves no lane idle
             whole = decoding + before * min(one, full / self.max_batch_size)
-            late = _poured_out(free_at, sharing * whole) - (ticket.promised_by - self._kept(ticket, now, margin))
+            late = _poured_out(free_at, sharing * whole) - until
             if late > 0:
                 return late
         return self._late_by_playing_out(ticket, now, free_at, margin)

@@ -1,9 +1,12 @@
+import io
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from service.bundles.manifest import Preprocessing
-from service.images.preprocess import Preprocessor
+from service.images.decode import decode
+from service.images.preprocess import Preprocessor, preparation
 
 
 def spec(resize_short: int = 256, crop: int = 224, interpolation: str = "bicubic") -> Preprocessing:
@@ -44,3 +47,16 @@ def test_an_image_of_the_right_size_is_untouched() -> None:
 def test_extreme_shapes_keep_their_colour(size: tuple[int, int]) -> None:
     pixels = Preprocessor(spec())(Image.new("RGB", size, (9, 99, 199)))
     assert np.unique(pixels.reshape(-1, 3), axis=0).tolist() == [[9, 99, 199]]
+
+
+@pytest.mark.parametrize("format_", ["PNG", "JPEG"])
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "lanczos"])
+def test_gray_that_stays_one_channel_gives_the_same_pixels(format_: str, interpolation: str) -> None:
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 400), np.uint8))
+    file = io.BytesIO()
+    noise.save(file, format_)
+    pixels, info = preparation(spec(interpolation=interpolation), 10**6)(file.getvalue())
+    rgb, _, area = decode(file.getvalue(), 10**6)
+    assert rgb.mode == "RGB"
+    assert info.stored_as == "gray"
+    assert np.array_equal(pixels, Preprocessor(spec(interpolation=interpolation))(rgb, area))

@@ -131,7 +131,7 @@ async def _run(arrivals: list[Arrival], lanes: int, decode_seconds: float) -> Ru
 def would_miss(waiting: list[Ticket], newcomer: Ticket, free_at: list[float], now: float) -> bool:
     """Whether serving all by deadline, full batches first, misses one; written apart from the service's code."""
     queued = sorted([*waiting, newcomer], key=lambda ticket: ticket.deadline)
-    lanes = sorted(free_at)
+    lanes = sorted(free_at) or [now]  # at best, where every lane is being replaced
     while queued:
         batch, queued = queued[:MAX_BATCH], queued[MAX_BATCH:]
         lanes[0] += {1: 0.010, 2: 0.015, 3: 0.020, 4: 0.025}[len(batch)]
