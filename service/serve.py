@@ -31,6 +31,10 @@ from service.settings import Settings
 
 log = logging.getLogger(__name__)
 
+_GARBAGE = (
+    20_000  # objects more than before, at which a collection pays: of each request some hundred are young at once
+)
+
 
 def serve(command_line: CommandLine) -> None:
     """Build the replica and serve until SIGTERM; exits as `service.__main__` says."""
@@ -73,6 +77,7 @@ async def _loaded(settings: Settings, metrics: Metrics, metrics_port: int, hangu
     await replica.start()
     gc.collect()
     gc.freeze()  # a collection that looks through all of this as well would hold the loop for tens of milliseconds
+    gc.set_threshold(_GARBAGE)
     table = ConnectionTable(connections_allowed(), uploads, metrics.connections_ended)
     metrics.connections.set_function(table.__len__)
     config = uvicorn.Config(

@@ -6,6 +6,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +106,7 @@ class Worker:
                 outcomes[place] = _fault(row)
                 continue
             top_k, image = order["items"][place][1], outcomes[place]
-            info = json.dumps(asdict(image.info)).encode()
+            info = _as_json(image.info)
             answer = self._predictions.json(row, top_k).encode() if top_k else row.tobytes()
             outcomes[place] = [len(answer), len(info), image.seconds]
             parts += [answer, info]
@@ -163,6 +164,11 @@ class Worker:
             return 0.0
         self._wide = wide
         return wide_seconds
+
+
+@lru_cache(256)
+def _as_json(info: ImageInfo) -> bytes:
+    return json.dumps(asdict(info)).encode()
 
 
 def _fault(error: Exception) -> dict[str, object]:

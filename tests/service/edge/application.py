@@ -25,6 +25,7 @@ class Application:
 
     def __init__(self) -> None:
         self.served: list[str] = []
+        self.turned_away = 0
         self.left: list[str] = []
         self.entered = asyncio.Event()
         self.gate = asyncio.Event()
@@ -43,6 +44,13 @@ class Application:
     def protocols(self) -> list[Any]:
         """The open connections, as the server has them."""
         return list(self.server.server_state.connections)
+
+    def turn_away(self, scope: Scope) -> tuple[int, list[tuple[bytes, bytes]], bytes] | None:
+        """As the edge does, but of /full, and nobody else."""
+        if scope["path"] != "/full":
+            return None
+        self.turned_away += 1
+        return 429, [(b"content-length", b"2")], b"{}"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.served.append(scope["path"])
@@ -82,7 +90,14 @@ class Application:
 async def serving(application: Application) -> AsyncIterator[Application]:
     protocol: Any = partial(HttpProtocol, table=application.table, deadline_seconds=5.0)
     config = uvicorn.Config(
-        application, port=0, http=protocol, ws="none", lifespan="off", log_config=None, timeout_keep_alive=1
+        application,
+        port=0,
+        http=protocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        proxy_headers=False,
+        timeout_keep_alive=1,
     )
     server = application.server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve())

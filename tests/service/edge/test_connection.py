@@ -300,3 +300,26 @@ async def test_the_deadline_is_the_headers_or_the_default_unless_the_application
         assert max(0, seconds - 1) <= protocol.seconds_left() <= seconds + 1e-6
         protocol._served.scope["mixer.deadline"] = protocol.loop.time() + 100
         assert 99 < protocol.seconds_left() <= 100
+
+
+async def test_a_request_that_is_all_here_may_be_turned_away_without_a_task(application: Application) -> None:
+    async with connected(application) as (reader, writer):
+        for _ in range(3):  # on one connection
+            writer.write(POST % (b"/full", b"content-length: 5\r\n") + b"hello")
+            assert (await answer_of(reader))[0] == 429
+        assert (application.turned_away, application.served, application.uploads.held) == (3, [], 0)
+        writer.write(POST % (b"/full", b"content-length: 5\r\nconnection: close\r\n") + b"hello")
+        assert (await answer_of(reader))[1]["connection"] == "close"
+        assert await reader.read() == b""
+
+
+async def test_who_is_still_sending_or_pipelines_is_not_turned_away_by_a_look(application: Application) -> None:
+    async with connected(application) as (reader, writer):
+        writer.write(POST % (b"/full", b"content-length: 5\r\n") + b"hel")
+        await application.entered.wait()
+        writer.write(b"lo" + POST % (b"/full", b"content-length: 0\r\n"))
+        assert (await answer_of(reader))[2]["body"] == "hello"
+        assert (await answer_of(reader))[0] == 429
+        assert application.turned_away == 1
+        writer.write(2 * POST % (b"/full", b"content-length: 0\r\n", b"/full", b"content-length: 0\r\n"))
+        assert [(await answer_of(reader))[0] for _ in range(2)] == [200, 429]

@@ -1,0 +1,88 @@
+"""What is refused by a look at the head, before anything else is done about a request."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.app import create_api, with_edge
+from service.models.replica import Replica
+from tests.doubles import GatedEngine, level_png, replica_around, started
+from tests.service.replicas import outcomes, rejections
+
+pytestmark = pytest.mark.anyio
+KEY = b"secret"
+
+
+@asynccontextmanager
+async def full(repository: Path, **settings: object) -> AsyncIterator[tuple[Replica, Any]]:
+    """A replica with room for one image, which is inside, and its application."""
+    engine = GatedEngine()
+    async with started(replica_around(engine, repository / "models", max_inflight_images=1, **settings)) as replica:
+        app = with_edge(create_api(replica))
+        classifier = replica.models.find()
+        inside = asyncio.create_task(classifier.classify(level_png(1), 1, classifier.promises.ticket(60.0)))
+        with replica.admission.admit(classifier, classifier.promises.ticket(60.0)):
+            yield replica, app
+            engine.gate.set()
+            await inside
+
+
+def head(path: str = "/v1/classify", query: bytes = b"", method: str = "POST", **headers: str) -> dict[str, Any]:
+    named = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+    return {"type": "http", "method": method, "path": path, "query_string": query, "headers": named}
+
+
+async def test_nobody_is_turned_away_unless_somebody_was_refused(tmp_path: Path) -> None:
+    async with full(tmp_path) as (replica, app):
+        assert app.turn_away(head()) is None
+        classifier = replica.models.find()
+        assert replica.admission.refusal(classifier, classifier.promises.ticket())
+        status, headers, body = app.turn_away(head(x_request_id="mine"))
+        assert status == 429
+        assert b'"reason": "inflight_images"' in body
+        assert dict(headers)[b"x-request-id"] == b"mine"
+        assert int(dict(headers)[b"retry-after"]) >= 1
+        assert dict(headers)[b"content-length"] == b"%d" % len(body)
+        assert rejections(replica) == {"inflight_images": 1}
+        assert outcomes(replica)["rejected"] == 1
+    assert app.turn_away(head()) is None  # there is room again
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        head(x_deadline_ms="9000"),
+        head(x_priority="bulk"),
+        head(query=b"top_k=1"),
+        head(method="GET"),
+        head("/v2/models/echo"),
+        head("/v2/models/nobody/infer"),
+    ],
+)
+async def test_who_asks_for_more_than_a_look_tells_goes_the_whole_way(tmp_path: Path, request_: dict[str, Any]) -> None:
+    async with full(tmp_path) as (replica, app):
+        replica.admission.full = True
+        assert app.turn_away(request_) is None
+
+
+async def test_infer_is_turned_away_in_its_protocols_words(tmp_path: Path) -> None:
+    async with full(tmp_path) as (replica, app):
+        replica.admission.full = True
+        for path in ("/v2/models/echo/infer", "/v2/models/echo/versions/1/infer"):
+            status, _, body = app.turn_away(head(path))
+            assert (status, body[:11]) == (429, b'{"error": "')
+
+
+async def test_without_a_key_it_is_that_which_is_said(tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text(hashlib.sha256(KEY).hexdigest())
+    async with full(tmp_path, api_keys_file=keys) as (replica, app):
+        replica.admission.full = True
+        assert app.turn_away(head())[0] == 401
+        assert app.turn_away(head(x_api_key=KEY.decode()))[0] == 429
+        assert rejections(replica) == {"inflight_images": 1}
