@@ -106,6 +106,7 @@ def _strip(data: bytes, max_pixels: int) -> Stripped:
     bits = bits * samples if len(bits) == 1 and samples <= _MOST_SAMPLES else bits[:samples]
     layout = _Layout(photometric, bits, samples, extra, samples > 1 and page.value(_PLANAR, 1) == 2)
     _check_layout(page, layout, compression)
+    _check_end(page, layout, compression)
     inverted = photometric == _WHITE_IS_ZERO
     photometric = _BLACK_IS_ZERO if inverted else photometric
     meaning = Samples(_NAMES[photometric].lower(), layout.alpha(), bits[0])
@@ -232,6 +233,31 @@ def _check_tiles(page: _Directory, width: int, height: int) -> None:
     tile_width, tile_length = page.value(_TILE_WIDTH, 0), page.value(_TILE_LENGTH, 0)
     if not (0 < tile_width <= width + 1024 and 0 < tile_length <= height + 1024):
         raise damaged("TIFF", f"its tiles have {tile_width}x{tile_length} pixels")
+
+
+def _check_end(page: _Directory, layout: _Layout, compression: int) -> None:
+    """Raise InvalidImage if a strip or tile reaches beyond the file's end, where our own directory will be."""
+    tiled = _TILES in page.entries
+    places, sizes = page.values(_TILES if tiled else _STRIPS), page.values(_TILE_BYTES if tiled else _STRIP_BYTES)
+    if compression == 1 and layout.photometric != _YCBCR and places:  # by its size, which some writers tell wrongly
+        last = max(range(len(places)), key=places.__getitem__)
+        size = _bytes_of(page, layout, last)
+        end = places[last] + size
+    else:
+        end, size = max(map(lambda place, size: (place + size, size), places, sizes), default=(0, 0))
+    if end > len(page.data):
+        raise damaged("TIFF", f"of {size} bytes of pixels, {end - len(page.data)} are missing")
+
+
+def _bytes_of(page: _Directory, layout: _Layout, number: int) -> int:
+    """What an uncompressed strip or tile has to have."""
+    width, height = page.value(_TILE_WIDTH, page.value(_WIDTH, 0)), page.value(_LENGTH, 0)
+    if _TILES in page.entries:
+        rows = page.value(_TILE_LENGTH, 0)
+    else:
+        each = max(1, min(page.value(_ROWS, height), height))
+        rows = min(each, height - number % -(-height // each) * each)
+    return rows * ((width * layout.bits[0] * (1 if layout.planar else layout.samples) + 7) // 8)
 
 
 def _colours(page: _Directory, bits: int) -> tuple[int, ...]:

@@ -283,6 +283,27 @@ def test_many_tags_and_thumbnails_are_refused() -> None:
         decode(file.getvalue(), LIMIT)
 
 
+@pytest.mark.parametrize("compression", [None, "lzw", "deflate", "packbits"])
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+@pytest.mark.parametrize("tile", [None, (16, 16)])
+def test_pixels_that_are_cut_short_behind_their_directory(
+    compression: str | None, planar: str, tile: tuple[int, int] | None
+) -> None:
+    samples = np.random.default_rng(0).integers(0, 256, (3, 30, 20) if planar == "separate" else (30, 20, 3), np.uint8)
+    file = io.BytesIO()
+    tifffile.imwrite(
+        file, samples, photometric="rgb", planarconfig=planar, tile=tile, compression=compression, rowsperstrip=7
+    )  # fmt: skip
+    data = file.getvalue()
+    with tifffile.TiffFile(io.BytesIO(data)) as pages:
+        page = pages.pages[0]
+        end = max(map(sum, zip(page.dataoffsets, page.databytecounts, strict=True)))
+    decode(data[:end], LIMIT)
+    for cut in (1, 4, 50):
+        with pytest.raises(InvalidImage, match=f"of [0-9]+ bytes of pixels, {cut} are missing"):
+            decode(data[: end - cut], LIMIT)
+
+
 def test_a_directory_beyond_the_end() -> None:
     with pytest.raises(InvalidImage, match="TIFF"):
         decode(small({})[:-30], LIMIT)
