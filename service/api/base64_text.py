@@ -13,6 +13,8 @@ def decode_base64(text: str | bytes) -> bytes:
     """The bytes that `text` stands for; ValueError, whose words a client may read, where it stands for none."""
     if isinstance(text, str):
         text = _without_prefix(text)
+    if b" " in text and b" " in text.strip() and b"+" not in text and b"-" not in text:
+        raise ValueError("it has spaces and no +: whoever decoded a form made the one of the other")
     pieces = (text[start : start + _PIECE].translate(_STANDARD, _BLANKS) for start in range(0, len(text), _PIECE))
     digits = b"".join(pieces).rstrip(b"=")
     if len(digits) % 4 == 1:

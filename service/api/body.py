@@ -121,6 +121,8 @@ def _from_json(body: bytes) -> list[bytes]:
     document = parse_json(body, _MOST_PARTS, f"send {_SHAPE}")
     if not isinstance(document, dict):
         raise _malformed(f"the JSON body must be {_SHAPE}")
+    if len(document) > 1:  # null is how some clients write what they leave out
+        document = {name: value for name, value in document.items() if value is not None}
     ClassifyParameters.refuse_in_body(*document)
     if ("image" in document) == ("images" in document):
         names = ", ".join(repr(name[:40]) for name in list(document)[:8])

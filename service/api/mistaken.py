@@ -30,7 +30,7 @@ _MISTAKES: tuple[tuple[tuple[bytes, ...], str, str], ...] = (
     ((b"b'\\x", b'b"\\x', b"b'gif8", b"b'\\xff"), "bytes as Python prints them", _IN_BINARY),
     ((b"image=", b"image%"), "a URL-encoded form", "send the file as the body, or as multipart/form-data"),
     (
-        (b"\xef\xbf\xbd", b"\xc3\xbf\xc3\x98", b"\xc2\x89png", b"?png\r\n", b"????\x00\x10jfif"),
+        (b"\xef\xbf\xbd", b"\xc3\xbf\xc3\x98", b"\xc2\x89png", b"\xe2\x80\xb0png", b"?png\r\n", b"????\x00\x10jfif"),
         "an image that was taken for a text",
         _IN_BINARY,
     ),

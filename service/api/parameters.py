@@ -1,5 +1,6 @@
 """What a request may ask for in its query and headers."""
 
+import re
 from difflib import get_close_matches
 from functools import cache
 from typing import Any, ClassVar, Self
@@ -44,7 +45,12 @@ class _Parameters(BaseModel):
     def of(cls, request: Request) -> Self:
         """Those of a request; raises RequestValidationError, or MalformedRequest for a query that has others."""
         query = request.scope["query_string"]
-        given = {name: value for name, value in request.headers.items() if name in cls.headers}
+        given: dict[str, str] = {}
+        for name, value in request.headers.items():
+            if name in given:
+                raise _malformed(f"the header {name.title()} is given twice")
+            if name in cls.headers:
+                given[name] = value
         if not given and not query:
             return cls.unasked()
         if query:
@@ -112,9 +118,15 @@ class ClassifyParameters(_Parameters):
 
     @classmethod
     def refuse_in_body(cls, *names: str) -> None:
-        """Raise MalformedRequest if a field of the body has a parameter's name: it would be silently left out."""
-        if misplaced := set(names).intersection(cls.query):
-            raise _malformed(f"{', '.join(sorted(misplaced))} in the body: it goes into the query, as ?top_k=3 does")
+        """Raise MalformedRequest if a field of the body has a parameter's name: it would be silently left out.
+
+        However it is spelt: `topK` and `top-k` as well.
+        """
+        spelt = {name.replace("_", ""): name for name in cls.query}
+        if misplaced := {spelt.get(re.sub("[-_]", "", name[:64]).lower()) for name in names} - {None}:
+            raise _malformed(
+                f"{', '.join(sorted(map(str, misplaced)))} in the body: it goes into the query, as ?top_k=3 does"
+            )
 
 
 class InferParameters(_Parameters):

@@ -7,7 +7,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from service.errors import ImageTooLarge
+from service.errors import ImageTooLarge, UnsupportedImage
 from service.images import av1
 from service.images.stripped import Stripped, damaged
 
@@ -41,6 +41,7 @@ def strip(data: bytes, format_: str) -> Stripped:
 
     Raises:
         ImageTooLarge: more items, properties or references than any photograph has.
+        UnsupportedImage: a crop that the decoder would leave out.
         InvalidImage: damaged, or cut short within these boxes.
     """
     try:
@@ -89,7 +90,10 @@ def _strip(data: bytes, brand: bytes) -> tuple[bytes, bool]:
         elif box.kind == b"meta":
             for at in _metadata(data, box):
                 file[at : at + 4] = b"free"
-            turned = True in list(_turns(data, box))
+            properties = list(_properties(data, box))
+            if brand == b"avif" and any(prop.kind == b"clap" for prop in properties):
+                raise UnsupportedImage("an AVIF with a crop (clean aperture) is not accepted", reason="variant")
+            turned = any(_turns(data, prop) for prop in properties)
     return bytes(file), turned
 
 
@@ -112,12 +116,16 @@ def _metadata(data: bytes, meta: _Box) -> Iterator[int]:
                 pass
 
 
-def _turns(data: bytes, meta: _Box) -> Iterator[bool]:
-    """Of every property, whether it turns or mirrors images, which the decoder does."""
+def _properties(data: bytes, meta: _Box) -> Iterator[_Box]:
     for box in _boxes(data, meta.start + 4, meta.end):
         for part in _boxes(data, box.start, box.end) if box.kind == b"iprp" else ():
-            for prop in _boxes(data, part.start, part.end) if part.kind == b"ipco" else ():
-                yield prop.kind == b"imir" or (prop.kind == b"irot" and data[prop.start] & 3 != 0)
+            if part.kind == b"ipco":
+                yield from _boxes(data, part.start, part.end)
+
+
+def _turns(data: bytes, prop: _Box) -> bool:
+    """Whether a property turns or mirrors an image, which the decoder does."""
+    return prop.kind == b"imir" or (prop.kind == b"irot" and data[prop.start] & 3 != 0)
 
 
 def _only(data: bytes, start: int, end: int, kind: bytes) -> _Box:

@@ -51,7 +51,7 @@ def strip(data: bytes, max_pixels: int) -> Stripped:
         UnsupportedImage: a kind of JPEG that is not decoded, by its name.
         InvalidImage: damaged, or cut short before its pixels.
     """
-    kept, orientation, has_profile = [b"\xff\xd8"], 1, False
+    kept, orientation, has_profile = [b"\xff\xd8"], 0, False
     frame: _Frame | None = None
     first_scan = len(data)
     for marker, at, end in _segments(data):
@@ -63,7 +63,7 @@ def strip(data: bytes, max_pixels: int) -> Stripped:
             if frame is not None:
                 raise damaged("JPEG", "it has two sizes")
             frame = _frame(body, _DECODED[marker], max_pixels)
-        elif marker == _APP1 and orientation == 1 and body.startswith(b"Exif\0\0"):
+        elif marker == _APP1 and not orientation and body.startswith(b"Exif\0\0"):
             orientation = exif.orientation(body)
         elif marker == _APP2 and body.startswith(b"ICC_PROFILE\0"):
             has_profile = True
@@ -74,7 +74,7 @@ def strip(data: bytes, max_pixels: int) -> Stripped:
     _check_scans(data, first_scan, frame, max_pixels)
     header = b"".join(kept)
     file = data if len(header) == first_scan else header + data[first_scan:]
-    return Stripped(file, frame.width, frame.height, orientation, has_profile)
+    return Stripped(file, frame.width, frame.height, orientation or 1, has_profile)
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
@@ -109,6 +109,8 @@ def _frame(body: bytes, progressive: bool, max_pixels: int) -> _Frame:
         raise UnsupportedImage(f"a JPEG of {bits} bits a channel is not accepted", reason="samples")
     if components not in (1, 3, 4):
         raise UnsupportedImage(f"a JPEG of {components} channels is not accepted", reason="samples")
+    if height == 0 and width:
+        raise UnsupportedImage("a JPEG whose height follows its pixels (DNL) is not accepted", reason="variant")
     check_size(width, height, max_pixels)
     return _Frame(width, height, components, progressive)
 

@@ -41,7 +41,7 @@ def strip(data: bytes, max_pixels: int) -> Stripped:
     """
     kept: dict[bytes, memoryview] = {}
     pixels: list[memoryview] = []
-    orientation, has_profile = 1, False
+    orientation, has_profile = 0, False
     for chunk in _chunks(data):
         if chunk.name in _DECIDING:
             _check(chunk)
@@ -53,7 +53,7 @@ def strip(data: bytes, max_pixels: int) -> Stripped:
             break  # without an end, which holds nothing, the pixels may be complete all the same
         elif chunk.name == b"iCCP":
             has_profile = True
-        elif chunk.name == b"eXIf" and orientation == 1 and chunk.is_intact():
+        elif chunk.name == b"eXIf" and not orientation and chunk.is_intact():
             orientation = exif.orientation(bytes(chunk.body))
         elif chunk.name[:1].isupper():
             what = "Apple's own variant of PNG" if chunk.name == b"CgBI" else "a PNG with a chunk of unknown meaning"
@@ -68,14 +68,16 @@ def strip(data: bytes, max_pixels: int) -> Stripped:
     if colours < 0:
         raise damaged("PNG", "it has no palette")
     parts: tuple[bytes | memoryview, ...] = (
-        *(kept[name] for name in (b"IHDR", b"PLTE", b"tRNS") if name in kept),
+        *(kept[name] for name in (b"IHDR", b"PLTE") if name in kept),
+        # Of a length that fits nothing it says nothing, as libpng has it.
+        kept.get(b"tRNS", b"") if samples.transparent or samples.colours == "palette" else b"",
         struct.pack(">I", sum(map(len, pixels))) + b"IDAT",
         *pixels,
         b"\0\0\0\0",  # of the checksum, which the decoder does not look at
         _END,
     )
     file = _SIGNATURE + b"".join(parts)
-    return Stripped(file, width, height, orientation, has_profile, colours=colours, samples=samples)
+    return Stripped(file, width, height, orientation or 1, has_profile, colours=colours, samples=samples)
 
 
 def _chunks(data: bytes) -> Iterator[_Chunk]:
@@ -105,5 +107,8 @@ def _samples(header: memoryview, transparent: memoryview) -> Samples:
     alpha = "straight" if colour_type in (_GRAY_ALPHA, _RGB_ALPHA) else None
     colours = {_PALETTE: "palette", _GRAY: "gray", _GRAY_ALPHA: "gray"}.get(colour_type, "rgb")
     count = {"gray": 1, "rgb": 3}.get(colours, 0)
-    told = count > 0 and not alpha and len(transparent) >= 2 * count
-    return Samples(colours, alpha, depth, struct.unpack_from(f">{count}H", transparent) if told else None)
+    if count == 0 or alpha or len(transparent) < 2 * count:
+        return Samples(colours, alpha, depth)
+    # Bits beyond the depth are to be masked: section 11.3.1.1.
+    levels = (level & (2**depth - 1) for level in struct.unpack_from(f">{count}H", transparent))
+    return Samples(colours, alpha, depth, tuple(levels))

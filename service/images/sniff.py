@@ -1,5 +1,6 @@
 """What a file is, by its first bytes; of what is not accepted, its name."""
 
+import codecs
 import re
 import struct
 
@@ -38,6 +39,8 @@ _NAMES: tuple[tuple[bytes, str], ...] = (
     (b"II\xbc", "JPEG XR"),
     (b"8BPS", "a Photoshop document (PSD)"),
     (b"\0\0\1\0", "a Windows icon (ICO)"),
+    (b"\0\0\2\0\0\0\0\0", "a TARGA image (TGA)"),
+    (b"\0\0\n\0\0\0\0\0", "a TARGA image (TGA)"),
     (b"\0\0\2\0", "a Windows cursor (CUR)"),
     (b"%PDF", "PDF"),
     (b"%!PS", "PostScript"),
@@ -65,6 +68,11 @@ _NAMES: tuple[tuple[bytes, str], ...] = (
     (b"icns", "an Apple icon"),
     (b"\x1f\x8b", "gzip data without the header Content-Encoding: gzip"),
     (b"\x28\xb5\x2f\xfd", "Zstandard data"),
+    (b"\x93NUMPY", "a NumPy array (NPY)"),
+    (b"\x80\x04\x95", "a Python pickle"),
+    (b"\x80\x05\x95", "a Python pickle"),
+    (b"\x89HDF", "HDF5"),
+    (b"PAR1", "a Parquet file"),
     (b"PK\3\4", "a ZIP archive"),
     (b"Rar!", "a RAR archive"),
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
@@ -77,6 +85,7 @@ _NAMES: tuple[tuple[bytes, str], ...] = (
     (b"\x89PNG", "a PNG that was transferred as text, which changed its line ends"),
     (b"--", "a multipart form without the header Content-Type: multipart/form-data"),
 )
+_SHOWN = 40  # characters of a text that is none of these
 _REPLACED = b"\xef\xbf\xbd"  # U+FFFD in UTF-8
 _TEXTS: tuple[tuple[re.Pattern[bytes], str], ...] = (
     (re.compile(rb"<(!doctype )?html|<head|<body", re.I), "an HTML page"),
@@ -91,9 +100,11 @@ _TEXTS: tuple[tuple[re.Pattern[bytes], str], ...] = (
     (re.compile(rb"b['\"]\\x|\\x89PNG|\\xff\\xd8"), "the printed form of bytes"),
     (re.compile(rb"(0x)?(ffd8ff|89504e47|47494638|52494646)", re.I), "an image in hexadecimal, as text"),
     (re.compile(rb"https?://", re.I), "a URL; the image itself is wanted"),
+    (re.compile(rb"P[1-7]\s"), "a Netpbm image (PBM, PGM, PPM)"),
+    (re.compile(rb"\0{128}DICM"), "DICOM"),
 )
-# UTF-8 of PNG, JPEG, WebP and TIFF read as Latin-1.
-_ENCODED_TWICE = (b"\xc2\x89PNG", b"\xc3\xbf\xc3\x98")
+# UTF-8 of PNG, also as Windows-1252, and of JPEG read as Latin-1.
+_ENCODED_TWICE = (b"\xc2\x89PNG", b"\xe2\x80\xb0PNG", b"\xc3\xbf\xc3\x98")
 
 
 def accepted(data: bytes, formats: tuple[str, ...]) -> str:
@@ -146,4 +157,15 @@ def _name(data: bytes) -> str | None:
     text = start.removeprefix(b"\xef\xbb\xbf").lstrip()
     if not text.strip(b"\0"):
         return "nothing but zeros or white space"
-    return next((name for pattern, name in _TEXTS if pattern.match(text)), None)
+    return next((name for pattern, name in _TEXTS if pattern.match(text)), None) or _beginning(start)
+
+
+def _beginning(start: bytes) -> str | None:
+    """Of a text, such as an error's or the name of a file, what it begins with."""
+    encoding = "utf-16" if start.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
+    try:  # the last character may be cut off
+        text = codecs.getincrementaldecoder(encoding)().decode(start)
+    except UnicodeDecodeError:
+        return None
+    words = " ".join(text.split())
+    return f"a text that begins {words[:_SHOWN]!r}" if words and words.isprintable() else None

@@ -14,12 +14,13 @@ from service.images.stripped import Samples, Stripped, check_size, damaged
 _SUBFILE, _OLD_SUBFILE, _WIDTH, _LENGTH, _BITS, _COMPRESSION, _PHOTOMETRIC = 254, 255, 256, 257, 258, 259, 262
 _FILL_ORDER, _STRIPS, _ORIENTATION, _SAMPLES, _ROWS, _STRIP_BYTES = 266, 273, 274, 277, 278, 279
 _PLANAR, _PREDICTOR, _COLOURS, _TILE_WIDTH, _TILE_LENGTH, _TILES, _TILE_BYTES = 284, 317, 320, 322, 323, 324, 325
-_SUB_IFDS, _INK_SET, _EXTRA, _FORMAT, _JPEG_TABLES = 330, 332, 338, 339, 347
+_INK_SET, _EXTRA, _FORMAT, _JPEG_TABLES, _SUBSAMPLING = 332, 338, 339, 347, 530
 _PROFILE, _DNG, _CFA, _LINEAR_RAW = 34675, 50706, 32803, 34892
 # What libtiff gets as it is: T4 and T6 options, the coefficients of YCbCr, its subsampling, place and range.
 _KEPT = (
     *(_WIDTH, _LENGTH, _BITS, _COMPRESSION, _FILL_ORDER, _STRIPS, _SAMPLES, _ROWS, _STRIP_BYTES, _PLANAR, 292, 293),
-    *(_PREDICTOR, _TILE_WIDTH, _TILE_LENGTH, _TILES, _TILE_BYTES, _EXTRA, _FORMAT, _JPEG_TABLES, 529, 530, 531, 532),
+    *(_PREDICTOR, _TILE_WIDTH, _TILE_LENGTH, _TILES, _TILE_BYTES, _EXTRA, _FORMAT, _JPEG_TABLES),
+    *(529, _SUBSAMPLING, 531, 532),
 )
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}  # bytes of a value, by its type
 _FORMATS = {1: "B", 3: "H", 4: "I"}
@@ -31,6 +32,12 @@ _CHUNKS = 2**20  # strips or tiles
 
 # Everyday TIFF. Old-style JPEG, LZMA, ZSTD, WebP and the rest bring decoders with allocations of their own.
 _COMPRESSIONS = (1, 2, 3, 4, 5, 7, 8, 32946, 32773)  # none, CCITT, LZW, JPEG, Deflate, PackBits
+_OTHERS = {
+    **{6: "old-style JPEG", 9: "JBIG", 10: "JBIG", 99: "JPEG", 32766: "NeXT", 32809: "ThunderScan", 34661: "JBIG"},
+    **{34676: "SGI LogLuv", 34677: "SGI LogLuv", 34712: "JPEG 2000", 34887: "LERC", 34892: "lossy JPEG of a DNG"},
+    **{34925: "LZMA", 34926: "Zstandard", 34927: "WebP", 50000: "Zstandard", 50001: "WebP"},
+    **{50002: "JPEG XL", 52546: "JPEG XL"},
+}
 _CCITT, _JPEG = (2, 3, 4), 7
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 1, 2, 3, 5, 6
 _CHANNELS = {_WHITE_IS_ZERO: 1, _BLACK_IS_ZERO: 1, _RGB: 3, _PALETTE: 1, _CMYK: 4, _YCBCR: 3}
@@ -39,6 +46,7 @@ _NAMES = {
     **{_YCBCR: "YCbCr", 4: "transparency mask", 8: "CIE L*a*b*", 9: "ICC L*a*b*", 10: "ITU L*a*b*"},
     **{_CFA: "camera raw", _LINEAR_RAW: "camera raw", 32844: "LogL", 32845: "LogLuv"},
 }
+_SUBSAMPLINGS = ((1, 1), (1, 2), (2, 1), (2, 2), (4, 1), (4, 2))  # of 4 by 4, libtiff mixes up the last column
 _PREMULTIPLIED, _STRAIGHT = 1, 2
 _UNSIGNED = 1
 _MOST_SAMPLES, _WIDEST = 7, 16  # of a pixel; bits
@@ -87,7 +95,8 @@ def _strip(data: bytes, max_pixels: int) -> Stripped:
     check_size(width, height, max_pixels)
     compression = page.value(_COMPRESSION, 1)
     if compression not in _COMPRESSIONS:
-        raise UnsupportedImage(f"TIFF compression {compression} is not accepted", reason="compression")
+        name = _OTHERS.get(compression, f"number {compression}")
+        raise UnsupportedImage(f"TIFF compression {name} is not accepted", reason="compression")
     _check_tiles(page, width, height)
     photometric = page.value(_PHOTOMETRIC, -1)
     bits, extra = page.values(_BITS, 1), page.values(_EXTRA)
@@ -97,6 +106,7 @@ def _strip(data: bytes, max_pixels: int) -> Stripped:
     bits = bits * samples if len(bits) == 1 and samples <= _MOST_SAMPLES else bits[:samples]
     layout = _Layout(photometric, bits, samples, extra, samples > 1 and page.value(_PLANAR, 1) == 2)
     _check_layout(page, layout, compression)
+    _check_end(page, layout, compression)
     inverted = photometric == _WHITE_IS_ZERO
     photometric = _BLACK_IS_ZERO if inverted else photometric
     meaning = Samples(_NAMES[photometric].lower(), layout.alpha(), bits[0])
@@ -169,13 +179,20 @@ def _check_layout(page: _Directory, layout: _Layout, compression: int) -> None:
     predictor, bits = page.value(_PREDICTOR, 1), layout.bits[0]
     if (compression == _JPEG and bits != 8) or predictor > 2 or (predictor == 2 and bits % 8):
         raise refused
-    if layout.planar and layout.photometric == _YCBCR:
+    if layout.photometric == _YCBCR and layout.planar:
         raise refused
+    if layout.photometric == _YCBCR and compression != _JPEG:
+        across, down = page.values(_SUBSAMPLING, 2, 2)
+        if (across, down) not in _SUBSAMPLINGS:
+            raise UnsupportedImage(f"a {layout}, subsampled {across} by {down}, is not accepted", reason="samples")
+    fill_order = page.value(_FILL_ORDER, 1)
+    if fill_order != 1:
+        refused = UnsupportedImage(f"a {layout}, the lowest first, is not accepted", reason="samples")
     gray = (_BLACK_IS_ZERO, layout.bits[:1], ())
     photometric = _BLACK_IS_ZERO if layout.photometric == _WHITE_IS_ZERO else layout.photometric
     read = gray if layout.planar else (photometric, layout.bits, layout.extra)
     order = b"II" if page.order == "<" else b"MM"
-    if (order, read[0], (_UNSIGNED,), 1, *read[1:]) not in OPEN_INFO:
+    if (order, read[0], (_UNSIGNED,), fill_order, *read[1:]) not in OPEN_INFO:
         raise refused
 
 
@@ -216,6 +233,31 @@ def _check_tiles(page: _Directory, width: int, height: int) -> None:
     tile_width, tile_length = page.value(_TILE_WIDTH, 0), page.value(_TILE_LENGTH, 0)
     if not (0 < tile_width <= width + 1024 and 0 < tile_length <= height + 1024):
         raise damaged("TIFF", f"its tiles have {tile_width}x{tile_length} pixels")
+
+
+def _check_end(page: _Directory, layout: _Layout, compression: int) -> None:
+    """Raise InvalidImage if a strip or tile reaches beyond the file's end, where our own directory will be."""
+    tiled = _TILES in page.entries
+    places, sizes = page.values(_TILES if tiled else _STRIPS), page.values(_TILE_BYTES if tiled else _STRIP_BYTES)
+    if compression == 1 and layout.photometric != _YCBCR and places:  # by its size, which some writers tell wrongly
+        last = max(range(len(places)), key=places.__getitem__)
+        size = _bytes_of(page, layout, last)
+        end = places[last] + size
+    else:
+        end, size = max(map(lambda place, size: (place + size, size), places, sizes), default=(0, 0))
+    if end > len(page.data):
+        raise damaged("TIFF", f"of {size} bytes of pixels, {end - len(page.data)} are missing")
+
+
+def _bytes_of(page: _Directory, layout: _Layout, number: int) -> int:
+    """What an uncompressed strip or tile has to have."""
+    width, height = page.value(_TILE_WIDTH, page.value(_WIDTH, 0)), page.value(_LENGTH, 0)
+    if _TILES in page.entries:
+        rows = page.value(_TILE_LENGTH, 0)
+    else:
+        each = max(1, min(page.value(_ROWS, height), height))
+        rows = min(each, height - number % -(-height // each) * each)
+    return rows * ((width * layout.bits[0] * (1 if layout.planar else layout.samples) + 7) // 8)
 
 
 def _colours(page: _Directory, bits: int) -> tuple[int, ...]:

@@ -23,9 +23,11 @@ async def index(request: Request) -> list[BundleState]:
     """Every version of every model in the repository; with `{"ready": true}` only those that serve."""
     replica: Replica = request.app.state.replica
     request.app.state.api_keys.check(request.headers)
-    body = await _body(request)
+    ready = (await _body(request)).get("ready") or False
+    if not isinstance(ready, bool):
+        raise MalformedRequest("ready must be true or false", reason="parameter")
     states = await replica.lifecycle.index()
-    return [state for state in states if state.state == "READY" or not body.get("ready")]
+    return [state for state in states if state.state == "READY" or not ready]
 
 
 @router.post(
@@ -35,7 +37,8 @@ async def load(request: Request, model: str) -> list[BundleState]:
     """Load a model, or what is new or has changed of it, beside what serves; answers once it serves."""
     replica: Replica = request.app.state.replica
     _check_admin(request)
-    if (await _body(request)).get("parameters"):
+    parameters = (await _body(request)).get("parameters")
+    if any(value is not None for value in parameters.values()) if isinstance(parameters, dict) else parameters:
         raise MalformedRequest("a model is loaded as its bundle is: there are no parameters", reason="parameter")
     await replica.lifecycle.load(model)
     return [state for state in await replica.lifecycle.index() if state.name == model]

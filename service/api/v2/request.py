@@ -21,6 +21,7 @@ from service.settings import LONGEST_DEADLINE_MS
 _MICROSECONDS = 1e-6
 # What the JSON of a request may hold at most, besides a tensor's numbers.
 _MOST = {b"{": 1_000, b":": 10_000, b"[": 10_000, b",": 10_000, b"\\": 1_000_000}
+_TYPES = dict.fromkeys(("model_type", "dict_type"), "must be an object") | {"list_type": "must be a list"}
 _NUMBERS = "\0numbers"  # in the place of a tensor's
 _MOST_ENTRIES = 64  # besides data: errors in a million entries would be a million errors
 _INSTEAD = "binary needs Inference-Header-Content-Length, of 0 if it is an image alone"
@@ -86,8 +87,9 @@ def _read_json(text: bytes) -> InferRequest:
         return InferRequest.model_validate(asked)
     except ValidationError as errors:
         first, *_ = errors.errors(include_url=False, include_context=False, include_input=False)
-        where = ".".join(map(str, first["loc"]))[:100]
-        raise MalformedRequest(f"{where}: {first['msg']}" if where else first["msg"], reason="json") from None
+        where = ".".join(map(str, first["loc"]))[:100] or "the body"
+        told = _TYPES.get(first["type"], first["msg"])
+        raise MalformedRequest(f"{where}: {told}", reason="json") from None
 
 
 def _put_back(asked: Any, numbers: NumberList) -> bool:

@@ -98,7 +98,9 @@ def _flat(tensor: InputTensor, shape: tuple[int, ...]) -> list[Any]:
     if isinstance(data, NumberList):
         raise _malformed(tensor, "has numbers where it needs strings of base64")
     if not isinstance(data, list):
-        raise _malformed(tensor, "has neither data nor binary_data_size")
+        raise _malformed(
+            tensor, "has neither data nor binary_data_size" if data is None else "has data that is no list"
+        )
     if not any(isinstance(element, list) for element in data[:1]):
         if len(data) != math.prod(shape):
             raise _malformed(tensor, f"has {len(data)} elements where its shape needs {math.prod(shape)}")

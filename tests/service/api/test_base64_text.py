@@ -48,6 +48,7 @@ def test_of_any_length(length: int) -> None:
         ("é" * 4, "not base64"),
         ("QUJD\0", "missing"),
         ("QUJDR", "missing"),
+        (STANDARD.replace("+", " "), "spaces and no +"),
         ("QUJDQQ=QUJD", "not base64"),  # one behind another
         (STANDARD[:50] + "*" + STANDARD[51:], "not base64"),
         ("A" * 2**18 + "****", "not base64"),

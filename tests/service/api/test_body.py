@@ -64,6 +64,7 @@ async def test_a_form(content_type: str) -> None:
 @pytest.mark.parametrize("content_type", ["application/json", "Application/JSON; charset=utf-8"])
 async def test_json(content_type: str) -> None:
     assert await images_of(documents(image=TEXTS[0], note="x"), content_type) == IMAGES[:1]
+    assert await images_of(documents(image=TEXTS[0], images=None, top_k=None), content_type) == IMAGES[:1]
     assert await images_of(documents(images=TEXTS), content_type) == IMAGES
     assert await images_of(documents(images=TEXTS[:1]), content_type) == IMAGES[:1]
     assert await images_of(documents(images=["AAAA"] * 64), content_type) == [bytes(3)] * 64
@@ -95,6 +96,7 @@ async def test_json(content_type: str) -> None:
         (documents(images=[*TEXTS, "AAAAA"]), r"images\[3\] is not base64"),
         (b'{"image":[' + b",".join([b"{}"] * 1500) + b"]}", "more parts"),
         (documents(image=TEXTS[0], top_k=3), "top_k in the body: it goes into the query"),
+        (documents(image=TEXTS[0], **{"top-k": 3}), "top_k in the body: it goes into the query"),
         (documents(image=TEXTS[0], model="a", version="1"), "model, version in the body"),
     ],
 )

@@ -128,6 +128,7 @@ def test_what_httpx_writes() -> None:
         (form(part(NAMED.replace(b"image", b"n" * 9000))), TYPE, "'n{40}'$"),
         (form(part(NAMED.replace(b"image", b"model"))), TYPE, "model in the body: it goes into the query"),
         (form(part(NAMED), part(NAMED.replace(b"image", b"top_k"), b"3")), TYPE, "top_k in the body"),
+        (form(part(NAMED), part(NAMED.replace(b"image", b"topK"), b"3")), TYPE, "top_k in the body"),
         (form(*[part(NAMED, b"")] * 65), TYPE, "more than 64 fields named 'image'"),
         (form(*[part(b"X: y", b"")] * 1001), TYPE, "more than 1000 parts"),
         (form(part(NAMED, b"\r\n--bc" * 1000)), TYPE, "more than 1000 parts"),

@@ -68,6 +68,7 @@ def test_base64_of_any_format(format_: str, encode) -> None:  # type: ignore[no-
         (JPEG.decode("utf-8", "replace").encode(), "taken for a text"),
         (PNG.decode("latin-1").encode(), "taken for a text"),
         (JPEG.decode("latin-1").encode(), "taken for a text"),
+        (PNG.decode("cp1252", "replace").encode(), "taken for a text"),
         (PNG.decode("latin-1").encode("ascii", "replace"), "taken for a text"),
         (JPEG.decode("latin-1").encode("ascii", "replace"), "taken for a text"),
         (PNG.replace(b"\r\n", b"\n"), "line ends were changed"),

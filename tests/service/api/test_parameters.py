@@ -54,6 +54,17 @@ def test_a_query_that_asks_for_something_else_is_refused_by_name(query: str, say
     assert len(refused.value.message) < 200
 
 
+def test_a_header_that_is_given_twice_is_refused_by_name() -> None:
+    for name in (b"x-deadline-ms", b"x-priority"):
+        twice = Request(
+            {"type": "http", "query_string": b"", "headers": [(name, b"5"), (b"accept", b"*/*"), (name, b"5")]}
+        )
+        with pytest.raises(MalformedRequest, match=f"the header {name.decode().title()} is given twice"):
+            ClassifyParameters.of(twice)
+    others = Request({"type": "http", "query_string": b"", "headers": [(b"accept", b"*/*"), (b"accept", b"text/html")]})
+    assert ClassifyParameters.of(others) == ClassifyParameters()
+
+
 @pytest.mark.parametrize(
     ("query", "says"),
     [("version=2", "this route has none"), ("priority=bulk", "X-Priority"), ("timeout=5", "this route has none")],

@@ -79,24 +79,38 @@ def grown(data: bytes, path: tuple[bytes, ...], more: bytes) -> bytes:
     return data
 
 
+def transformed(data: bytes, prop: bytes) -> bytes:
+    """With one more property, which the first item has."""
+    start, end = inner(data, b"meta", b"iprp", b"ipco")
+    properties, at = 0, start + 8
+    while at < end:
+        at, properties = at + struct.unpack_from(">I", data, at)[0], properties + 1
+    turned = grown(data, (b"meta", b"iprp", b"ipco"), prop)
+    start, end = inner(turned, b"meta", b"iprp", b"ipma")
+    count = turned[start + 18]
+    turned = turned[: start + 18] + bytes([count + 1]) + turned[start + 19 :]
+    return grown(turned, (b"meta", b"iprp", b"ipma"), bytes([0x80 | properties + 1]))
+
+
 @pytest.mark.parametrize("format_", HEIF)
 @pytest.mark.parametrize("quarters", [0, 1, 2, 3])
 def test_a_rotation_that_the_container_tells(format_: str, quarters: int) -> None:
     data = encode(Image.fromarray(PHOTO), format_)
     plain = np.asarray(decode(data, LIMIT).image)
-    start, end = inner(data, b"meta", b"iprp", b"ipco")
-    properties, at = 0, start + 8
-    while at < end:
-        at, properties = at + struct.unpack_from(">I", data, at)[0], properties + 1
-    turned = grown(data, (b"meta", b"iprp", b"ipco"), struct.pack(">I4sB", 9, b"irot", quarters))
-    start, end = inner(turned, b"meta", b"iprp", b"ipma")
-    count = turned[start + 18]
-    turned = turned[: start + 18] + bytes([count + 1]) + turned[start + 19 :]
-    turned = grown(turned, (b"meta", b"iprp", b"ipma"), bytes([0x80 | properties + 1]))
+    turned = transformed(data, struct.pack(">I4sB", 9, b"irot", quarters))
     image, info, _ = decode(turned, LIMIT)
     assert np.array_equal(np.asarray(image), np.rot90(plain, quarters))
     assert info.orientation_applied == (quarters > 0)
     assert (info.width, info.height) == image.size
+
+
+@pytest.mark.parametrize("format_", HEIF)
+def test_a_crop_that_the_container_tells_is_applied_or_refused(format_: str) -> None:
+    data = encode(Image.fromarray(PHOTO), format_)
+    plain = np.asarray(decode(data, LIMIT).image) / 255
+    cropped = transformed(data, struct.pack(">I4s8i", 40, b"clap", 32, 1, 24, 1, 0, 1, 0, 1))
+    told = judge(cropped, plain[12:36, 16:48])
+    assert told == "right" if format_ == "HEIC" else "crop" in told
 
 
 @pytest.mark.parametrize("format_", HEIF)

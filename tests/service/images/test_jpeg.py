@@ -1,5 +1,7 @@
 """JPEG: libjpeg-turbo by way of imagecodecs as the independent reader, and files without an end."""
 
+import struct
+
 import imagecodecs
 import numpy as np
 import pytest
@@ -134,6 +136,21 @@ def test_a_thumbnail_in_a_segment_of_a_wrong_length_is_not_the_image() -> None:
     exif = b"\xff\xe1\x00\x10" + b"Exif\0\0II*\0" + bytes(20) + thumbnail
     with pytest.raises(InvalidImage):
         decode(FILES["baseline"][:2] + exif + FILES["baseline"][2:], LIMIT)
+
+
+def test_the_first_exif_counts() -> None:
+    data = FILES["baseline"]
+    upright, turned = (
+        b"\xff\xe1\0\x22Exif\0\0MM\0*" + struct.pack(">IHHHIHHI", 8, 1, 0x112, 3, 1, value, 0, 0) for value in (1, 3)
+    )
+    assert not decode(data[:2] + upright + turned + data[2:], LIMIT).info.orientation_applied
+    assert decode(data[:2] + turned + upright + data[2:], LIMIT).info.orientation_applied
+
+
+def test_a_height_that_follows_the_pixels_is_refused_by_name() -> None:
+    sof = FILES["baseline"].index(b"\xff\xc0")
+    with pytest.raises(UnsupportedImage, match="DNL"):
+        decode(FILES["baseline"][: sof + 5] + b"\0\0" + FILES["baseline"][sof + 7 :], LIMIT)
 
 
 def test_many_segments_are_refused() -> None:

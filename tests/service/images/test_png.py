@@ -161,3 +161,21 @@ def test_narrow_images_are_refused_by_their_side() -> None:
         with pytest.raises(ImageTooLarge, match="a side of at most 65535"):
             decode(PLAIN[:8] + header + PLAIN[START:], 50_000_000)
     assert decode(png(np.zeros((1, 65_535, 1), int), GRAY, 1), LIMIT).info.width == 65_535
+
+
+def test_a_transparent_colour_has_the_bits_of_the_image_or_is_none() -> None:
+    shades = np.arange(4).reshape(2, 2, 1)
+    picture = gray(shades[..., 0] / 3)
+    picture[0, 1] = 1
+    assert judge(png(shades, GRAY, 2, before=chunk(b"tRNS", b"\xff\xfd")), picture) == "right"
+    for colour_type, samples in ((RGB, SAMPLES), (RGB_ALPHA, np.dstack([SAMPLES, np.full((HEIGHT, WIDTH), 255)]))):
+        for body in (b"", b"\0", bytes(5)):
+            assert judge(png(samples, colour_type, 8, before=chunk(b"tRNS", body)), PICTURE) == "right"
+
+
+def test_the_first_exif_counts() -> None:
+    upright, turned = (
+        chunk(b"eXIf", b"MM\0*" + struct.pack(">IHHHIHHI", 8, 1, 0x112, 3, 1, value, 0, 0)) for value in (1, 3)
+    )
+    assert judge(PLAIN[:START] + upright + turned + PLAIN[START:], PICTURE) == "right"
+    assert decode(PLAIN[:START] + turned + upright + PLAIN[START:], LIMIT).info.orientation_applied

@@ -70,6 +70,18 @@ def brand(name: bytes) -> bytes:
         (b"data:image/png;base64,iVBORw0KGgo=", "data URL"),
         (bytes(100), "zeros"),
         (b" \r\n ", "white space"),
+        (b"Internal\n Server Error", "a text that begins 'Internal Server Error'"),
+        (b"404: Not Found" * 200, "a text that begins '404: Not Found404"),
+        (("x" + "\u00e9" * 600).encode(), "a text that begins 'x\u00e9"),  # cut off within a character
+        (b"version https://git-lfs.github.com/spec/v1\noid", "a text that begins 'version https://git-lfs"),
+        (b"C:\\photos\\cat.jpg", "a text that begins 'C:"),
+        ("<html>".encode("utf-16"), "a text that begins '<html>'"),
+        (b"\x93NUMPY\1\0" + bytes(60), "NumPy array"),
+        (b"\x80\x04\x95" + bytes(60), "Python pickle"),
+        (b"P6\n2 2\n255\n" + bytes(12), "Netpbm"),
+        (bytes([0, 0, 2]) + bytes(9) + b"\2\0\2\0\x18\0" + bytes(12), "TARGA"),
+        (b"\0\0\2\0\1\0\x20\x20" + bytes(60), "cursor"),
+        (bytes(128) + b"DICM" + bytes(60), "DICOM"),
         (PNG.replace(b"\r\n", b"\n"), "transferred as text"),
         (str(PNG).encode(), "printed form of bytes"),
     ],
@@ -91,7 +103,11 @@ def test_an_image_that_went_through_text(data: bytes) -> None:
         if name == "base64" or data[:2] in (b"\x89P", b"\xff\xd8", b"GI", b"RI"):
             with pytest.raises(UnsupportedImage, match=name):
                 decode(text, LIMIT)
-    for mangled in (data.decode("utf-8", "replace").encode(), data.decode("latin-1").encode()):
+    for mangled in (
+        data.decode("utf-8", "replace").encode(),
+        data.decode("latin-1").encode(),
+        data.decode("cp1252", "replace").encode(),
+    ):
         if not data[:8].isascii():
             with pytest.raises(UnsupportedImage, match="read as text"):
                 decode(mangled, LIMIT)
@@ -102,7 +118,7 @@ def test_a_name_says_what_is_accepted_instead() -> None:
         decode(b"%PDF-1.7", LIMIT)
     assert refused.value.message == f"not an accepted image format but PDF; accepted: {', '.join(FORMATS)}"
     with pytest.raises(UnsupportedImage, match=r"^not an accepted image format; accepted: JPEG"):
-        decode(b"hello", LIMIT)
+        decode(b"\x01\x02hello", LIMIT)
     with pytest.raises(MalformedRequest, match="empty"):
         decode(b"", LIMIT)
 

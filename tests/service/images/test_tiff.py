@@ -178,6 +178,43 @@ def test_the_order_of_bits_in_a_byte(bits: int, photometric: int) -> None:
         assert judge(data, gray(level if photometric else 1 - level)) == "right"
 
 
+@pytest.mark.parametrize(("bits", "photometric", "channels"), [(8, 2, 3), (8, 2, 4), (8, 5, 4), (16, 2, 3), (16, 5, 4)])
+def test_the_order_of_bits_of_several_channels_and_of_16_is_right_or_refused(
+    bits: int, photometric: int, channels: int
+) -> None:
+    tags = {258: (bits,) * channels, 262: (photometric,), 266: (2,), 277: (channels,)}
+    tags |= {338: (2,)} if (photometric, channels) == (2, 4) else {}
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 4, channels * bits // 8), np.uint8)
+    stored = np.packbits(np.unpackbits(pixels), bitorder="little").tobytes()
+    told = judge(small(tags, stored), pixels / 255)
+    assert told == "right" if (bits, channels) == (8, 3) else "the lowest first" in told
+
+
+@pytest.mark.parametrize("width", [16, 18, 33])
+@pytest.mark.parametrize("height", [16, 17, 18])
+def test_subsampled_colours_are_right_or_refused(width: int, height: int) -> None:
+    verdicts = {}
+    for across, down in product((1, 2, 4), (1, 2, 4)):
+        columns, rows = -(-width // across), -(-height // down)
+        levels = np.random.default_rng(0).integers(0, 256, (rows * down, columns * across), np.uint8)
+        units = levels.reshape(rows, down, columns, across).swapaxes(1, 2).reshape(rows, columns, -1)
+        pixels = np.dstack([units, np.full((rows, columns, 2), 128, np.uint8)]).tobytes()
+        tags = {256: (width,), 257: (height,), 258: (8,) * 3, 262: (6,), 277: (3,), 278: (height,), 530: (across, down)}
+        verdicts[across, down] = judge(small(tags, pixels), gray(levels[:height, :width] / 255))
+    refused = {
+        pair: f"a YCbCr TIFF of 8+8+8 bits, subsampled {pair[0]} by {pair[1]}, is not accepted" for pair in verdicts
+    }
+    assert verdicts == {pair: "right" if pair[1] < 4 else refused[pair] for pair in verdicts}
+
+
+@pytest.mark.parametrize(
+    ("number", "name"), [(6, "old-style JPEG"), (50000, "Zstandard"), (50001, "WebP"), (60000, "number 60000")]
+)
+def test_a_compression_is_refused_by_its_name(number: int, name: str) -> None:
+    with pytest.raises(UnsupportedImage, match=f"TIFF compression {name} is not accepted"):
+        decode(small({259: (number,)}), LIMIT)
+
+
 @pytest.mark.parametrize("bits", [1, 2, 4, 8])
 def test_palettes(bits: int) -> None:
     random = np.random.default_rng(bits)
@@ -244,6 +281,27 @@ def test_many_tags_and_thumbnails_are_refused() -> None:
             pages.write(np.zeros((2, 2), np.uint8), subfiletype=1)
     with pytest.raises(ImageTooLarge, match="thumbnails"):
         decode(file.getvalue(), LIMIT)
+
+
+@pytest.mark.parametrize("compression", [None, "lzw", "deflate", "packbits"])
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+@pytest.mark.parametrize("tile", [None, (16, 16)])
+def test_pixels_that_are_cut_short_behind_their_directory(
+    compression: str | None, planar: str, tile: tuple[int, int] | None
+) -> None:
+    samples = np.random.default_rng(0).integers(0, 256, (3, 30, 20) if planar == "separate" else (30, 20, 3), np.uint8)
+    file = io.BytesIO()
+    tifffile.imwrite(
+        file, samples, photometric="rgb", planarconfig=planar, tile=tile, compression=compression, rowsperstrip=7
+    )  # fmt: skip
+    data = file.getvalue()
+    with tifffile.TiffFile(io.BytesIO(data)) as pages:
+        page = pages.pages[0]
+        end = max(map(sum, zip(page.dataoffsets, page.databytecounts, strict=True)))
+    decode(data[:end], LIMIT)
+    for cut in (1, 4, 50):
+        with pytest.raises(InvalidImage, match=f"of [0-9]+ bytes of pixels, {cut} are missing"):
+            decode(data[: end - cut], LIMIT)
 
 
 def test_a_directory_beyond_the_end() -> None:

@@ -232,6 +232,8 @@ async def test_a_bundle_that_cannot_be_used_leaves_the_old_one(workshop: Worksho
         assert (await client.get("/healthz/ready")).status_code == 200
         assert await states(client) == {"a/1": ("READY", ""), "a/2": ("UNAVAILABLE", error.removeprefix("a/2: "))}
         assert await states(client, ready=True) == {"a/1": ("READY", "")}
+        assert len(await states(client, ready=None)) == 2
+        assert (await client.post("/v2/repository/index", json={"ready": "false"})).status_code == 400
         await replica.lifecycle.reload()
         assert loaded(replica) == ["a/1"]
         count = replica.metrics.registry.get_sample_value
