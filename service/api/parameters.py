@@ -26,7 +26,12 @@ class _Parameters(BaseModel):
     headers: ClassVar[tuple[str, ...]] = ("x-deadline-ms", "x-priority")
 
     deadline_ms: float | None = Field(
-        default=None, alias="x-deadline-ms", gt=0, le=LONGEST_DEADLINE_MS, allow_inf_nan=False, description="time to answer, ms"
+        default=None,
+        alias="x-deadline-ms",
+        gt=0,
+        le=LONGEST_DEADLINE_MS,
+        allow_inf_nan=False,
+        description="time to answer, ms",
     )
     priority: Priority = Field(default="interactive", alias="x-priority", description="bulk yields to interactive work")
 
@@ -110,6 +115,12 @@ class ClassifyParameters(_Parameters):
         """Raise MalformedRequest if a field of the body has a parameter's name: it would be silently left out."""
         if misplaced := set(names).intersection(cls.query):
             raise _malformed(f"{', '.join(sorted(misplaced))} in the body: it goes into the query, as ?top_k=3 does")
+
+
+class NoParameters(_Parameters):
+    """Those of a route that has none: any query is refused."""
+
+    headers = ()
 
 
 class InferParameters(_Parameters):
