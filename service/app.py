@@ -20,6 +20,7 @@ from service.api.v2 import routes as v2
 from service.edge.cross_origin import CrossOrigin
 from service.edge.edge import Edge
 from service.edge.rendering import on_error, on_http_exception
+from service.edge.request_log import RequestLog
 from service.errors import ServiceError
 from service.host import allowed_cores, memory_limit
 from service.lanes.process import ForkedLane, Spawn
@@ -106,7 +107,7 @@ def with_edge(api: FastAPI) -> ASGIApp:
     """
     replica: Replica = api.state.replica
     settings = replica.settings
-    app: ASGIApp = Edge(api, replica.metrics, lambda: replica.draining, hot, settings.log_requests)
+    app: ASGIApp = Edge(api, replica.metrics, lambda: replica.draining, hot, RequestLog(settings.log_requests))
     if settings.tracing:
         from service.edge.tracing import Tracing, tracer_provider  # noqa: PLC0415 - an optional dependency
 

@@ -70,13 +70,6 @@ async def test_generators_find_a_name_a_type_and_a_place_for_everything(client: 
     assert named == set(document["components"]["schemas"])
 
 
-@pytest.mark.parametrize(("root_path", "server"), [("", "/"), ("/mixer", "/mixer")])
-async def test_the_server_is_where_the_document_is_found(tmp_path: Path, root_path: str, server: str) -> None:
-    async with client_of(replica_around(EchoEngine(), tmp_path / "models", root_path=root_path)) as client:
-        for _ in range(2):
-            assert (await client.get("/openapi.json")).json()["servers"] == [{"url": server}]
-
-
 @pytest.mark.parametrize("needed", [False, True])
 async def test_who_asks_for_a_key_says_so_and_nobody_else(tmp_path: Path, needed: bool) -> None:
     (tmp_path / "keys").write_text("0" * 64)
