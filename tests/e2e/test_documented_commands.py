@@ -64,7 +64,7 @@ def output(block: str, checkout: Path, service: ServiceProcess) -> str:
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=300,
     )
     assert result.returncode == 0, result.stdout + result.stderr
     return result.stdout
