@@ -6,12 +6,14 @@ Light, because every process that this one spawns imports it too: whatever takes
 import os
 import signal
 import sys
+import time
 
 from service.host import check_limits
 
 
 def main() -> None:
     """Serve. Exits with 2 for unusable settings, 1 if a model or a port cannot be had, 0 after a drain or a SIGTERM."""
+    started = time.monotonic()
     # Before the libraries are loaded, which takes a second: as a container's first process, which no signal ends
     # unless it asks for that, it would otherwise come up after all.
     for early in (signal.SIGTERM, signal.SIGINT):
@@ -26,7 +28,7 @@ def main() -> None:
     command_line = read_command_line()
     from service.serve import serve  # noqa: PLC0415
 
-    serve(command_line)
+    serve(command_line, started)
 
 
 if __name__ == "__main__":

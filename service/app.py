@@ -14,12 +14,13 @@ from service import __version__
 from service.api import docs_routes, pages, v1
 from service.api.api_keys import ApiKeys
 from service.api.hot import HotRoutes
-from service.api.openapi import with_keys
+from service.api.openapi import completed
 from service.api.v2 import repository
 from service.api.v2 import routes as v2
 from service.edge.cross_origin import CrossOrigin
 from service.edge.edge import Edge
 from service.edge.rendering import on_error, on_http_exception
+from service.edge.request_log import RequestLog
 from service.errors import ServiceError
 from service.host import allowed_cores, memory_limit
 from service.lanes.process import ForkedLane, Spawn
@@ -78,6 +79,8 @@ def create_api(replica: Replica) -> FastAPI:
         summary="MLP-Mixer image classification",
         docs_url=None,  # docs_routes.py has it
         redoc_url=None,
+        generate_unique_id_function=lambda route: route.name,  # what generated clients call their functions
+        servers=[{"url": settings.root_path or "/"}],
         redirect_slashes=False,  # to wherever the Host header says, past any proxy
         lifespan=lifespan,
     )
@@ -89,8 +92,8 @@ def create_api(replica: Replica) -> FastAPI:
         api.state.admin_keys = ApiKeys(settings.admin_keys_file, metrics, "MIXER_ADMIN_KEYS_FILE")
     for routes in (v1, v2, pages, repository, docs_routes):
         api.include_router(routes.router)
-    describe, keys_needed = api.openapi, bool(settings.api_keys_file)
-    api.openapi = lambda: with_keys(describe(), needed=keys_needed)  # type: ignore[method-assign]
+    describe, key_needed = api.openapi, bool(settings.api_keys_file)
+    api.openapi = lambda: completed(describe(), key_needed=key_needed)  # type: ignore[method-assign]
     for error in (ServiceError, RequestValidationError, Exception):
         api.add_exception_handler(error, on_error)
     api.add_exception_handler(HTTPException, on_http_exception)
@@ -105,7 +108,7 @@ def with_edge(api: FastAPI) -> ASGIApp:
     replica: Replica = api.state.replica
     settings = replica.settings
     hot = HotRoutes(replica, api.state.api_keys)
-    app: ASGIApp = Edge(api, replica.metrics, lambda: replica.draining, hot, settings.log_requests)
+    app: ASGIApp = Edge(api, replica.metrics, lambda: replica.draining, hot, RequestLog(settings.log_requests))
     if settings.tracing:
         from service.edge.tracing import Tracing, tracer_provider  # noqa: PLC0415 - an optional dependency
 

@@ -21,9 +21,10 @@ from service.command_line import CommandLine
 from service.edge.connection import HttpProtocol
 from service.edge.connection_table import ConnectionTable
 from service.edge.metrics_server import start_metrics_server
+from service.edge.request_log import RequestLog
 from service.edge.server import DrainingServer
 from service.edge.uploads import Uploads
-from service.host import connections_allowed
+from service.host import allowed_cores, connections_allowed
 from service.lanes.lane import LaneLost, LoadFailure
 from service.logs import configure_logging
 from service.metrics import Metrics
@@ -36,8 +37,11 @@ _GARBAGE = (
 )
 
 
-def serve(command_line: CommandLine) -> None:
-    """Build the replica and serve until SIGTERM; exits as `service.__main__` says."""
+def serve(command_line: CommandLine, started: float) -> None:
+    """Build the replica and serve until SIGTERM; exits as `service.__main__` says.
+
+    `started` is when the program did, of `time.monotonic`.
+    """
     settings = command_line.settings
     metrics = Metrics()
     lines = configure_logging(settings.log_format, settings.log_level, metrics.log_lines_dropped.inc)
@@ -52,12 +56,14 @@ def serve(command_line: CommandLine) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop_loading)
-    log.info("mixer-serve %s starts", __version__, extra={"model_repository": str(settings.model_repository)})
+    cores, repository = allowed_cores(), str(settings.model_repository)
+    told = {"version": __version__, "cores": cores, "model_repository": repository}
+    log.info("mixer-serve %s starts on %g cores, with the models of %s", __version__, cores, repository, extra=told)
     try:
         metrics_port = _serve_metrics(settings, metrics)
         listener = _bind(settings)
         runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
-        server = runner.run(_loaded(settings, metrics, metrics_port, hangups))
+        server = runner.run(_loaded(settings, metrics, metrics_port, started, hangups))
         runner.run(server.serve(sockets=[listener]))
     except (BundleError, LoadFailure, LaneLost, MemoryError, OSError, RuntimeError, ValueError) as error:
         lines.flush()  # so that the reason comes last
@@ -69,7 +75,9 @@ def serve(command_line: CommandLine) -> None:
     os._exit(0)  # everybody is answered; the interpreter would wait for threads that read a file which never comes
 
 
-async def _loaded(settings: Settings, metrics: Metrics, metrics_port: int, hangups: list[int]) -> DrainingServer:
+async def _loaded(
+    settings: Settings, metrics: Metrics, metrics_port: int, started: float, hangups: list[int]
+) -> DrainingServer:
     """The server, once every model is loaded."""
     uploads = Uploads(settings.max_inflight_bytes, settings.min_upload_bytes_per_second)
     replica = build_replica(settings, metrics, make_room=uploads.end_most_stalled)
@@ -82,7 +90,12 @@ async def _loaded(settings: Settings, metrics: Metrics, metrics_port: int, hangu
     metrics.connections.set_function(table.__len__)
     config = uvicorn.Config(
         app,
-        http=partial(HttpProtocol, table=table, deadline_seconds=settings.deadline_ms / 1000),  # type: ignore[arg-type]
+        http=partial(  # type: ignore[arg-type]
+            HttpProtocol,
+            table=table,
+            deadline_seconds=settings.deadline_ms / 1000,
+            request_log=RequestLog(settings.log_requests),
+        ),
         log_config=None,
         access_log=False,
         server_header=False,
@@ -91,7 +104,7 @@ async def _loaded(settings: Settings, metrics: Metrics, metrics_port: int, hangu
         proxy_headers=False,  # nothing here depends on who the client is
         timeout_keep_alive=settings.keep_alive_seconds,
     )
-    return DrainingServer(config, replica, table, metrics_port, hangups)
+    return DrainingServer(config, replica, table, metrics_port, started, hangups)
 
 
 def _serve_metrics(settings: Settings, metrics: Metrics) -> int:

@@ -14,6 +14,7 @@ LONGEST_DEADLINE_MS = 600_000  # that an operator may set, and a client ask for
 
 EngineName = Literal["auto", "onnxruntime", "openvino"]
 LogLevel = Literal["debug", "info", "warning", "error"]
+LoggedRequests = Literal["all", "errors", "off"]
 _CommaSeparated = Annotated[list[str], NoDecode]
 
 # What Kubernetes puts into every pod for a Service called mixer or mixer-*, unless enableServiceLinks is false:
@@ -98,7 +99,7 @@ class Settings(BaseSettings):
     debug: bool = Field(default=False, description="serve /debug/passes")
     log_format: Literal["json", "text"] = Field(default="json", description="form of the log lines")
     log_level: LogLevel = Field(default="info", description="the least important log lines that are written")
-    log_requests: Literal["all", "errors", "off"] = Field(
+    log_requests: LoggedRequests = Field(
         default="errors", description="requests that have a log line; errors: those that failed, without 429s"
     )
     cors_origins: _CommaSeparated = Field(

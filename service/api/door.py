@@ -33,7 +33,10 @@ class Visit:
         replica: Replica = request.app.state.replica
         self._classifier = classifier
         self._admission = replica.admission
-        self._timings: StageTimings = request.state.timings
+        self._scope = request.scope
+        self._told = request.scope["state"]  # of which the log line is made
+        self._told["model"] = classifier.reference
+        self._timings: StageTimings = self._told["timings"]
         self._results: list[Result] = []
         self._left = False
         self.ticket = classifier.promises.ticket(seconds, priority)  # the first image's
@@ -44,7 +47,6 @@ class Visit:
             classifier.statistics.request_failed(0.0)
             raise
         self.charge = self._place.charge  # to be told of every piece of the body
-        self._scope = request.scope
         self.take_times()
         if on_leave := request.scope.get("mixer.on_leave"):
             on_leave(self._leave)
@@ -81,6 +83,7 @@ class Visit:
 
     async def answer_each(self, works: Sequence[Work]) -> list[Result]:
         """One result an image, in order."""
+        self._told["images"] = len(works)
         first, *others = works
         if others:
             images = [self._do(first, self.ticket), *map(self._admitted, others)]
@@ -91,6 +94,7 @@ class Visit:
 
     async def answer_all(self, works: Sequence[Work]) -> list[Classification]:
         """The same, but one image's error is the request's: the first is raised, and the other images are withdrawn."""
+        self._told["images"] = len(works)
         first, *others = works
         if not others:
             answers = [await self._do(first, self.ticket)]

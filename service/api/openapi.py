@@ -2,8 +2,11 @@
 
 from typing import Any
 
+from pydantic.json_schema import models_json_schema
+
 from service.api.parameters import ClassifyParameters
 from service.api.schemas import ErrorResponse
+from service.api.v2.schemas import InferRequest
 from service.errors import (
     DeadlineExceeded,
     EngineFailure,
@@ -57,20 +60,27 @@ def answers(*errors: ServiceError) -> Responses:
     return responses
 
 
-def with_keys(document: dict[str, Any], *, needed: bool) -> dict[str, Any]:
-    """The document with how API keys are sent to the operations that ask for one, which those do that can answer 401.
+def completed(document: dict[str, Any], *, key_needed: bool) -> dict[str, Any]:
+    """The framework's document with what it does not know of: the bodies that it does not read, and how keys are sent.
 
-    Unless a key is `needed` it may be left out; an admin's (403) may not.
+    Without its 422, for our parameters are refused with 400. The operations that can answer 401 ask for a key. Unless
+    it is needed it may be left out; an admin's (403) may not.
     """
-    document["components"]["securitySchemes"] = {
+    components = document["components"]
+    for name in ("HTTPValidationError", "ValidationError"):
+        components["schemas"].pop(name, None)
+    components["schemas"] |= _BODIES
+    components["securitySchemes"] = {
         "ApiKey": {"type": "apiKey", "in": "header", "name": "X-Api-Key"},
         "Bearer": {"type": "http", "scheme": "bearer", "description": "the same key"},
     }
     sent: list[dict[str, list[str]]] = [{"ApiKey": []}, {"Bearer": []}]
     for operations in document["paths"].values():
         for operation in operations.values():
+            if "HTTPValidationError" in str(operation["responses"].get("422")):
+                del operation["responses"]["422"]
             if "401" in operation["responses"]:
-                operation["security"] = sent if needed or "403" in operation["responses"] else [{}, *sent]
+                operation["security"] = sent if key_needed or "403" in operation["responses"] else [{}, *sent]
     return document
 
 
@@ -82,30 +92,33 @@ _AT_THE_EDGE = (
 _OF_EVERY_ROUTE = (*_AT_THE_EDGE, EngineFailure("an internal error; the request id is 5f3c"))
 HEALTH_ANSWERS = answers(NotReady("the service is shutting down", reason="draining"))
 
+
+def _object(**properties: dict[str, Any]) -> dict[str, Any]:
+    """A JSON object that has all of `properties`."""
+    return {"type": "object", "required": list(properties), "properties": properties}
+
+
+def _reference(name: str) -> dict[str, str]:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _BASE64 = {"type": "string", "description": "the file in base64, as it is or as a data: URL"}
 _IMAGES = {"type": "array", "minItems": 1, "maxItems": 64}
+_BODIES = models_json_schema([(InferRequest, "validation")], ref_template=_reference("{model}")["$ref"])[1]["$defs"] | {
+    "ImageForm": _object(image={**_IMAGES, "items": _BINARY["schema"]}),
+    "OneImage": _object(image=_BASE64),
+    "SeveralImages": _object(images={**_IMAGES, "items": _BASE64}),
+}
 _REQUEST_BODY = {
     "required": True,
-    "description": "One image, or up to 64 in a form or JSON: JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF or HEIC.",
+    "description": "One image, or up to 64 in a form or JSON: JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF or HEIC. A body of "
+    "any other type, such as image/png, is an image too.",
+    # image/* is left out: openapi-python-client knows no ranges.
     "content": {
-        "image/*": _BINARY,
         "application/octet-stream": _BINARY,
-        "multipart/form-data": {
-            "schema": {
-                "type": "object",
-                "required": ["image"],
-                "properties": {"image": {**_IMAGES, "items": _BINARY["schema"]}},
-            }
-        },
-        "application/json": {
-            "schema": {
-                "oneOf": [
-                    {"type": "object", "required": ["image"], "properties": {"image": _BASE64}},
-                    {"type": "object", "required": ["images"], "properties": {"images": {**_IMAGES, "items": _BASE64}}},
-                ]
-            }
-        },
+        "multipart/form-data": {"schema": _reference("ImageForm")},
+        "application/json": {"schema": {"oneOf": [_reference("OneImage"), _reference("SeveralImages")]}},
     },
 }
 _CONTENT_ENCODING = {
@@ -127,7 +140,15 @@ CLASSIFY_REQUEST = {
 _ONE = {
     "model": {"name": "digits", "version": "1"},
     "predictions": [{"index": 7, "label": "7", "probability": 0.94148}],
-    "image": {"width": 128, "height": 128, "format": "PNG", "orientation_applied": False},
+    "image": {
+        "width": 128,
+        "height": 128,
+        "format": "PNG",
+        "orientation_applied": False,
+        "stored_as": "gray",
+        "alpha_flattened": False,
+        "icc_ignored": False,
+    },
     "timing_ms": {"receive": 0.1, "decode": 0.5, "queue": 0.2, "infer": 1.4, "post": 0.1, "total": 3.4},
 }
 _NO_IMAGE = UnsupportedImage("not an accepted image format; accepted: JPEG, PNG, WEBP, GIF, BMP, TIFF")

@@ -1,13 +1,16 @@
 """The page at `/`: its files, and what it shows of the service."""
 
+import asyncio
 from pathlib import Path
+from string import digits
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from service.api.schemas import ModelReference, PageModel, PageStatus
 from service.api.static_files import WholeFiles
-from service.errors import NotReady
+from service.errors import NotReady, UnknownRoute
+from service.models.classifier import Classifier
 from service.models.replica import Replica
 
 router = APIRouter(include_in_schema=False)
@@ -44,17 +47,42 @@ async def status(request: Request) -> PageStatus:
     return PageStatus(
         ready=ready,
         default=ModelReference(name=default.name, version=default.version),
-        models=[PageModel.model_validate(classifier.manifest) for classifier in replica.models.classifiers],
+        models=[_page_model(classifier) for classifier in replica.models.classifiers],
         images_per_second=images_per_second,
         images_per_second_per_core=images_per_second / replica.cores,
         cores=replica.cores,
     )
 
 
+@router.get("/page/samples/{model}/{version}/{number}")
+async def sample(request: Request, model: str, version: str, number: str) -> Response:
+    """One of a model's golden images, for whoever may use it."""
+    replica: Replica = request.app.state.replica
+    request.app.state.api_keys.check(request.headers)
+    samples = replica.models.find(model, version).samples
+    if not (number.isdecimal() and number.isascii() and len(number) < 4 and int(number) < len(samples)):
+        raise UnknownRoute("the model has no such sample")
+    try:
+        data = await asyncio.to_thread(samples[int(number)].read_bytes)
+    except OSError:
+        raise UnknownRoute("the sample is no longer there") from None
+    return Response(data, media_type="application/octet-stream")
+
+
 @router.api_route("/page/{file}", methods=["GET", "HEAD"])
 async def page_file(request: Request, file: str) -> Response:
     """A script, style sheet or icon of the page."""
     return await _file(file, request)
+
+
+def _page_model(classifier: Classifier) -> PageModel:
+    return PageModel(
+        name=classifier.manifest.name,
+        version=classifier.manifest.version,
+        digits=sorted(classifier.labels or ()) == list(digits),
+        samples=len(classifier.samples),
+        capacity_images_per_second=classifier.images_per_second,
+    )
 
 
 async def _file(name: str, request: Request) -> Response:

@@ -129,6 +129,12 @@ class ClassifyParameters(_Parameters):
             )
 
 
+class NoParameters(_Parameters):
+    """Those of a route that has none: any query is refused."""
+
+    headers = ()
+
+
 class InferParameters(_Parameters):
     """Those of the Open Inference Protocol's infer, whose body may have its own and whose path names the model."""
 

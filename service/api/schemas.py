@@ -80,11 +80,15 @@ class HealthResponse(_Body):
 
 
 class PageModel(_Body):
-    """A model that the page offers; `image_size` is the side of what it takes, in pixels."""
+    """A model that the page offers."""
 
     name: str
     version: str
-    image_size: int
+    digits: bool = Field(
+        description="its labels are the ten digits, which are drawn for it as its training images were"
+    )
+    samples: int = Field(description="images that it was exported with, at page/samples/{model}/{version}/{number}")
+    capacity_images_per_second: float = Field(description="of its passes alone, as measured at start")
 
 
 class PageStatus(_Body):

@@ -24,6 +24,7 @@ router = APIRouter()
 
 @router.post(
     "/v1/classify",
+    tags=["Classification"],
     response_model=ClassifyResponse | ClassifyManyResponse,
     responses=CLASSIFY_ANSWERS,
     openapi_extra=CLASSIFY_REQUEST,
@@ -73,14 +74,14 @@ def _fields(answer: Classification) -> bytes:
     return b'"predictions":%b,"image":%b' % (answer.answer, answer.image)
 
 
-@router.get("/healthz/live", responses=HEALTH_ANSWERS)
+@router.get("/healthz/live", tags=["Health"], responses=HEALTH_ANSWERS)
 async def live(request: Request) -> HealthResponse:
     """Whether the event loop runs and no model has lost its lanes for good; if not, restart the process."""
     request.app.state.replica.check_live()
     return HealthResponse(status="live")
 
 
-@router.get("/healthz/ready", responses=HEALTH_ANSWERS)
+@router.get("/healthz/ready", tags=["Health"], responses=HEALTH_ANSWERS)
 async def ready(request: Request) -> HealthResponse:
     """Whether to send traffic: every model has a lane that is proven on golden images, and no shutdown has begun."""
     request.app.state.replica.check_ready()

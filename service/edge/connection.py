@@ -17,6 +17,7 @@ from service.edge.linger import LAST_SECONDS, Linger
 from service.edge.reading import ReadingProtocol
 from service.edge.rendering import Rendered, render_error
 from service.edge.request_id import request_id_of
+from service.edge.request_log import RequestLog
 from service.edge.sending import Sending
 from service.edge.uploads import Upload
 from service.edge.write_watch import WriteWatch
@@ -33,7 +34,7 @@ _PROBES = (b"/healthz/", b"/v2/health/")
 
 
 class HttpProtocol(ReadingProtocol):
-    """One connection; for `uvicorn.Config(http=partial(HttpProtocol, table=..., deadline_seconds=...))`.
+    """One connection; for `uvicorn.Config(http=partial(HttpProtocol, table=..., ...))`.
 
     A request's ASGI scope has, beyond the standard's:
     - "mixer.on_leave", a function that takes one callback (the last one given counts) and calls it once if the client
@@ -46,9 +47,12 @@ class HttpProtocol(ReadingProtocol):
     `Sending`.
     """
 
-    def __init__(self, *args: Any, table: ConnectionTable, deadline_seconds: float, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, table: ConnectionTable, deadline_seconds: float, request_log: RequestLog, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
         self._table = table
+        self._request_log = request_log
         self._deadline_seconds = deadline_seconds
         self._served: RequestResponseCycle | None = None  # with pipelined requests behind it, not uvicorn's cycle
         self._served_since = 0.0
@@ -279,8 +283,8 @@ class HttpProtocol(ReadingProtocol):
                 self.transport.close()
                 return
         request_id = request_id_of(scope)
-        told = {"client": self.client and self.client[0], "request_id": request_id}
-        log.info("%d %s", error.status, error.message, extra=told)
+        told = {"request_id": request_id, "client": self.client and self.client[0], "detail": error.message}
+        self._request_log.tell("refused while reading", error.status, seconds, error, **told)
         self._table.ended.labels(error.reason or error.code).inc()
         status, headers, body = render_error(scope["path"], error, request_id, seconds)
         headers = [*self.server_state.default_headers, *headers, (b"connection", b"close")]

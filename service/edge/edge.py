@@ -11,14 +11,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.edge.rendering import SAFE_HEADERS, Headers, Rendered, error_response, known_error
 from service.edge.request_id import request_id_of
+from service.edge.request_log import RequestLog
 from service.edge.sending import Sending
-from service.errors import FAILED, EngineFailure, Overloaded, ServiceError
+from service.errors import EngineFailure, ServiceError
 from service.metrics import Metrics
 from service.timings import StageTimings
 
 log = logging.getLogger(__name__)
-
-_QUIET = ("/healthz/live", "/healthz/ready", "/v2/health/live", "/v2/health/ready", "/page/status", "/page/{file}")
 
 _SLASHES = re.compile("//+")
 
@@ -54,14 +53,13 @@ class Edge:
         metrics: Metrics,
         is_draining: Callable[[], bool],
         hot: HotRoutes,
-        log_requests: str,
+        request_log: RequestLog,
     ) -> None:
-        """`log_requests` is the setting."""
         self._app = app
         self._metrics = metrics
         self._is_draining = is_draining
         self._hot = hot
-        self._log_requests = log_requests
+        self._request_log = request_log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -142,22 +140,8 @@ class Edge:
     def _count(self, scope: Scope, status: int, timings: StageTimings) -> None:
         route = getattr(scope.get("route"), "path", "unmatched")
         self._metrics.count_request(route, status, timings.total, timings.stages.get("receive"))
-        if self._log_requests == "off" or (
-            self._log_requests == "errors" and (status < FAILED or status == Overloaded.status)
-        ):
-            return
-        if route in _QUIET and status < FAILED:
+        if self._request_log.leaves_out(status):  # most have no line, and this is done for each
             return
         state = scope["state"]
-        error = state.get("error")
-        told = {"request_id": state["request_id"], "model": state.get("model"), "images": state.get("images")}
-        if error:
-            told |= {"code": error.code, "reason": error.reason}
-        log.info(
-            "%s %s %d",
-            scope["method"],
-            route,
-            status,
-            extra={name: value for name, value in told.items() if value is not None}
-            | {"ms": round(timings.total * 1000, 3)},
-        )
+        told = {name: state.get(name) for name in ("request_id", "model", "images", "code")}
+        self._request_log.tell(f"{scope['method']} {route}", status, timings.total, state.get("error"), **told)

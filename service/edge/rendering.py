@@ -71,5 +71,6 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
         if request.method == "OPTIONS":
             return Response(status_code=http.HTTPStatus.NO_CONTENT, headers=headers)
     fields = {"code": http.HTTPStatus(error.status_code).name.lower(), "message": str(error.detail)}
+    request.scope.setdefault("state", {})["code"] = fields["code"]
     body = json.dumps(error_json(request.scope, fields))
     return Response(body, error.status_code, headers, media_type="application/json")

@@ -5,6 +5,7 @@ import logging
 import math
 import signal
 import socket
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
@@ -33,16 +34,22 @@ class DrainingServer(uvicorn.Server):
         replica: Replica,
         table: ConnectionTable,
         metrics_port: int,
+        started: float,
         early_hangups: Sequence[int] = (),
     ) -> None:
-        """`metrics_port` is for the log; `early_hangups` are the SIGHUPs that came while the models were loading."""
+        """`metrics_port` and `started` (of `time.monotonic`) are for the log.
+
+        `early_hangups` are the SIGHUPs that came while the models were loading.
+        """
         super().__init__(config)
         self._replica = replica
         self._table = table
         self._doors: list[Door] = []
         self._metrics_port = metrics_port
+        self._started = started
         self._early_hangups = early_hangups
         self._signals = 0
+        self._stopping_since = 0.0
         self._hasten = asyncio.Event()
         self._draining: asyncio.Task[None] | None = None
 
@@ -55,7 +62,12 @@ class DrainingServer(uvicorn.Server):
             self._doors.append(door)
         if sockets:
             ports = {"port": sockets[0].getsockname()[1], "metrics_port": self._metrics_port}
-            log.info("listening on port %(port)d, metrics on port %(metrics_port)d", ports, extra=ports)
+            ready = ports | {"ready_seconds": round(time.monotonic() - self._started, 1)}
+            log.info(
+                "listening on port %(port)d, metrics on port %(metrics_port)d; ready after %(ready_seconds)g s",
+                ready,
+                extra=ready,
+            )
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._on_hangup)
             if self._early_hangups:
                 self._on_hangup()
@@ -75,23 +87,34 @@ class DrainingServer(uvicorn.Server):
                 loop.remove_signal_handler(number)
 
     def _on_signal(self, number: int) -> None:
-        log.info("received %s", signal.Signals(number).name)
         self._signals += 1
         if self._signals > 2:
             self.force_exit = True
-        if number == signal.SIGINT or self._draining:
+            self._tell(number, "the end, whoever waits for an answer")
+        elif number == signal.SIGINT or self._draining:
             self._hasten.set()
+            self._tell(number, "no new work is served")
+        else:
+            seconds = self._replica.settings.drain_seconds
+            self._tell(number, f"not ready any more, new work is served for {seconds:g} s")
         if not self._draining:
+            self._stopping_since = time.monotonic()
             self._draining = asyncio.create_task(self._drain())
 
+    def _tell(self, number: int, what_follows: str) -> None:
+        told = {"signal": signal.Signals(number).name, "inflight_images": self._replica.admission.inflight}
+        log.info("received %s: %s", told["signal"], what_follows, extra=told)
+
     def _on_hangup(self) -> None:
-        log.info("received SIGHUP")
+        self._tell(signal.SIGHUP, "the model repository is read again")
         self._replica.lifecycle.reload()
 
     async def _drain(self) -> None:
         self._replica.drain()
         with suppress(TimeoutError):
             await asyncio.wait_for(self._hasten.wait(), self._replica.settings.drain_seconds)
+        inside = self._replica.admission.inflight
+        log.info("drained: the door closes, with %d images inside", inside, extra={"inflight_images": inside})
         self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -106,7 +129,9 @@ class DrainingServer(uvicorn.Server):
         await super().shutdown(sockets)
         lost = self._replica.admission.inflight  # only a forced exit leaves any
         self._replica.metrics.drain_lost_images.inc(lost)
-        log.info("stopped with %d images unanswered", lost, extra={"lost_images": lost})
+        seconds = round(time.monotonic() - self._stopping_since, 1)
+        told = {"lost_images": lost, "stopping_seconds": seconds}
+        log.info("stopped with %d images unanswered, after %g s", lost, seconds, extra=told)
 
     def _protocol(self) -> HttpProtocol:
         make = self.config.http_protocol_class

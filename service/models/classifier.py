@@ -47,6 +47,8 @@ class Classifier:
         self.manifest = bundle.manifest
         self.bundle_sha256 = bundle.sha256
         self.labels = bundle.labels
+        self.samples = [bundle.path / image for image in bundle.manifest.golden.images]
+        self.reference = f"{self.manifest.name}/{self.manifest.version}"  # as settings and log lines have it
         named = {"name": self.manifest.name, "version": self.manifest.version}
         self.reference_json = json.dumps(named, separators=(",", ":")).encode()  # as answers have it
         self.loaded = loaded

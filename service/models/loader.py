@@ -95,11 +95,14 @@ class Loader:
         )
         classifier = Classifier(bundle, loaded, lanes, promises, scheduler, self.admission, metrics)
         log.info(
-            "serving %s/%s on %s",
-            manifest.name,
-            manifest.version,
+            "serving %s (%s) on %s, lanes x threads: %d x %d",
+            classifier.reference,
+            manifest.precision,
             loaded.description,
+            lanes.size,
+            lanes.threads,
             extra={
+                "model": classifier.reference,
                 "precision": manifest.precision,
                 "engines": loaded.considered,
                 "golden_max_abs_error": loaded.golden_max_abs_error,

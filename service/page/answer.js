@@ -47,6 +47,7 @@ export function showAnswer({ body, milliseconds }, image) {
   showSent(image, body.image);
   showPredictions(body.predictions);
   showTimeline(body.timing_ms, milliseconds);
+  if (matchMedia("(max-width: 52rem)").matches) $("best").scrollIntoView({ block: "nearest" }); // it is below the image
 }
 
 function showSent(image, { width, height, format }) {

@@ -1,14 +1,18 @@
 // The page: which image goes to which model, and what is shown of it.
 
 import { showAnswer, showBusy, showNothing, showProblem } from "./answer.js";
+import { offerBursts } from "./burst.js";
+import { showCurl } from "./curl.js";
 import { Drawing } from "./drawing.js";
+import { hideImportance, offerImportance } from "./importance.js";
 import { asDrawn, likeTraining } from "./pen_image.js";
 import { receivePictures } from "./pictures.js";
-import { Failure, classify, status, useKey } from "./service.js";
+import { showSamples } from "./samples.js";
+import { Failure, classify, hasKey, sample, status, useKey } from "./service.js";
+import { hideSeveral, showSeveral } from "./several.js";
 import { showNoStatus, showStatus } from "./throughput.js";
 
 const STATUS_EVERY = 2000; // ms
-const SMALL = 64; // pixels: models of smaller images are drawn for
 
 const $ = (id) => document.getElementById(id);
 
@@ -28,6 +32,7 @@ function stopAsking() {
 
 async function ask() {
   stopAsking();
+  hideImportance();
   if (!image) return showNothing();
   const mine = (underway = new AbortController());
   const asked = image;
@@ -87,11 +92,18 @@ receivePictures($("file"), takePictures, (sentence) => {
   showProblem(sentence);
 });
 
-function takePictures([first, ...others]) {
+function takePictures(files) {
+  const [first, ...others] = files;
+  if (others.length) showSeveral(files, chosenModel(), takePicture);
+  else hideSeveral();
+  takePicture(first);
+  if (others.length) $("file-note").textContent = `${first.name}, the first of ${files.length}`;
+}
+
+function takePicture(file) {
   showOrigin("picture");
-  image = picture = first;
-  const name = first.name || "pasted image";
-  $("file-note").textContent = others.length ? `${name}, the first of ${others.length + 1}` : name;
+  image = picture = file;
+  $("file-note").textContent = file.name || "pasted image";
   const preview = $("preview");
   URL.revokeObjectURL(preview.src);
   preview.onload = () => {
@@ -103,9 +115,18 @@ function takePictures([first, ...others]) {
     $("drop-hint").hidden = false;
     $("drop-hint").textContent = "This browser cannot show that file";
   };
-  preview.src = URL.createObjectURL(first);
+  preview.src = URL.createObjectURL(file);
   ask();
 }
+
+// What else can be done with it.
+
+offerImportance(() => ({ image, model: chosenModel() }));
+offerBursts(async () => {
+  const model = chosenModel();
+  const sent = image ?? (model?.samples ? await sample(model, 0).catch(() => null) : null);
+  return sent && { image: sent, model };
+});
 
 const originChoice = (origin) => document.querySelector(`input[name=origin][value=${origin}]`);
 
@@ -128,7 +149,7 @@ for (const origin of ["drawing", "picture"]) {
 
 const chosenModel = () => models[$("model").selectedIndex];
 
-const isDrawnFor = (model) => !model || model.image_size < SMALL;
+const isDrawnFor = (model) => Boolean(model?.digits);
 
 const names = ({ models }) => models.map(({ name, version }) => `${name}/${version}`).join();
 
@@ -145,6 +166,8 @@ function offerModels(served) {
 function suitModel() {
   $("hint").textContent = isDrawnFor(chosenModel()) ? "Draw a digit" : "Draw here";
   if (!image && !drawing.strokes.length) showOrigin(isDrawnFor(chosenModel()) ? "drawing" : "picture");
+  showSamples(chosenModel(), (file) => takePictures([file]));
+  showCurl(chosenModel(), hasKey());
 }
 
 $("model").addEventListener("change", () => {
@@ -166,6 +189,7 @@ function askForKey() {
 $("key").addEventListener("submit", (event) => {
   event.preventDefault();
   useKey($("key-field").value);
+  showCurl(chosenModel(), true);
   keyGiven = true;
   $("key").hidden = true;
   $("key-field").value = "";
@@ -185,7 +209,7 @@ async function followStatus() {
     if (!document.hidden) {
       const now = await status();
       offerModels(now);
-      showStatus(now);
+      showStatus(now, chosenModel());
     }
   } catch (error) {
     if (!(error instanceof Failure)) throw error;
@@ -200,5 +224,5 @@ async function followStatus() {
 }
 
 document.addEventListener("visibilitychange", () => document.hidden || followStatus());
-$("url").textContent = new URL("v1/classify", document.baseURI);
+showCurl(null, hasKey());
 followStatus();

@@ -8,11 +8,12 @@ const $ = (id) => document.getElementById(id);
 
 const figure = (value) => value.toFixed(value < 10 ? 2 : value < 100 ? 1 : 0);
 
-/** Show a PageStatus. */
-export function showStatus(status) {
+/** Show a PageStatus, and what the chosen `model` could do. */
+export function showStatus(status, model) {
   $("readiness").textContent = status.ready ? "ready" : "not ready";
   $("readiness").classList.toggle("is-ready", status.ready);
   $("rate").textContent = figure(status.images_per_second);
+  $("capacity").textContent = figure(model.capacity_images_per_second);
   $("rate-per-core").textContent = figure(status.images_per_second_per_core);
   $("cores").textContent = String(Number(status.cores.toFixed(2)));
   rates.push(status.images_per_second);

@@ -144,7 +144,8 @@ def test_a_broken_form_is_a_line_like_any_other(guarded: ServiceProcess) -> None
     headers = {"x-api-key": KEY.encode(), "content-type": "multipart/form-data; boundary=x"}
     for form in (DIGIT, b"--x--\r\n" + DIGIT):
         assert httpx.post(f"{guarded.url}/v1/classify", content=form, headers=headers).status_code == 400
-    assert {(line["name"], line["level"]) for line in lines_until_now(guarded)} == {("service.edge.edge", "INFO")}
+    lines = {(line["name"], line["level"]) for line in lines_until_now(guarded)}
+    assert lines == {("service.edge.request_log", "INFO")}
 
 
 def test_a_head_of_100_kb_is_refused_and_harms_nobody(guarded: ServiceProcess) -> None:

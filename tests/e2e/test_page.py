@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import json
 import shutil
 import socket
 import time
@@ -13,7 +12,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, Route, expect, sync_playwright
 
-from tests.e2e.processes import GOLDEN, ROOT, ServiceProcess, running_service
+from tests.e2e.processes import GOLDEN, ROOT, ServiceProcess, add_digits, running_service
 from tests.e2e.strokes import SHAPES, DrawnDigit, draw
 
 expect.set_options(timeout=20_000)
@@ -160,14 +159,95 @@ def test_drawn_digits_are_sent_as_the_training_images_look(page: Page) -> None:
     assert len(wrong) <= len(drawn) // 20, wrong
 
 
-def test_a_chosen_file_and_the_first_of_several_dropped(page: Page) -> None:
+def test_a_chosen_file_and_several_dropped(page: Page) -> None:
     choose(page, "digit-8.png")
     expect(page.locator("#best-label")).to_have_text("8")
     expect(page.locator("#preview")).to_be_visible()
     expect(page.locator("#sent-as")).to_have_text("128 × 128 PNG")
-    give(page, "drop", "digit-3.png", "digit-4.png")
+    give(page, "drop", "digit-3.png", "digit-4.png", "../labels.txt")
     expect(page.locator("#best-label")).to_have_text("3")
-    expect(page.locator("#file-note")).to_have_text("digit-3.png, the first of 2")
+    expect(page.locator("#file-note")).to_have_text("digit-3.png, the first of 3")
+    expect(page.locator("#several-spoken")).to_contain_text("Finished: 3 of 3, 1 without an answer")
+    expect(page.locator("#grid .label")).to_have_text(["3", "4", "no answer"])
+    expect(page.locator("#grid .detail").last).to_contain_text("415 unsupported_image")
+    page.locator("#grid button").nth(1).click()
+    expect(page.locator("#best-label")).to_have_text("4")
+    expect(page.locator("#several")).to_be_visible()
+    choose(page, "digit-5.png")
+    expect(page.locator("#several")).to_be_hidden()
+
+
+def test_several_that_are_refused_for_want_of_room_are_sent_again(page: Page) -> None:
+    refusal = {"error": {"code": "over_capacity", "message": "later"}}
+    refused: list[Route] = []
+
+    def full_at_first(route: Route) -> None:
+        if len(refused) < 3:
+            refused.append(route)
+            route.fulfill(status=429, json=refusal, headers={"retry-after": "0"})
+        else:
+            route.continue_()
+
+    page.route("**/v1/classify*", full_at_first)
+    give(page, "drop", "digit-0.png", "digit-1.png", "digit-2.png", "digit-3.png")
+    expect(page.locator("#grid .label")).to_have_text(["0", "1", "2", "3"])
+    assert len(refused) == 3
+
+
+def test_a_sample_is_classified_and_the_command_names_the_model(page: Page, service: ServiceProcess) -> None:
+    expect(page.locator("#samples button")).to_have_count(10)
+    page.get_by_role("button", name="sample 4").click()
+    expect(page.locator("#best-label")).to_have_text("3")
+    command = f"curl --data-binary @image.png '{service.url}/v1/classify?model=digits&version=1'"
+    expect(page.locator("#curl")).to_have_text(command)
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.get_by_role("button", name="Copy").click()
+    expect(page.locator("#copied")).to_have_text("Copied.")
+    assert page.evaluate("navigator.clipboard.readText()") == command
+
+
+def test_a_burst_shows_its_rate_its_latencies_and_what_became_of_the_images(page: Page) -> None:
+    page.get_by_label("Images", exact=True).fill("20")
+    page.get_by_label("in a request").select_option("8")
+    page.get_by_role("button", name="Fire").click()
+    expect(page.locator("#burst-told")).to_have_text("Finished: 20 answered, 0 refused, 0 failed.")  # of a sample
+    assert float(page.locator("#burst-rate").inner_text()) > 0
+    assert float(page.locator("#burst-p50").inner_text()) <= float(page.locator("#burst-p99").inner_text())
+    assert page.locator("#burst-curve path").get_attribute("d")
+    page.route("**/v1/classify*", lambda route: route.fulfill(status=429, json={}))
+    page.get_by_label("in a request").select_option("1")
+    page.get_by_role("button", name="Fire").click()
+    expect(page.locator("#burst-told")).to_have_text("Finished: 0 answered, 20 refused, 0 failed.")
+    expect(page.locator("#burst-refused")).to_have_text("20")
+
+
+def test_the_patches_that_matter_are_shown_by_ordinary_requests(page: Page) -> None:
+    """Of a picture whose answer hangs on its left half alone: the service is played, to have an obvious map."""
+
+    def answer(route: Route) -> None:
+        images = (route.request.post_data_buffer or b"").count(b'name="image"')
+        certain = [0.25 if patch == 9 and images == 64 else 0.75 for patch in range(images)]
+        results = [{"predictions": [{"index": 7, "label": "7", "probability": each}]} for each in certain]
+        route.fulfill(json={"results": results} if images > 1 else results[0])
+
+    choose(page, "digit-7.png")
+    expect(page.locator("#best-label")).to_have_text("7")
+    page.route("**/v1/classify*", answer)
+    button = page.get_by_role("button", name="Which parts mattered?")
+    button.click()
+    told = page.locator("#importance-told")
+    expect(told).to_have_text(
+        "Without row 2, column 2 of 8 × 8, “7” falls from 75.0 % to 25.0 %: the patch that matters most."
+    )
+    shown = page.locator("#importance-map rect").evaluate_all(
+        "all => all.map(each => +each.getAttribute('fill-opacity'))"
+    )
+    assert [patch for patch, opacity in enumerate(shown) if opacity] == [9]
+    page.unroute_all()
+    button.click()
+    expect(told).to_contain_text("of 8 × 8")
+    choose(page, "digit-1.png")
+    expect(page.locator("#importance")).to_be_hidden()
 
 
 def test_paste_and_drop(page: Page) -> None:
@@ -254,12 +334,18 @@ def test_the_keyboard_reaches_everything_in_order(page: Page) -> None:
         assert page.evaluate("document.activeElement.matches(':focus-visible')")
         order.append(page.evaluate("[document.activeElement].map(({id, value, text}) => id || value || text)[0]"))
         page.keyboard.press("Tab")
-    assert order == ["model", "theme", "drawing", "undo", "clear", "API description"]
+    assert order == ["model", "theme", "drawing", "undo", "clear", None]  # the first sample
+    page.locator("#importance-button").focus()
+    order = []
+    for _ in range(6):
+        order.append(page.evaluate("[document.activeElement].map(({id, text}) => id || text)[0]"))
+        page.keyboard.press("Tab")
+    assert order == ["importance-button", "burst-images", "burst-form", "fire", "copy", "API description"]
     page.get_by_role("radio", name="Draw").focus()
     page.keyboard.press("ArrowRight")
     expect(page.get_by_role("radio", name="Picture")).to_be_checked()
     page.keyboard.press("Tab")
-    expect(page.get_by_label("Choose a file")).to_be_focused()
+    expect(page.get_by_label("Choose files")).to_be_focused()
 
 
 def test_a_finger_draws_on_a_phone(browser: Browser, service: ServiceProcess) -> None:
@@ -282,24 +368,24 @@ def test_a_finger_draws_on_a_phone(browser: Browser, service: ServiceProcess) ->
                 touch("touchMove", [point])
             touch("touchEnd", [])
         expect(page.locator("#best-label")).to_have_text("4")
+        expect(page.locator("#best-label")).to_be_in_viewport(ratio=1)
 
 
 def test_the_model_that_is_chosen_answers(browser: Browser, tmp_path: Path) -> None:
-    for name in ("digits", "figures"):
-        shutil.copytree(GOLDEN.parent, tmp_path / name / "1")
-        path = tmp_path / name / "1" / "manifest.json"
-        path.write_text(json.dumps(json.loads(path.read_text()) | {"name": name}))
+    shutil.copytree(GOLDEN.parent, tmp_path / "digits" / "1")
+    add_digits(tmp_path, name="figures")  # whose labels are no digits
     flags = (*QUICKLY, "--model-repository", str(tmp_path), "--models", "figures,digits")
     with running_service(*flags) as service, opened(browser, service) as page:
         chooser = page.get_by_label("Model")
         expect(chooser).to_have_value("figures, version 1")
-        draw_on(page, draw("0", 0, 0))
-        with page.expect_response("**/v1/classify*") as response:
-            expect(page.locator("#best-label")).to_have_text("0")
-        assert response.value.json()["model"]["name"] == "figures"
-        with page.expect_response("**/v1/classify*") as response:
-            chooser.select_option("digits, version 1")
-        assert response.value.json()["model"]["name"] == "digits"
+        expect(page.locator("#drawing")).to_be_hidden()
+        expect(page.locator("#hint")).to_have_text("Draw here")
+        choose(page, "digit-0.png")
+        expect(page.locator("#best-label")).to_have_text("figures/1 0")
+        chooser.select_option("digits, version 1")
+        expect(page.locator("#best-label")).to_have_text("0")
+        expect(page.locator("#hint")).to_have_text("Draw a digit")
+        expect(page.locator("#curl")).to_contain_text("model=digits&version=1")
 
 
 def test_a_key_is_asked_for_and_kept_for_the_tab_alone(browser: Browser, tmp_path: Path) -> None:
@@ -361,7 +447,12 @@ def test_axe_finds_nothing_to_object_to(browser: Browser, service: ServiceProces
         draw_on(page, draw("2", 0, 0))
         expect(page.locator("#result")).to_be_visible()
         assert violations(page) == []
-        page.set_input_files("#file", ROOT / "README.md")
+        page.locator("#importance-button").click()
+        expect(page.locator("#importance")).to_be_visible()
+        assert violations(page) == []
+        give(page, "drop", "digit-3.png", "../labels.txt")
+        expect(page.locator("#several-spoken")).to_contain_text("Finished")
+        page.set_input_files("#file", [ROOT / "README.md", GOLDEN / "digit-1.png"])
         expect(page.get_by_role("alert")).to_contain_text("415")
         assert violations(page) == []
         page.locator("#key").evaluate("key => key.hidden = false")

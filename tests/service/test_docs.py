@@ -1,4 +1,4 @@
-"""docs/images.md and docs/security.md say what the code does."""
+"""docs/api.md, docs/images.md and docs/security.md say what the code does."""
 
 import re
 from pathlib import Path
@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 
 from service.api.api_keys import ApiKeys
+from service.api.schemas import ClassifyResponse, ImageBody, ModelReference, PredictionBody
 from service.images.formats import FORMATS
 from service.metrics import Metrics
 
 ROOT = Path(__file__).parent.parent.parent
 IMAGES = (ROOT / "docs" / "images.md").read_text()
+API = (ROOT / "docs" / "api.md").read_text()
 SECURITY = (ROOT / "docs" / "security.md").read_text()
 
 
@@ -20,6 +22,13 @@ def test_every_reason_for_refusing_an_image_is_documented_and_there_is_no_other(
         used |= set(re.findall(r'reason="(\w+)"', path.read_text()))
     rows = [row.split("|") for row in IMAGES.splitlines() if re.match(r"\| 4\d\d ", row)]
     assert {reason for row in rows for reason in re.findall(r"`(\w+)`", row[3])} == used
+
+
+def test_every_field_of_an_answer_is_named() -> None:
+    named = set(re.findall(r"`(\w+)`", API.partition("\nThe answer has ")[2].partition("\n\n")[0]))
+    bodies = (ClassifyResponse, ModelReference, PredictionBody, ImageBody)
+    stages = {"receive", "decode", "queue", "infer", "post", "total"}
+    assert named == stages.union(*(body.model_fields for body in bodies))
 
 
 def test_every_accepted_format_is_named() -> None:

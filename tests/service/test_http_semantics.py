@@ -195,6 +195,6 @@ async def test_the_docs_need_no_other_host(tmp_path: Path, prefix: str) -> None:
             assert not address.startswith("/")  # so that any proxy's prefix stays
             assert (await client.get(f"/{address}")).status_code == 200
         described = (await client.get("/openapi.json")).json()
-        assert described.get("servers") == ([{"url": prefix}] if prefix else None)
+        assert described.get("servers") == [{"url": prefix or "/"}]
         assert (await client.get("/docs/../app.py")).status_code == 404
         assert (await client.get("/docs/nothing.js")).status_code == 404

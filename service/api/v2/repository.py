@@ -13,13 +13,13 @@ from service.errors import Forbidden, MalformedRequest
 from service.models.lifecycle import BundleState
 from service.models.replica import Replica
 
-router = APIRouter(prefix="/v2/repository")
+router = APIRouter(prefix="/v2/repository", tags=["Model repository"])
 
 _MAX_BODY_BYTES = 64 * 2**10
 
 
 @router.post("/index", responses={status: {"model": V2Error} for status in (400, 401, 409, 413, 504)})
-async def index(request: Request) -> list[BundleState]:
+async def repository_index(request: Request) -> list[BundleState]:
     """Every version of every model in the repository; with `{"ready": true}` only those that serve."""
     replica: Replica = request.app.state.replica
     request.app.state.api_keys.check(request.headers)
@@ -33,7 +33,7 @@ async def index(request: Request) -> list[BundleState]:
 @router.post(
     "/models/{model}/load", responses={s: {"model": V2Error} for s in (400, 401, 403, 404, 409, 413, 503, 504)}
 )
-async def load(request: Request, model: str) -> list[BundleState]:
+async def load_model(request: Request, model: str) -> list[BundleState]:
     """Load a model, or what is new or has changed of it, beside what serves; answers once it serves."""
     replica: Replica = request.app.state.replica
     _check_admin(request)
@@ -45,7 +45,7 @@ async def load(request: Request, model: str) -> list[BundleState]:
 
 
 @router.post("/models/{model}/unload", responses={s: {"model": V2Error} for s in (401, 403, 404, 409, 503)})
-async def unload(request: Request, model: str) -> list[BundleState]:
+async def unload_model(request: Request, model: str) -> list[BundleState]:
     """Unload every version of a model; those inside are answered."""
     replica: Replica = request.app.state.replica
     _check_admin(request)

@@ -1,19 +1,18 @@
 """The Open Inference Protocol's routes."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 
 from service import __version__
-from service.api.parameters import InferParameters
+from service.api.parameters import InferParameters, NoParameters
 from service.api.schemas import V2Error
 from service.api.v2 import describe
 from service.api.v2.infer import infer
 from service.api.v2.schemas import (
     AllStatistics,
-    InferRequest,
     InferResponse,
     ModelConfig,
     ModelMetadata,
@@ -21,7 +20,6 @@ from service.api.v2.schemas import (
     ServerLive,
     ServerMetadata,
     ServerReady,
-    self_contained,
 )
 from service.api.v2.statistics import statistics
 from service.models.classifier import Classifier
@@ -29,21 +27,40 @@ from service.models.replica import Replica
 
 router = APIRouter(prefix="/v2", tags=["Open Inference Protocol"])
 
+_VERSION = {"name": "version", "in": "path", "required": True, "schema": {"type": "string"}}
+
+
+def _version(request: Request) -> str | None:
+    """The version in a path that has one; raises MalformedRequest for a query, which the protocol does not have."""
+    NoParameters.of(request)
+    return request.path_params.get("version")
+
+
+Version = Annotated[str | None, Depends(_version)]
 _MODEL = ("/models/{model}", "/models/{model}/versions/{version}")
 
 
 def _route(*paths: str, statuses: tuple[int, ...], method: str = "GET", **options: Any) -> Callable[..., Any]:
-    """Serve a function at each path; `statuses` are those of its errors."""
+    """Serve a function at each path; `statuses` are those of its errors.
+
+    A function for a model has the same name with "version" in it where the path names the version.
+    """
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
         responses = {status: {"model": V2Error} for status in statuses} | options.pop("responses", {})
+        extra = {"parameters": []} | options.pop("openapi_extra", {})
         for path in paths:
+            name, parameters = function.__name__, extra["parameters"]
+            if "{version}" in path:
+                name, parameters = name.replace("model_", "model_version_"), [*parameters, _VERSION]
             router.add_api_route(
                 path,
                 function,
                 methods=[method],
+                name=name,
                 responses=responses,
                 response_model_exclude_none=True,
+                openapi_extra=extra | {"parameters": parameters},
                 **options,
             )
         return function
@@ -59,14 +76,14 @@ async def server_metadata(request: Request) -> ServerMetadata:
 
 
 @_route("/health/live", statuses=(503,))
-async def live(request: Request) -> ServerLive:
+async def server_live(request: Request) -> ServerLive:
     """Whether the event loop and every scheduler run; if not, restart the process."""
     _replica(request).check_live()
     return ServerLive(live=True)
 
 
 @_route("/health/ready", statuses=(503,))
-async def ready(request: Request) -> ServerReady:
+async def server_ready(request: Request) -> ServerReady:
     """Whether to send traffic: inference is proven on golden images and no shutdown has begun."""
     _replica(request).check_ready()
     return ServerReady(ready=True)
@@ -80,14 +97,14 @@ async def all_statistics(request: Request) -> AllStatistics:
     return statistics(replica.models.classifiers)
 
 
-@_route(*_MODEL, statuses=(401, 404))
-async def model_metadata(request: Request, model: str, version: str | None = None) -> ModelMetadata:
+@_route(*_MODEL, statuses=(400, 401, 404))
+async def model_metadata(request: Request, model: str, version: Version = None) -> ModelMetadata:
     """A model's inputs, of which a request has exactly one, and outputs."""
     return describe.metadata(_find(request, model, version), _versions(request, model))
 
 
-@_route(*(f"{path}/ready" for path in _MODEL), statuses=(404, 503))
-async def model_ready(request: Request, model: str, version: str | None = None) -> ModelReady:
+@_route(*(f"{path}/ready" for path in _MODEL), statuses=(400, 404, 503))
+async def model_ready(request: Request, model: str, version: Version = None) -> ModelReady:
     """Whether a model can answer."""
     replica = _replica(request)
     classifier = replica.models.find(model, version)
@@ -95,15 +112,15 @@ async def model_ready(request: Request, model: str, version: str | None = None) 
     return ModelReady(name=classifier.manifest.name, ready=True)
 
 
-@_route(*(f"{path}/config" for path in _MODEL), statuses=(401, 404))
-async def model_config(request: Request, model: str, version: str | None = None) -> ModelConfig:
+@_route(*(f"{path}/config" for path in _MODEL), statuses=(400, 401, 404))
+async def model_config(request: Request, model: str, version: Version = None) -> ModelConfig:
     """How a model runs here: its batching, the engine and why it was chosen, and how long its passes take."""
     classifier = _find(request, model, version)
     return describe.config(classifier, _versions(request, model), _replica(request).settings)
 
 
-@_route(*(f"{path}/stats" for path in _MODEL), statuses=(401, 404))
-async def model_statistics(request: Request, model: str, version: str | None = None) -> AllStatistics:
+@_route(*(f"{path}/stats" for path in _MODEL), statuses=(400, 401, 404))
+async def model_statistics(request: Request, model: str, version: Version = None) -> AllStatistics:
     """Cumulative statistics of one version of a model, or of each."""
     classifier = _find(request, model, version)
     return statistics([classifier] if version else _replica(request).models.versions(model))
@@ -123,13 +140,13 @@ _BINARY = {"schema": {"type": "string", "format": "binary"}}
         "requestBody": {
             "required": True,
             "content": {
-                "application/json": {"schema": self_contained(InferRequest)},
+                "application/json": {"schema": {"$ref": "#/components/schemas/InferRequest"}},
                 "application/octet-stream": _BINARY,
             },
         },
     },
 )
-async def model_infer(request: Request, model: str, version: str | None = None) -> Response:
+async def model_infer(request: Request, model: str, version: Version = None) -> Response:
     """Logits and probabilities of all images of a request, or one error."""
     return await infer(request, _find(request, model, version), InferParameters.of(request))
 

@@ -44,7 +44,7 @@ class InputTensor(_Body):
     name: str
     shape: list[Dimension] = Field(max_length=_RANK)
     datatype: str
-    parameters: Parameters = {}
+    parameters: Parameters = Field(default_factory=dict)  # and no default in the schema: null may be sent, {} need not
     # Millions of elements at times, which whoever reads the tensor checks.
     data: Annotated[Any, WithJsonSchema({"anyOf": [{"items": {}, "type": "array"}, {"type": "null"}]})] = Field(
         default=None, description="absent if and only if the data is binary"
@@ -55,7 +55,7 @@ class RequestedOutput(_Body):
     """One output that is asked for, and how: `binary_data`, `classification`."""
 
     name: str
-    parameters: Parameters = {}
+    parameters: Parameters = Field(default_factory=dict)  # and no default in the schema: null may be sent, {} need not
 
 
 class InferRequest(_Body):
@@ -63,7 +63,7 @@ class InferRequest(_Body):
 
     id: str | None = None
     parameters: Parameters = Field(
-        default={}, description="`timeout` in microseconds, `priority`, `binary_data_output`"
+        default_factory=dict, description="`timeout` in microseconds, `priority`, `binary_data_output`"
     )
     inputs: list[InputTensor] = Field(min_length=1)
     outputs: list[RequestedOutput] | None = Field(default=None, description="all outputs if left out")
@@ -230,19 +230,3 @@ class AllStatistics(_Body):
     """The statistics of the models asked for."""
 
     model_stats: list[ModelStatistics]
-
-
-def self_contained(body: type[BaseModel]) -> Any:
-    """The JSON schema of a body that FastAPI does not read itself, with what it refers to in place."""
-    schema = body.model_json_schema()
-
-    def in_place(node: Any) -> Any:
-        if isinstance(node, list):
-            return [in_place(each) for each in node]
-        if not isinstance(node, dict):
-            return node
-        if "$ref" in node:
-            return in_place(schema["$defs"][node["$ref"].rpartition("/")[2]])
-        return {name: in_place(each) for name, each in node.items() if name != "$defs"}
-
-    return in_place(schema)

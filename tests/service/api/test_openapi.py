@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import httpx
@@ -12,7 +13,11 @@ pytestmark = pytest.mark.anyio
 
 async def test_classify_takes_images_forms_and_json(client: httpx.AsyncClient) -> None:
     operation = (await client.get("/openapi.json")).json()["paths"]["/v1/classify"]["post"]
-    assert operation["requestBody"]["content"].keys() >= {"image/*", "multipart/form-data", "application/json"}
+    assert operation["requestBody"]["content"].keys() == {
+        "application/octet-stream",
+        "multipart/form-data",
+        "application/json",
+    }
 
 
 async def test_every_error_has_an_example(client: httpx.AsyncClient) -> None:
@@ -40,9 +45,29 @@ async def test_inference_is_described(client: httpx.AsyncClient) -> None:
     assert operation["responses"].keys() >= {"200", "400", "404", "413", "415", "422", "429", "500", "503", "504"}
     assert operation["responses"]["200"]["content"].keys() == {"application/json", "application/octet-stream"}
     assert "/v2/" not in document["paths"]
-    operations = [each["operationId"] for path in document["paths"].values() for each in path.values()]
-    assert len(set(operations)) == len(operations)
     assert "$defs" not in json.dumps(document)
+
+
+async def test_generators_find_a_name_a_type_and_a_place_for_everything(client: httpx.AsyncClient) -> None:
+    document = (await client.get("/openapi.json")).json()
+    operations = {
+        operation["operationId"]: (path, operation)
+        for path, methods in document["paths"].items()
+        for operation in methods.values()
+    }
+    assert len(operations) == sum(map(len, document["paths"].values()))
+    for name, (path, operation) in operations.items():
+        assert re.fullmatch("[a-z_]+", name)
+        assert len(operation["tags"]) == 1
+        parameters = {each["name"]: each for each in operation.get("parameters", []) if each["in"] == "path"}
+        assert {f"{{{each}}}" for each in parameters} == {each for each in path.split("/") if each[:1] == "{"}
+        for each in parameters.values():
+            assert each["schema"]["type"] == "string"
+            assert each["required"]
+        assert "HTTPValidationError" not in json.dumps(operation)
+    assert {"classify", "model_infer", "model_version_infer", "repository_index"} <= operations.keys()
+    named = set(re.findall('#/components/schemas/([^"]+)', json.dumps(document)))
+    assert named == set(document["components"]["schemas"])
 
 
 @pytest.mark.parametrize("needed", [False, True])

@@ -1,3 +1,4 @@
+import hashlib
 import re
 from pathlib import Path
 
@@ -5,6 +6,7 @@ import httpx
 import pytest
 
 import service
+from service.bundles.bundle import load_bundle
 from service.models.replica import Replica
 from tests.doubles import EchoEngine, level_png, replica_around, write_bundle
 from tests.service.replicas import client_of
@@ -65,13 +67,14 @@ async def test_the_status_has_the_models_and_the_throughput(tmp_path: Path) -> N
     async with client_of(replica) as client:
         await client.post("/v1/classify", content=level_png(7))
         status = (await client.get("/page/status")).json()
+    assert all(model.pop("capacity_images_per_second") > 0 for model in status["models"])
     assert status.pop("images_per_second_per_core") == pytest.approx(status.pop("images_per_second") / 3.5)
     assert status == {
         "ready": True,
         "default": {"name": "second", "version": "3"},
         "models": [
-            {"name": "second", "version": "3", "image_size": 4},
-            {"name": "first", "version": "1", "image_size": 4},
+            {"name": "second", "version": "3", "digits": False, "samples": 2},
+            {"name": "first", "version": "1", "digits": False, "samples": 2},
         ],
         "cores": 3.5,
     }
@@ -83,6 +86,28 @@ async def test_the_page_needs_no_key_and_the_status_does(tmp_path: Path) -> None
         assert (await client.get("/")).status_code == 200
         assert (await client.get("/page/page.js")).status_code == 200
         assert (await client.get("/page/status")).status_code == 401
+
+
+async def test_samples_are_the_golden_images_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text(hashlib.sha256(b"key").hexdigest())
+    write_bundle(tmp_path / "models")
+    golden = load_bundle(tmp_path / "models" / "echo" / "1").golden()[0]
+    replica = replica_around(EchoEngine(), tmp_path / "models", api_keys_file=tmp_path / "keys")
+    async with client_of(replica) as client:
+        assert (await client.get("/page/samples/echo/1/0")).status_code == 401
+        client.headers["x-api-key"] = "key"
+        for number, image in enumerate(golden):
+            assert (await client.get(f"/page/samples/echo/1/{number}")).content == image
+        for path in (
+            f"echo/1/{len(golden)}",
+            "echo/1/-1",
+            "echo/1/x",
+            "echo/1/²",
+            "echo/1/9999999",
+            "echo/2/0",
+            "none/1/0",
+        ):
+            assert (await client.get(f"/page/samples/{path}")).status_code == 404, path
 
 
 async def test_a_draining_service_is_said_not_to_be_ready(client: httpx.AsyncClient, replica: Replica) -> None:

@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from service.edge.connection import HttpProtocol
 from service.edge.connection_table import ConnectionTable
+from service.edge.request_log import RequestLog
 from service.edge.uploads import Uploads
 from service.metrics import Metrics
 
@@ -88,7 +89,9 @@ class Application:
 
 @asynccontextmanager
 async def serving(application: Application) -> AsyncIterator[Application]:
-    protocol: Any = partial(HttpProtocol, table=application.table, deadline_seconds=5.0)
+    protocol: Any = partial(
+        HttpProtocol, table=application.table, deadline_seconds=5.0, request_log=RequestLog("errors")
+    )
     config = uvicorn.Config(
         application,
         port=0,

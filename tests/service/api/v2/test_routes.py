@@ -52,6 +52,17 @@ async def test_every_description_with_and_without_version_and_slash(
     assert levels(await client.post(f"{model}/infer{slash}", json=pixels(5))) == [5]
 
 
+@pytest.mark.parametrize("path", ["", "/ready", "/config", "/stats", "/infer"])
+async def test_a_query_is_refused_and_never_left_out_silently(client: httpx.AsyncClient, path: str) -> None:
+    for model in ("/v2/models/echo", "/v2/models/echo/versions/1"):
+        method, body = ("POST", pixels(1)) if path == "/infer" else ("GET", None)
+        response = await client.request(method, f"{model}{path}?version=2", json=body)
+        assert (response.status_code, response.json()) == (
+            400,
+            {"error": "unknown query parameter 'version'; this route has none"},
+        )
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
