@@ -89,7 +89,7 @@ class Admission:
         promises = model.promises
         if ticket in promises:
             promises.expect(ticket)
-        late = promises.seconds_late(ticket, alone=self.inflight == (ticket in promises))
+        late = promises.seconds_late(ticket, alone=self.inflight == ticket.is_inside)
         if late > 0:
             raise Overloaded(
                 f"a deadline would be missed by {late * 1000:.0f} ms",

@@ -36,7 +36,7 @@ class Ticket:
     decode_seconds: float = 0.0  # forecast
     item: Item | None = None  # what a lane is to do, once the body is here
     image: Announced | None = None
-    let_in_at: float = 0.0
+    let_in_at: float = -math.inf
     queued_at: float | None = None
     received: bool = False  # its body is here
     suspect: bool = False  # a lane was lost over a batch with it, so it is tried alone
@@ -59,6 +59,11 @@ class Ticket:
         self.received = True
         if not self.is_hard:
             self.promised_by = self.serve_by = min(self.promised_by + now - self.let_in_at, self.deadline)
+
+    @property
+    def is_inside(self) -> bool:
+        """Whether it was let in."""
+        return self.let_in_at > -math.inf
 
     @property
     def is_hard(self) -> bool:
