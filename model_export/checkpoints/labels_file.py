@@ -73,6 +73,12 @@ def _lines(text: str) -> Any:
         return [_unquoted(line) for line in lines]
     if all(_SYNSET_FIRST.fullmatch(line) for line in lines):
         return [match.groups() for line in lines if (match := _SYNSET_FIRST.fullmatch(line))]
+    _check_names(lines)
+    return lines
+
+
+def _check_names(lines: list[str]) -> None:
+    """Raises ValueError for lines that are more, or something else, than a name each."""
     for number, line in enumerate(lines, 1):
         marked = line.startswith(_MARKS) or line[0] in "{}[]" or line.endswith((",", ":")) or "://" in line
         if marked or _QUOTED.fullmatch(line):
@@ -85,7 +91,6 @@ def _lines(text: str) -> Any:
         others = [number for number, line in enumerate(lines, 1) if not pattern.fullmatch(line)]
         if len(others) < len(lines) / 2:
             raise ValueError(f"line {others[0]}: is not like the others, which have a number or a synset beside a name")
-    return lines
 
 
 def _numbered(lines: list[str], first_line: int) -> dict[int, str] | None:
