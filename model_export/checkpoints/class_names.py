@@ -10,6 +10,8 @@ from typing import Any
 _IMAGENET_1K = Path(__file__).parent / "imagenet_1k.tsv"
 _SYNSET = re.compile(r"n\d{8}")
 _MOST = 1_000_000  # classes
+_RECORD_NAMES = ("name", "label", "class_name", "class", "title")
+_RECORD_NUMBERS = ("index", "idx", "id", "class_id", "label_id")
 _PLACEHOLDER = re.compile(r"LABEL_\d+")  # what transformers writes where nobody named the classes
 
 
@@ -48,11 +50,12 @@ def imagenet_1k() -> ClassNames:
 def class_names(names: Any, descriptions: Mapping[Any, Any] | None = None) -> ClassNames | None:
     """What names say in any of the usual forms; None for placeholders that say nothing.
 
-    A list of names or of (synset, name); {index: either of these}, perhaps with gaps; {name: index}. A name that is a
-    WordNet synset, or has a description, becomes the identifier. Raises ValueError, saying why, for anything else.
+    A list of names or of (synset, name); {index: either of these}, perhaps with gaps; {name: index}; records with a
+    name and perhaps a number. A name that is a WordNet synset, or has a description, becomes the identifier. Raises
+    ValueError, saying why, for anything else.
     """
     by_index = _by_index(names)
-    pairs = [(name, name) if isinstance(name, str) else tuple(name) for name in by_index]
+    pairs = [tuple(name) if isinstance(name, list | tuple) else (name, name) for name in by_index]
     if not all(len(pair) == 2 and all(isinstance(part, str) for part in pair) for pair in pairs):
         raise ValueError("its entries are neither names nor pairs of a synset and a name")
     if not pairs or all(_PLACEHOLDER.fullmatch(name) for _, name in pairs):
@@ -82,7 +85,17 @@ def one_line(text: str) -> str:
 
 def _by_index(names: Any) -> Sequence[Any]:
     if isinstance(names, list | tuple):
-        return names
+        if not names or not all(isinstance(record, Mapping) for record in names):
+            return names
+        called = [_entry(record, _RECORD_NAMES) for record in names]
+        numbers = [_entry(record, _RECORD_NUMBERS) for record in names]
+        if None in called:
+            raise ValueError(f"a record has none of {', '.join(_RECORD_NAMES)}")
+        if not any(type(number) is int for number in numbers):
+            return called
+        if sorted(map(str, numbers)) != sorted(map(str, range(len(names)))):
+            raise ValueError(f"its numbers are not 0 to {len(names) - 1}, each once")
+        names = dict(zip(numbers, called, strict=True))
     if not isinstance(names, Mapping):
         raise ValueError(f"a {type(names).__name__} is neither a list nor a mapping")
     if all(type(value) is int for value in names.values()):  # {name: index}
@@ -96,3 +109,7 @@ def _by_index(names: Any) -> Sequence[Any]:
     if len(by_index) < len(names) or min(by_index, default=0) < 0 or max(by_index, default=0) >= _MOST:
         raise ValueError("its numbers are not those of classes, each once")
     return [by_index.get(index, f"class {index}") for index in range(1 + max(by_index, default=-1))]
+
+
+def _entry(record: Mapping[Any, Any], keys: Sequence[str]) -> Any:
+    return next((record[key] for key in keys if key in record), None)

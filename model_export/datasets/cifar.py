@@ -1,7 +1,8 @@
-"""CIFAR-10 and CIFAR-100 from their python archives, already on disk.
+"""CIFAR-10 and CIFAR-100 from their archives, already on disk: the python version or the binary one.
 
-Krizhevsky 2009, https://www.cs.toronto.edu/~kriz/cifar.html: `cifar-10-python.tar.gz` and `cifar-100-python.tar.gz`,
-or the folders they extract to. They are pickles, and are read without executing what a pickle may hold.
+Krizhevsky 2009, https://www.cs.toronto.edu/~kriz/cifar.html: `cifar-10-python.tar.gz`, `cifar-10-binary.tar.gz` and
+their like, or the folders they extract to. The python versions are pickles, and are read without executing what a
+pickle may hold.
 """
 
 import tarfile
@@ -26,9 +27,10 @@ class _Layout:
     name: str
     folder: str
     files: dict[str, tuple[str, ...]]  # of each part
-    meta: str  # the file with the classes' names
-    names: bytes  # their key in it
-    labels: bytes  # the labels' key in the other files
+    meta: str  # the file with the classes' names; in the binary version one a line
+    names: bytes = b""  # their key in it
+    labels: bytes = b""  # the labels' key in the other files
+    label_bytes: int = 0  # of the binary version, before each image; the last is the class
 
 
 _LAYOUTS = (
@@ -47,6 +49,20 @@ _LAYOUTS = (
         meta="meta",
         names=b"fine_label_names",
         labels=b"fine_labels",
+    ),
+    _Layout(
+        name="CIFAR-10, binary",
+        folder="cifar-10-batches-bin",
+        files={"train": tuple(f"data_batch_{i}.bin" for i in range(1, 6)), "test": ("test_batch.bin",)},
+        meta="batches.meta.txt",
+        label_bytes=1,
+    ),
+    _Layout(
+        name="CIFAR-100, binary",
+        folder="cifar-100-binary",
+        files={"train": ("train.bin",), "test": ("test.bin",)},
+        meta="fine_label_names.txt",
+        label_bytes=2,  # coarse and fine
     ),
 )
 
@@ -108,14 +124,14 @@ def _from_archive(archive: tarfile.TarFile, members: dict[str, tarfile.TarInfo],
 def _parts(path: Path, layout: _Layout, read: Callable[[str], bytes]) -> dict[str, Cifar]:
     parts, name = {}, layout.meta  # `name`: the file that a message is about
     try:
-        classes = tuple(label.decode() for label in _mapping(read(name))[layout.names])
+        classes = _classes(layout, read(name))
         for part, names in layout.files.items():
             images: list[array_pickle.Bytes] = []
             labels: list[int] = []
             for name in names:
-                batch = _mapping(read(name))
-                images.append(array_pickle.array_of(batch[b"data"]).reshape(-1, 3, _SIDE, _SIDE))
-                labels.extend(int(label) for label in batch[layout.labels])
+                pixels, classes_of = _batch(layout, read(name))
+                images.append(pixels.reshape(-1, 3, _SIDE, _SIDE))
+                labels.extend(classes_of)
                 if sum(map(len, images)) != len(labels):
                     raise ValueError("its images and labels differ in number")
                 if not all(0 <= label < len(classes) for label in labels):
@@ -131,6 +147,21 @@ def _parts(path: Path, layout: _Layout, read: Callable[[str], bytes]) -> dict[st
     except Exception as error:  # damaged and hostile pickles provoke nearly every class there is
         raise DataError(f"{path}: {name} is not what {layout.folder} holds: {error}") from None
     return parts
+
+
+def _classes(layout: _Layout, meta: bytes) -> tuple[str, ...]:
+    if layout.label_bytes:
+        return tuple(line.strip() for line in meta.decode().splitlines() if line.strip())
+    return tuple(label.decode() for label in _mapping(meta)[layout.names])
+
+
+def _batch(layout: _Layout, data: bytes) -> tuple[array_pickle.Bytes, list[int]]:
+    """Pixels and classes of one file."""
+    if layout.label_bytes:
+        rows = np.frombuffer(data, np.uint8).reshape(-1, layout.label_bytes + 3 * _SIDE * _SIDE)
+        return rows[:, layout.label_bytes :], rows[:, layout.label_bytes - 1].tolist()
+    batch = _mapping(data)
+    return array_pickle.array_of(batch[b"data"]), [int(label) for label in batch[layout.labels]]
 
 
 def _mapping(data: bytes) -> dict[bytes, Any]:

@@ -7,10 +7,13 @@ from pathlib import Path
 from model_export.datasets.dataset import PARTS, Data, DataError, Dataset
 from model_export.datasets.encoded_images import files_below
 from model_export.datasets.image_folder import Found, accepted, find_images
-from model_export.datasets.split_names import split_of
+from model_export.datasets.split_names import parts_among, split_of, words_of
 
 _AS_CLASSES = "--no-splits takes them for classes"
 _NO_CLASSES = {"images", "image", "imgs", "img", "jpg", "jpeg", "png", "jpegimages", "masks", "labels", "annotations"}
+# What the numbered pieces of one large set of images are called, as in images_001 and images_002.
+_PIECES = {"part", "fold", "split", "batch", "shard", "chunk", "subset", "set", "data", "folder", "dir"}
+_PIECES |= {"images", "image", "imgs", "img", "photos", "pictures", "frames"}
 
 
 def open_class_folders(folder: Path, splits: bool = True) -> Data:
@@ -35,6 +38,8 @@ def open_class_folders(folder: Path, splits: bool = True) -> Data:
             f"{folder}: {_told(named)} is called like a folder of all images and not like a class, and no table says "
             f"the classes; {_AS_CLASSES}"
         )
+    if splits and divided is None:
+        _check_levels(folder, *parts["all"])
     return _as_data(folder, found, layout, parts)
 
 
@@ -50,7 +55,7 @@ def _divided(folder: Path, found: Found, top: str) -> tuple[str, dict[str, _Clas
         for name, images in by_top.items()
         if sum("/" in path[len(f"{top}{name}/") :] for path in images) > len(images) / 2
     }
-    named = {name: part for name in by_top if (part := split_of(name))}
+    named = parts_among(by_top)
     parts_of = {name: part for name, part in named.items() if name in deep}
     if parts_of:
         if others := sorted(by_top.keys() - named.keys()):
@@ -75,6 +80,35 @@ def _divided(folder: Path, found: Found, top: str) -> tuple[str, dict[str, _Clas
     return None
 
 
+def _check_levels(folder: Path, classes: dict[str, list[str]], top: str) -> None:
+    """Raises DataError where folders inside the class folders may be the classes, or these are pieces of one set."""
+    inside = {name: _folders_inside(images, f"{top}{name}/") for name, images in classes.items()}
+    if repeated := [name for name, inner in inside.items() if (inner - {name}) & classes.keys()]:
+        raise DataError(
+            f"{folder}: {_told(repeated)} holds folders that are called like those beside it; move it away, or them; "
+            f"{_AS_CLASSES}"
+        )
+    if len(classes) > 1 and all(inside.values()) and any(len(inner) > 1 for inner in inside.values()):
+        example = max(inside, key=lambda name: len(inside[name]))
+        raise DataError(
+            f"{folder}: the folders {_told(classes)} hold folders themselves, {example}/ {_told(inside[example])}, so "
+            "that either may be the classes; move the inner ones up, or their images into the outer ones, which "
+            "--no-splits takes too, where there are no parts"
+        )
+    words = {tuple(words_of(name)) for name in classes}
+    if len(classes) > 1 and len(words) == 1 and (only := words.pop()) and only[-1] in _PIECES:
+        raise DataError(
+            f"{folder}: {_told(classes)} are called like pieces of one set of images and not like classes, and no "
+            f"table says the classes; {_AS_CLASSES}"
+        )
+
+
+def _folders_inside(images: list[str], top: str) -> set[str]:
+    """The folders in the class folder `top`, where most of its images are in them."""
+    deep = [path for path in images if "/" in path[len(top) :]]
+    return set(_grouped(deep, _inside(deep, top))) if len(deep) > len(images) / 2 else set()
+
+
 def _unique(folder: Path, by_top: dict[str, list[str]], parts_of: Mapping[str, str], top: str) -> dict[str, _Classes]:
     parts: dict[str, _Classes] = {}
     for name, part in parts_of.items():
@@ -83,6 +117,7 @@ def _unique(folder: Path, by_top: dict[str, list[str]], parts_of: Mapping[str, s
                 f"{folder}: {_told(n for n in parts_of if parts_of[n] == part)} both look like the {part} part"
             )
         parts[part] = _by_class(by_top[name], _inside(by_top[name], f"{top}{name}/", part))
+        _check_levels(folder, *parts[part])
     return {part: parts[part] for part in PARTS if part in parts}
 
 

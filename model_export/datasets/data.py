@@ -6,6 +6,8 @@ from pathlib import Path
 
 from model_export.datasets import cifar
 from model_export.datasets.class_folders import open_class_folders
+from model_export.datasets.class_names import check_names
+from model_export.datasets.cub import open_cub
 from model_export.datasets.dataset import Data, DataError, Dataset
 from model_export.datasets.imagenet import open_imagenet, open_tiny_imagenet
 from model_export.datasets.oxford import open_flowers, open_pets
@@ -20,14 +22,16 @@ _LAYOUTS: tuple[Callable[[Path], Data | None], ...] = (
     cifar.open_archive,
     open_pets,
     open_flowers,
+    open_cub,
     open_tiny_imagenet,
     open_imagenet,
     open_parquet,
     open_webdataset,
 )
+_DISTINCT, _MANY = 0.8, 100  # captions and identifiers differ from image to image
 _KNOWN = (
-    "a folder a class, a table (.csv, .tsv, .jsonl), CIFAR, Oxford Pets and Flowers, ImageNet, Tiny ImageNet, parquet "
-    "or WebDataset tars"
+    "a folder a class, a table (.csv, .tsv, .json, .jsonl), CIFAR, Oxford Pets and Flowers, CUB-200, ImageNet, "
+    "Tiny ImageNet, parquet or WebDataset tars"
 )
 
 
@@ -50,6 +54,9 @@ def open_data(data: str, splits: bool = True) -> Data:
             f"{data}: has one class, {', '.join(seen)}, as {opened.layout}; at least two are needed, in one of these "
             f"layouts: {_KNOWN}"
         )
+    check_names(data, opened.classes)
+    if len(seen) > _DISTINCT * (images := sum(map(len, opened.parts.values()))) and images > _MANY:
+        raise DataError(f"{data}: {len(seen):,} classes for {images:,} images, as {opened.layout}: they are no classes")
     return opened
 
 
@@ -67,15 +74,26 @@ def _open(path: Path, splits: bool) -> Data:
                 return data
     if path.is_file() and path.suffix.lower() not in SUFFIXES:
         raise DataError(f"{path}: is in none of the layouts that are read: {_KNOWN}; unpack other archives first")
-    try:
-        if (data := open_table(path)) is not None:
-            return data
-    except DataError as error:
-        # A table that cannot be read as one matters less where folders say the classes.
-        if path.is_dir() and (folders := _class_folders(path)) is not None:
-            return replace(folders, notes=(*folders.notes, f"not used: {error}"))
-        raise
+    for place in _wrapped(path):
+        try:
+            data = open_table(place)
+        except DataError as error:
+            # A table that cannot be read as one matters less where folders say the classes.
+            if path.is_dir() and (folders := _class_folders(path)) is not None:
+                return replace(folders, notes=(*folders.notes, f"not used: {error}"))
+            raise
+        if data is not None:
+            return _unless_folders_say_otherwise(path, data)
     return open_class_folders(path)
+
+
+def _unless_folders_say_otherwise(path: Path, table: Data) -> Data:
+    if table.guessed and path.is_dir() and (folders := _class_folders(path)) is not None:
+        raise DataError(
+            f"{path}: the {table.layout} has {', '.join(table.classes[:3])}, the folders "
+            f"{', '.join(folders.classes[:3])}; name the table itself to go by it, or --no-splits to go by the folders"
+        )
+    return table
 
 
 def _class_folders(path: Path) -> Data | None:

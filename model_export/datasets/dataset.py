@@ -43,6 +43,7 @@ class Data:
     layout: str  # in words, for a person to check
     parts: dict[str, Dataset]
     notes: tuple[str, ...] = ()  # what lies there and is not used
+    guessed: bool = False  # nothing but its place says which column of a table is the class
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ _TRUTHS = (
     "synset_labels.txt",
     "ILSVRC2012_validation_ground_truth.txt",  # the devkit: ILSVRC2012_ID a line, which meta.mat turns into wnids
 )
+_KAGGLE = Path("ILSVRC/Data/CLS-LOC")  # the images in Kaggle's archive, whose tables are beside ILSVRC/
 _TRUTH_IS_ONE_OF = f"one of {', '.join(_TRUTHS)} says it"
 
 
@@ -32,8 +33,11 @@ def open_imagenet(folder: Path) -> Data | None:
     """ImageNet's flat validation files as val, and train/<wnid>/ beside them as train where it is there.
 
     Classes are wnids, with their words where LOC_synset_mapping.txt or words.txt says them. None if there are no such
-    files directly in `folder` or in its val/; raises DataError without a truth that fits them.
+    files directly in `folder`, in its val/ or where Kaggle's archive has them; raises DataError without a truth that
+    fits them.
     """
+    if (folder / _KAGGLE).is_dir():
+        return open_imagenet(folder / _KAGGLE)
     inside = next((f for f in (folder, folder / "val", folder / "validation") if _flat(f)), None)
     if inside is None:
         return None
@@ -81,6 +85,11 @@ def _flat(folder: Path) -> bool:
     return folder.is_dir() and any(_VAL.fullmatch(path.name) for path in folder.iterdir())
 
 
+def _outside(folder: Path) -> Path:
+    """Where the tables are that belong to the images in `folder`."""
+    return folder.parents[2] if folder.parts[-3:] == _KAGGLE.parts else folder
+
+
 def _by_wnid(folder: Path, part: str, wnids: list[str], classes: tuple[str, ...]) -> EncodedImages:
     images, index_of = find_images(folder / part).images, {wnid: index for index, wnid in enumerate(wnids)}
     if foreign := [image for image in images if image.partition("/")[0] not in index_of]:
@@ -91,7 +100,14 @@ def _by_wnid(folder: Path, part: str, wnids: list[str], classes: tuple[str, ...]
 
 def _truth(folder: Path, inside: Path) -> dict[int, str]:
     """The wnid, or the class index where only that is told, of every validation image by its number."""
-    places = (folder, inside, folder.parent, *folder.glob("*devkit*/data"), *folder.parent.glob("*devkit*/data"))
+    places = (
+        folder,
+        inside,
+        folder.parent,
+        _outside(folder),
+        *folder.glob("*devkit*/data"),
+        *folder.parent.glob("*devkit*/data"),
+    )
     path = next((place / name for name in _TRUTHS for place in places if (place / name).is_file()), None)
     if path is None:
         raise DataError(
@@ -143,9 +159,9 @@ def _devkit_wnids(path: Path) -> dict[int, str]:
 
 def _with_words(folder: Path, wnids: list[str]) -> tuple[str, ...]:
     """Names such as "n01440764 tench, Tinca tinca", or the wnids alone where no file says the words."""
-    for name in ("LOC_synset_mapping.txt", "words.txt"):
-        if (folder / name).is_file():
-            lines = (folder / name).read_text(encoding="utf-8").splitlines()
+    for path in (_outside(folder) / "LOC_synset_mapping.txt", folder / "words.txt"):
+        if path.is_file():
+            lines = path.read_text(encoding="utf-8").splitlines()
             words = {
                 wnid: text.strip() for wnid, _, text in (re.sub(r"\t", " ", line).partition(" ") for line in lines)
             }

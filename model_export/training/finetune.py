@@ -103,7 +103,7 @@ def finetune(start: Checkpoint, plan: Plan) -> Evaluation:
         "precision": "bf16" if bf16 else "fp32",
     }
     _tell(
-        f"{steps:,} steps of {batches.size:,} images ({steps * batches.size / batches.images:.4g} epochs): "
+        f"{steps:,} steps of {batches.size:,} images ({evaluations[steps]:.4g} epochs): "
         f"{warmup:,} steps of warm-up to {recipe.learning_rate:g}, then {recipe.schedule}; {told['precision']}"
     )
 

@@ -8,7 +8,7 @@ from statistics import median
 from model_export.training.run_log import Line, log_of
 from model_export.training.snapshot import TrainingError
 
-_OF_THE_RUN = ("model", "data", "name", "optimizer", "learning_rate", "clip", "dropout", "crop", "batch", "precision")
+_OF_THE_RUN = ("model", "data", "recipe", "optimizer", "learning_rate", "clip", "dropout", "crop", "batch", "precision")
 _COLUMNS = (*_OF_THE_RUN, "epochs", "steps", "s/epoch", "img/s", "loss", "val top-1", "test top-1")
 
 
@@ -26,16 +26,17 @@ def table_of(runs: Sequence[Path]) -> str:
 def _row(path: Path) -> dict[str, str]:
     try:
         lines: list[Line] = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        told = lines[0]["run"]
+        told = lines[0]["run"] | {"recipe": lines[0]["run"]["name"]}
         trained = [line for line in lines if "loss" in line]
         last = trained[-1]
         test = lines[-1].get("test_top1")
+        rate = median(line["images_per_second"] for line in trained)
         return {
             **{name: str(told[name]) for name in _OF_THE_RUN},
             "epochs": f"{last['epoch']:g}",
             "steps": str(last["step"]),
             "s/epoch": f"{median(line['seconds_per_epoch'] for line in trained):.1f}",
-            "img/s": f"{median(line['images_per_second'] for line in trained):.0f}",
+            "img/s": f"{rate:.0f}" if rate >= 10 else f"{rate:.1f}",
             "loss": f"{last['loss']:.3f}",
             "val top-1": f"{last['val_top1']:.2%}" if "val_top1" in last else "",
             "test top-1": "" if test is None else f"{test:.2%}",

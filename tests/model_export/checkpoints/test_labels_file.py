@@ -26,6 +26,15 @@ SYNSETS = ("n01440764", "n01443537", "n01484850")
         '"tench, Tinca tinca",0\ngoldfish,1\ngreat white shark,2',
         "class\tindex\ntench, Tinca tinca\t0\ngoldfish\t1\ngreat white shark\t2",
         '"tench, Tinca tinca",\n"goldfish",\n"great white shark"',
+        ',label\n0,"tench, Tinca tinca"\n1,goldfish\n2,great white shark\n',
+        "0 tench, Tinca tinca\n1 goldfish\n2 great white shark\n",
+        "tench, Tinca tinca 0\ngreat white shark 2\ngoldfish 1\n",
+        "0. tench, Tinca tinca\n1. goldfish\n2. great white shark\n",
+        "0 | tench, Tinca tinca\n1 | goldfish\n2 | great white shark\n",
+        "tench, Tinca tinca: 0\ngoldfish: 1\ngreat white shark: 2\n",
+        "names:\n  0: tench, Tinca tinca\n  1: goldfish\n  2: great white shark\n",
+        json.dumps([{"id": index, "name": name} for index, name in reversed([*enumerate(CATS)])]),
+        json.dumps([{"name": name, "color": [0, 0, 0]} for name in CATS]),
     ],
 )
 def test_forms_that_are_understood(tmp_path: Path, text: str) -> None:
@@ -63,6 +72,20 @@ def test_synsets_and_names_are_both_kept(tmp_path: Path, text: str) -> None:
         ("a,b,c\nd,e,f\n", "line 1: columns without a number"),
         ('a\n"b",\nc', "line 2: .* is no name"),
         ("a\n}\nc", "line 2: .* is no name"),
+        ("a\n- b\n", "line 2: .* is no name"),
+        ("# names\na\nb\n", "line 1: .* is no name"),
+        ("<!DOCTYPE html>\n<html>\n", "line 1: .* is no name"),
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:a\n", "line 1: .* is no name"),
+        ("label\na\nb\n", "line 1: 'label' is a header; delete it"),
+        ("1 001.Albatross\n2 002.Wren\n", "line 2: 2 is not one of the numbers 0 to 1"),
+        ("0,a\n1,b\nc\n", "line 3: is not like the others"),
+        ("n01440764 tench\nn01443537 goldfish\nshark\n", "line 3: is not like the others"),
+        ("0,cat,Felis catus\n1,dog,Canis\n", "line 1: more than a number and a name"),
+        ('"cat","Katze"\n"dog","Hund"\n', "line 1: columns without a number"),
+        ('[{"id": 1, "name": "a"}, {"id": 2, "name": "b"}]', "its numbers are not 0 to 1, each once"),
+        ('[{"id": 0, "colour": "a"}]', "a record has none of name, label"),
+        ("[0, 1]", "neither names nor pairs"),
+        ('{"0": {"name": "a"}, "1": {"name": "b"}}', "neither"),
         ('{"0": "a", "1": ""}', "the name of class 1 is empty"),
         ('{"a": 0, "b": 2}', "not 0 to 1, each once"),
         ('{"a": [1, 2]}', "neither"),
@@ -81,6 +104,16 @@ def test_anything_else_is_refused_with_its_line(tmp_path: Path, text: str, cause
 def test_line_breaks_inside_names_become_spaces(tmp_path: Path) -> None:
     (tmp_path / "labels").write_text(json.dumps(["a\nb", "c\r\n d", "e"]))
     assert read_labels(str(tmp_path / "labels")).labels == ("a b", "c d", "e")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("1 euro", "2 euro", "5 euro"), ("001.ak47", "002.flag"), ("size 36", "size 38"), ("F-16", "B-2")],
+    ids=str,
+)
+def test_numbers_in_names_are_left_in_them(tmp_path: Path, names: tuple[str, ...]) -> None:
+    (tmp_path / "labels").write_text("\n".join(names))
+    assert read_labels(str(tmp_path / "labels")).labels == names
 
 
 def test_digits_are_names(tmp_path: Path) -> None:

@@ -60,6 +60,39 @@ def test_cifar_100_is_read_from_its_archive(tmp_path: Path) -> None:
     assert list(parts["test"].labels) == [99, 5]
 
 
+@pytest.mark.parametrize(
+    ("folder", "meta", "files", "labels"),
+    [
+        (
+            "cifar-10-batches-bin",
+            "batches.meta.txt",
+            [f"data_batch_{i}.bin" for i in range(1, 6)] + ["test_batch.bin"],
+            1,
+        ),
+        ("cifar-100-binary", "fine_label_names.txt", ["train.bin", "test.bin"], 2),
+    ],
+)
+def test_the_binary_version(tmp_path: Path, folder: str, meta: str, files: list[str], labels: int) -> None:
+    (tmp_path / folder).mkdir()
+    for number, name in enumerate(files):
+        image = np.full(3072, number, np.uint8)
+        image[:1024] += 100
+        (tmp_path / folder / name).write_bytes((bytes([7] * (labels - 1) + [number]) + image.tobytes()) * 2)
+    (tmp_path / folder / meta).write_text("".join(f"class {i}\n" for i in range(10)) + "\n")
+    with tarfile.open(tmp_path / "binary.tar.gz", "w:gz") as archive:
+        archive.add(tmp_path / folder, folder)
+    for data in (tmp_path / folder, tmp_path / "binary.tar.gz"):
+        parts = open_data(str(data)).parts
+        assert parts["train"].classes == tuple(f"class {i}" for i in range(10))
+        last = len(files) - 1
+        assert list(parts["test"].labels) == [last, last]
+        assert parts["test"].load(1).getpixel((31, 31)) == (100 + last, last, last)
+        assert len(parts["train"]) == 2 * last
+    (tmp_path / folder / files[0]).write_bytes(b"12345")
+    with pytest.raises(DataError, match=f"{files[0]} is not what {folder} holds"):
+        open_data(str(tmp_path / folder))
+
+
 class RunsCode:
     def __init__(self, *call: Any) -> None:
         self.call = call

@@ -28,6 +28,8 @@ def test_a_folder_without_division_is_one_part(tmp_path: Path) -> None:
         ("Train Images", "Eval", "holdout"),
         ("entraînement", "validation", "test"),
         ("entrenamiento", "validación", "prueba"),
+        ("cars_train", "cars_val", "cars_test"),
+        ("dogs-Train", "dogs-Validation", "dogs-Test"),
     ],
 )
 def test_parts_are_known_by_their_usual_names(tmp_path: Path, train: str, val: str, test: str) -> None:
@@ -57,6 +59,10 @@ def test_parts_are_known_by_their_usual_names(tmp_path: Path, train: str, val: s
             ["a/train/1.png", "a/test/1.png", "b/train/1.png"], {"train": 2, "test": 1}, ("a", "b"), id="class first"
         ),
         pytest.param(["bus/1.png", "train/1.png"], {"all": 2}, ("bus", "train"), id="a class called train"),
+        pytest.param(["red_bus/1.png", "red_train/1.png"], {"all": 2}, ("red_bus", "red_train"), id="a red train"),
+        pytest.param(["c1/1.png", "c2/1.png"], {"all": 2}, ("c1", "c2"), id="numbered classes"),
+        pytest.param(["A/1.png", "a/1.png"], {"all": 2}, ("A", "a"), id="letters"),
+        pytest.param(["a/x/1.png", "b/x/1.png"], {"all": 2}, ("a", "b"), id="one folder in each class"),
         pytest.param(["train/a/1.png", "train/b/1.png", "test/1.png"], {"train": 2}, ("a", "b"), id="unlabelled test"),
         pytest.param(
             ["seg_train/seg_train/a/1.png", "seg_train/seg_train/b/1.png", "seg_test/seg_test/a/1.png"],
@@ -117,6 +123,15 @@ def test_what_is_not_used_is_told(tmp_path: Path) -> None:
         (["train/a/1.png", "val/a/1.png", "train/b/1.png", "validation/a/1.png"], "both look like the val part"),
         (["a/1.png", "b/1.png", "c/notes.txt"], "no images in c/"),
         (["a/1.psd", "b/1.svg"], "holds no images"),
+        (["cars_train/1.png", "cars_test/1.png"], "cars_test/, cars_train/ hold images but no class folders"),
+        (["images_001/1.png", "images_002/2.png"], "images_001/, images_002/ are called like pieces of one set"),
+        (["x_images_part_1/1.png", "x_images_part_2/2.png"], "are called like pieces of one set"),
+        (["train/batch1/1.png", "train/batch2/2.png"], "batch1/, batch2/ are called like pieces"),
+        (["a/abbey/1.png", "a/airport/2.png", "b/bakery/3.png"], "a/, b/ hold folders themselves, a/ abbey/, airport/"),
+        (["train/x/a/1.png", "train/x/b/2.png", "train/y/c/3.png"], "x/, y/ hold folders themselves"),
+        (["new/a2/1.png", "new/b2/1.png", "old/a/1.png", "old/b/1.png"], "new/, old/ hold folders themselves"),
+        (["a/1.png", "b/1.png", "data/a/1.png", "data/b/1.png"], "data/ holds folders that are called like those"),
+        (["Cat/1.png", "cat/1.png", "dog/1.png"], "Cat and cat are spelt differently"),
     ],
 )
 def test_a_wrong_folder_gets_its_sentence(tmp_path: Path, paths: list[str], sentence: str) -> None:

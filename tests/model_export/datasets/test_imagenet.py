@@ -32,6 +32,20 @@ def test_flat_validation_images_by_their_ground_truth(tmp_path: Path, file: str,
     assert open_data(str(tmp_path)).classes == tuple(MAPPING.splitlines())
 
 
+def test_kaggles_archive(tmp_path: Path) -> None:
+    rows = "".join(f"{name.removesuffix('.JPEG')},{wnid} 1 2 3 4\n" for name, wnid in TRUTH.items())
+    tables = {"LOC_val_solution.csv": f"ImageId,PredictionString\n{rows}", "LOC_synset_mapping.txt": MAPPING}
+    tables |= {"LOC_train_solution.csv": "ImageId,PredictionString\n", "ILSVRC/ImageSets/CLS-LOC/val.txt": "x 1\n"}
+    inner = "ILSVRC/Data/CLS-LOC"
+    images = [f"train/{wnid}/{wnid}_1.JPEG" for wnid in sorted(set(TRUTH.values()))] + [f"val/{name}" for name in VAL]
+    write_images(tmp_path, *[f"{inner}/{path}" for path in images], text=tables)
+    for folder in (tmp_path, tmp_path / inner):
+        data = open_data(str(folder))
+        assert {part: len(images) for part, images in data.parts.items()} == {"train": 2, "val": 3}
+        assert data.classes == tuple(MAPPING.splitlines())
+        assert by_name(data.parts["val"])[f"val/{VAL[1]}"] == "n01443537 goldfish, Carassius auratus"
+
+
 def test_indices_count_the_synsets_or_stay_numbers(tmp_path: Path) -> None:
     indices = "".join(f"{name} {index}\n" for name, index in zip(VAL, (0, 1, 0), strict=True))
     write_images(tmp_path, *VAL, text={"val.txt": indices})

@@ -64,7 +64,9 @@ def test_the_papers_recipe_learns_an_obvious_task_and_its_bundle_knows_the_data(
     out = tmp_path / "colours.safetensors"
     flags = ["--batch", "24", "--epochs", "10", "--image-size", "32", "--normalise", "dataset"]
     main(run(colours, out, tiny_checkpoint, *flags))
-    assert "held-out top-1 100.00% of 6 images" in capsys.readouterr().out
+    told = capsys.readouterr()
+    assert "held-out top-1 100.00% of 6 images" in told.out
+    assert "28 steps of 24 images (10 epochs)" in told.err
     checkpoint = read_checkpoint(out)
     assert checkpoint.labels == ("blue", "green", "red")
     assert (checkpoint.config.image_size, checkpoint.config.classes) == (32, 3)

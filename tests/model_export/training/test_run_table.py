@@ -24,13 +24,13 @@ def line(epoch: int, seconds: float, top1: float) -> dict[str, float]:
 
 def test_runs_side_by_side(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_log(tmp_path / "a.safetensors.jsonl", RUN, line(1, 4, 0.5), line(2, 5, 0.6), {"step": 20, "test_top1": 0.55})
-    write_log(tmp_path / "b.safetensors.jsonl", RUN | {"model": "B/16"}, line(1, 40, 0.7))
+    write_log(tmp_path / "b.safetensors.jsonl", RUN | {"model": "B/16"}, line(1, 400, 0.7))
     main(["runs", str(tmp_path / "a.safetensors"), str(tmp_path / "b.safetensors.jsonl")])
     shared, _, header, _, first, second = capsys.readouterr().out.strip().splitlines()
-    assert shared.startswith("All runs: data cifar, name paper, optimizer sgd, learning_rate 0.006, clip 1.0")
+    assert shared.startswith("All runs: data cifar, recipe paper, optimizer sgd, learning_rate 0.006, clip 1.0")
     assert header == "| model | epochs | steps | s/epoch | img/s | loss | val top-1 | test top-1 |"
     assert first == "| S/32 | 2 | 20 | 4.5 | 225 | 0.500 | 60.00% | 55.00% |"
-    assert second == "| B/16 | 1 | 10 | 40.0 | 25 | 1.000 | 70.00% |  |"
+    assert second == "| B/16 | 1 | 10 | 400.0 | 2.5 | 1.000 | 70.00% |  |"
 
 
 def test_what_is_no_log_gets_its_sentence(tmp_path: Path) -> None:
