@@ -107,8 +107,8 @@ class Edge:
     def turn_away(self, scope: Scope) -> Rendered | None:
         """The refusal of a request that can be told from its head alone to find no room; None: it is to be served.
 
-        It costs the event loop a third of what the whole way to the same refusal does: under a flood that is most of
-        what there is to do.
+        It spares the event loop a task and most of the way to the same refusal. Under a flood refusals are most of what
+        there is to do.
         """
         if not (refused := self._hot.refusal(scope)):
             return None
