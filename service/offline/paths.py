@@ -80,14 +80,24 @@ class PathSet:
     def __len__(self) -> int:
         return len(self._sorted) + len(self._recent)
 
+    def __contains__(self, path: str) -> bool:
+        return self._has(_number(path))
+
     def add(self, path: str) -> bool:
         """Whether it was not there yet."""
-        number = int.from_bytes(hashlib.blake2b(os.fsencode(path), digest_size=8).digest())
-        place = np.searchsorted(self._sorted, np.uint64(number))
-        if number in self._recent or (place < len(self._sorted) and self._sorted[place] == number):
+        number = _number(path)
+        if self._has(number):
             return False
         self._recent.add(number)
         if len(self._recent) == _RECENT:
             self._sorted = np.union1d(self._sorted, np.fromiter(self._recent, np.uint64))
             self._recent.clear()
         return True
+
+    def _has(self, number: int) -> bool:
+        place = np.searchsorted(self._sorted, np.uint64(number))
+        return number in self._recent or bool(place < len(self._sorted) and self._sorted[place] == number)
+
+
+def _number(path: str) -> int:
+    return int.from_bytes(hashlib.blake2b(os.fsencode(path), digest_size=8).digest())
