@@ -12,6 +12,7 @@ ROOT = Path(__file__).parent.parent
 
 # Rooms of service/, and the rooms that each may use. A room may skip downward and never look up.
 ALLOWED = {
+    "offline": {"lanes", "images", "engines", "bundles"},
     "edge": {"models", "scheduling", "lanes", "images", "engines", "bundles"},
     "api": {"models", "scheduling", "lanes", "images", "engines", "bundles"},
     "models": {"scheduling", "lanes", "images", "engines", "bundles"},
@@ -25,7 +26,7 @@ ALLOWED = {
 LEAVES = {"settings", "errors", "metrics", "host", "timings", "logs", "arrays"}
 # The rest there, which no room may use, and what of the root each may use beside leaves.
 ROOT_MODULES = {
-    "__init__": set(),
+    "__init__": {"offline"},  # for whoever asks for `Classifier`
     "__main__": {"command_line", "serve"},
     "serve": {"app", "command_line"},
     "app": set(),
@@ -130,6 +131,20 @@ def test_the_service_never_loads_torch_or_the_export_stage() -> None:
     assert result.stdout.strip() == "[]"
 
 
+def test_the_front_loads_neither_decoder_nor_engine_and_the_classifier_nothing_of_http() -> None:
+    http = {"fastapi", "starlette", "uvicorn", "httptools", "httpx", "aiohttp", "http", "wsgiref", "prometheus_client"}
+    lanes = {"PIL", "onnxruntime", "openvino"}
+    for program, forbidden in {
+        "import service": {"numpy", "pydantic"} | http | lanes,
+        "import service.__main__, service.serve": lanes,
+        "from service import Classifier": http,
+        "import service.offline.command": http,
+    }.items():
+        code = f"{program}; import sys; print(sorted({{m.split('.')[0] for m in sys.modules}} & {forbidden}))"
+        result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+        assert result.stdout.strip() == "[]", program
+
+
 def test_the_benchmark_of_the_service_needs_neither_torch_nor_other_engines() -> None:
     program = (
         "import benchmarks.commands, benchmarks.load, sys\n"
@@ -197,11 +212,13 @@ def test_only_metrics_names_metrics_and_only_errors_knows_status_codes() -> None
             assert not [number for number in constants if isinstance(number, int) and 400 <= number < 512], path
 
 
+WITHOUT_HTTP = {"offline.command": {"Settings"}, "offline.batches": {"LanePool"}}  # which have their own
 CONSTRUCTS = {
     "command_line": {"Settings"},
     "serve": {"Metrics"},
     "app": {"Replica", "Loader", "LoadedModels", "Lifecycle", "Admission", "SharedCores"},
     "models.loader": {"Classifier", "Scheduler", "Promises", "LanePool"},
+    "offline.classifier": {"Batches"},
     "lanes.program": {"Worker"},
     "engines.choice": {"OnnxEngine", "OpenVinoEngine"},
     "engines.gpu.gpu_engine": {"CudaEngine", "TensorRTEngine"},
@@ -216,4 +233,4 @@ def test_only_wiring_loader_and_a_lanes_program_construct_the_pipeline() -> None
             called = [node.func, *node.args] if isinstance(node, ast.Call) else []
             names = {each.id for each in called if isinstance(each, ast.Name)}
             for place, constructed in CONSTRUCTS.items():
-                assert place == here or not names & constructed, path
+                assert place == here or not names & constructed - WITHOUT_HTTP.get(here, set()), path

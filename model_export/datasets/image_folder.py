@@ -6,11 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from service.images.formats import FORMATS
+from service.images.formats import SUFFIXES
 
-_SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
-_SUFFIXES |= {".avif"} if "AVIF" in FORMATS else set()
-_SUFFIXES |= {".heic", ".heif"} if "HEIC" in FORMATS else set()
 _FOREIGN = {"__MACOSX", "@eaDir"}  # what archives and file servers leave behind
 
 
@@ -47,7 +44,7 @@ def find_images(folder: Path) -> Found:
         found.folders.update(str(below / name) for name in folders)
         for name in filter(_counts, files):
             suffix = Path(name).suffix.lower()
-            if suffix in _SUFFIXES:
+            if suffix in SUFFIXES:
                 found.images.append(str(below / name))
             else:
                 found.others[suffix] += 1
@@ -62,12 +59,12 @@ def image_files(folder: Path) -> Iterator[Path]:
 
 def accepted() -> str:
     """The suffixes that count, for messages."""
-    return ", ".join(sorted(_SUFFIXES))
+    return ", ".join(sorted(SUFFIXES))
 
 
 def is_image(name: str) -> bool:
     """Whether a file of this name is taken for an image."""
-    return Path(name).suffix.lower() in _SUFFIXES
+    return Path(name).suffix.lower() in SUFFIXES
 
 
 def _counts(name: str) -> bool:

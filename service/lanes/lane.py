@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, cast
 
 from service import errors
-from service.errors import EngineFailure, ServiceError
+from service.errors import EngineFailure, ImageTooLarge, ServiceError
 from service.lanes.orders import Loaded, LoadOrder
 from service.lanes.process import LaneProcess, Spawn
 from service.lanes.wire import HEAD, Buffer, Item, message
@@ -24,6 +24,12 @@ class LaneLost(Exception):
         super().__init__(told)
         self.reason = reason
         self.in_decoding = in_decoding  # known only of a batch that was to tell when it is decoded
+
+    def error(self) -> ServiceError:
+        """What is said of an image that was alone in the batch, and not in the first that was lost with it."""
+        if self.reason == "hang" and self.in_decoding:
+            return ImageTooLarge("the image takes too long to decode", reason="decode_time")
+        return EngineFailure("the engine failed on this image")
 
 
 class LoadFailure(Exception):

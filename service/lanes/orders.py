@@ -19,6 +19,7 @@ class LoadOrder:
     max_pixels: int
     memory: int  # bytes that the lane may take; 0: as much as it likes
     measure: bool  # pass times, or only make the passes once
+    warm: bool = True  # make a pass of every batch size before it serves, or let the first ones be slow
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from service.engines.curve import PassSeconds
 from service.lanes.lane import BatchAnswer, Lane, LaneLost, LoadFailure
@@ -11,7 +12,9 @@ from service.lanes.memory import resident_bytes
 from service.lanes.orders import Loaded, LoadOrder
 from service.lanes.process import Spawn
 from service.lanes.wire import Item
-from service.metrics import Metrics
+
+if TYPE_CHECKING:  # who counts nothing loads nothing that does
+    from service.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
@@ -26,8 +29,8 @@ _GIVEN_UP = 5  # attempts in a row, after which nobody should wait for a lane an
 class LanePool:
     """Use `start`, then `take` a free lane and `run` a batch on it."""
 
-    def __init__(self, name: str, spawn: Spawn, metrics: Metrics, on_free: Callable[[], None]) -> None:
-        """`name` is the model's, for the log; `on_free` is called whenever a lane is free to take a batch."""
+    def __init__(self, name: str, spawn: Spawn, metrics: "Metrics | None", on_free: Callable[[], None]) -> None:
+        """`name` is the model's, for the log; `on_free` is called whenever a lost lane is replaced."""
         self._name = name
         self._spawn = spawn
         self._metrics = metrics
@@ -81,6 +84,8 @@ class LanePool:
             for failure in filter(None, failures):
                 raise failure
             self._begin(self._watch_memory(order.memory))
+            if not order.measure:
+                return loaded
             curve = await self._in_company(loaded.pass_seconds, loaded.max_batch_size, image_bytes)
         except BaseException:
             await self.close()
@@ -133,17 +138,20 @@ class LanePool:
     def _add(self, lane: Lane, order: LoadOrder) -> None:
         self._lanes[lane] = order
         self._free.append(lane)
-        self._metrics.lanes_ready.inc()
+        if self._metrics:
+            self._metrics.lanes_ready.inc()
         lane.lost.add_done_callback(lambda _: self._on_lost(lane))
 
     def _on_lost(self, lane: Lane) -> None:
         if lane in self._lanes:
             order = self._forget(lane)
-            self._metrics.lane_restarts.labels(lane.reason).inc()
+            if self._metrics:
+                self._metrics.lane_restarts.labels(lane.reason).inc()
             self._begin(self._replace(lane, order))
 
     def _forget(self, lane: Lane) -> LoadOrder:
-        self._metrics.lanes_ready.dec()
+        if self._metrics:
+            self._metrics.lanes_ready.dec()
         if lane in self._free:
             self._free.remove(lane)
         return self._lanes.pop(lane)

@@ -61,7 +61,8 @@ class Worker:
             sizes = batch_sizes_up_to(order.max_batch_size or _LARGEST_BATCH)
             curve = measure_pass_seconds(choice.engine, self._side, sizes)
         max_batch_size = order.max_batch_size or best_batch_size(curve)
-        warm_up(choice.engine, self._side, max_batch_size)
+        if order.warm:
+            warm_up(choice.engine, self._side, max_batch_size)
         wide_seconds = 0.0
         if order.wide_threads > order.threads:
             wide_seconds = self._widen(engines(order.wide_threads, choice.name)[choice.name])

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import Protocol
 
-from service.errors import DeadlineExceeded, EngineFailure, ImageTooLarge, NotReady
+from service.errors import DeadlineExceeded, EngineFailure, NotReady
 from service.lanes.lane import Answer, BatchAnswer, Fault, Lane, LaneLost
 from service.lanes.wire import Item
 from service.metrics import ModelMetrics
@@ -266,10 +266,7 @@ class Scheduler:
                 continue
             if ticket.suspect:
                 _log_culprit(ticket, str(lost))
-                if lost.reason == "hang" and lost.in_decoding:
-                    ticket.settle(ImageTooLarge("the image takes too long to decode", reason="decode_time"))
-                else:
-                    ticket.settle(EngineFailure("the engine failed on this image"))
+                ticket.settle(lost.error())
             else:
                 ticket.suspect = True
                 self._waiting.append(ticket)

@@ -1,5 +1,6 @@
 """The wheel, built from a checkout with models of its user's, installed and used from an empty folder."""
 
+import csv
 import json
 import os
 import shutil
@@ -118,7 +119,7 @@ def test_what_is_exported_is_no_change_of_the_repository() -> None:
     assert not ignored("service/models/registry.py")
 
 
-@pytest.mark.parametrize("program", ["mixer-serve", "mixer-bench", "mixer-export"])
+@pytest.mark.parametrize("program", ["mixer-serve", "mixer-classify", "mixer-bench", "mixer-export"])
 def test_every_command_says_its_version_and_helps_without_any_extra(installed: Installed, program: str) -> None:
     version = installed.run(program, "--version")
     assert (version.returncode, version.stdout, version.stderr) == (0, f"{program} {__version__}\n", "")
@@ -143,6 +144,19 @@ def test_it_serves_the_embedded_model_from_an_empty_folder(installed: Installed)
             assert process.wait(timeout=60) == 0
         finally:
             process.kill()
+
+
+def test_it_classifies_with_the_embedded_model_from_an_empty_folder(installed: Installed) -> None:
+    for digit in (3, 7):
+        shutil.copy(GOLDEN / f"digit-{digit}.png", installed.folder)
+    ended = installed.run("mixer-classify", ".", "--csv", "answers.csv", "--top-k", "1")
+    assert ended.returncode == 0, ended.stderr
+    _, *rows = csv.reader((installed.folder / "answers.csv").read_text().splitlines())
+    assert [(row[0], row[4]) for row in rows] == [("digit-3.png", "3"), ("digit-7.png", "7")]
+    program = (
+        "from service import Classifier; print(Classifier.load('digits').classify('digit-7.png').predictions[0].label)"
+    )
+    assert installed.run("python", "-c", program).stdout == "7\n"
 
 
 @pytest.mark.parametrize("number", ["SIGTERM", "SIGINT"])

@@ -16,7 +16,7 @@ import pytest
 
 from service.bundles.bundle import load_bundle
 from service.lanes.lane import Answer, Lane, LaneLost
-from service.lanes.process import ForkedLane
+from service.lanes.process import ForkedLane, StartedLane
 from service.lanes.wire import Item
 from tests.service.lanes.loading import order
 
@@ -27,9 +27,9 @@ DIGITS = ROOT / "models" / "digits" / "1"
 OF_LANES_ALONE = ("PIL", "onnxruntime", "openvino")
 
 
-@pytest.fixture
-async def lane() -> AsyncIterator[Lane]:
-    lane, loaded = await Lane.start(ForkedLane, order(DIGITS, engine="onnxruntime", max_pixels=10**6))
+@pytest.fixture(params=[ForkedLane, StartedLane])
+async def lane(request: pytest.FixtureRequest) -> AsyncIterator[Lane]:
+    lane, loaded = await Lane.start(request.param, order(DIGITS, engine="onnxruntime", max_pixels=10**6))
     assert loaded.engine == "onnxruntime"
     yield lane
     lane.close()
@@ -93,6 +93,7 @@ async def test_a_lane_ends_once_the_front_hangs_up(lane: Lane) -> None:
     assert await asyncio.to_thread(lane.process.ending) == "it exited with 0"
 
 
+@pytest.mark.parametrize("lane", [ForkedLane], indirect=True)
 async def test_the_process_that_lanes_are_forked_from_may_end_too(lane: Lane) -> None:
     images, _ = load_bundle(DIGITS).golden()
     os.kill(forkserver._forkserver._forkserver_pid, signal.SIGKILL)  # type: ignore[attr-defined]

@@ -1,0 +1,1 @@
+"""Classifying without HTTP: Python's `Classifier`, and `mixer-classify` for files."""

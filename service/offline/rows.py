@@ -1,0 +1,139 @@
+"""The forms of a row, which says of one image what it shows, or why that is not known."""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from typing import Any, Protocol
+
+from service.errors import ServiceError
+from service.offline.classifier import Outcome
+
+Seen = tuple[str, bool]  # a path, and whether there are predictions for it
+
+
+class NotOurs(Exception):
+    """Rows that are not of this run, or no rows at all; the message says why, after the file's name."""
+
+
+class Rows(Protocol):
+    """A form of rows. `start` is how all that is written begins, and its first line unless that is of a row."""
+
+    start: str
+
+    def row(self, path: str, outcome: Outcome) -> str:
+        """With the end of its line."""
+
+    def read(self, lines: Iterable[str]) -> Iterator[Seen]:
+        """Rows that were written before, of whole lines; raises NotOurs."""
+
+
+class CsvRows:
+    """RFC 4180, with a line of names and as many columns in every row."""
+
+    def __init__(self, model: str, top_k: int) -> None:
+        self._model, self._top_k = model, top_k
+        self.start = _csv(_columns(top_k))
+
+    def row(self, path: str, outcome: Outcome) -> str:
+        """With empty columns in the place of predictions that there are not."""
+        if isinstance(outcome, Exception):
+            told = error_fields(outcome)
+            return _csv([path, self._model, f"{told['code']}: {told['message']}", *[""] * (3 * self._top_k)])
+        cells = [cell for each in outcome.predictions for cell in (each.index, each.label, each.probability)]
+        return _csv([path, self._model, "", *cells])
+
+    def read(self, lines: Iterable[str]) -> Iterator[Seen]:
+        """Raises csv.Error too, for what is not written so."""
+        rows = csv.reader(lines, strict=True)
+        names = next(rows, [])
+        if names != _columns(self._top_k):
+            other = (len(names) - 3) // 3
+            if names == _columns(other):
+                raise NotOurs(f"has rows with --top-k {other}, and not {self._top_k}")
+            raise NotOurs("does not begin like a CSV of mixer-classify")
+        for row in rows:
+            if len(row) != len(names):
+                raise NotOurs(f"line {rows.line_num} has {len(row)} columns, and not {len(names)}")
+            _check_model(row[1], self._model, rows.line_num)
+            yield row[0], not row[2]
+
+
+class JsonRows:
+    """JSON lines, an object each: path, model, and predictions and image as /v1/classify has them, or else error."""
+
+    start = '{"path": '
+
+    def __init__(self, model: str, top_k: int) -> None:
+        self._model, self._top_k = model, top_k
+
+    def row(self, path: str, outcome: Outcome) -> str:
+        """In ASCII."""
+        told: dict[str, Any] = {"path": path, "model": self._model}
+        if isinstance(outcome, Exception):
+            told["error"] = error_fields(outcome)
+        else:
+            told["predictions"] = [asdict(each) for each in outcome.predictions]
+            told["image"] = outcome.image
+        return json.dumps(told) + "\n"
+
+    def read(self, lines: Iterable[str]) -> Iterator[Seen]:
+        """See `Rows`."""
+        for number, line in enumerate(lines, 1):
+            try:
+                told = json.loads(line)
+                path, model, predictions = str(told["path"]), told["model"], told.get("predictions")
+            except (ValueError, TypeError, LookupError, AttributeError):
+                raise NotOurs(f"line {number} is none of mixer-classify's") from None
+            _check_model(model, self._model, number)
+            if predictions is not None and len(predictions) != self._top_k:
+                raise NotOurs(f"has rows with --top-k {len(predictions)}, and not {self._top_k}")
+            yield path, predictions is not None
+
+
+class TextRows:
+    """For people: the path, a tab, and each label with its probability."""
+
+    start = ""
+
+    def row(self, path: str, outcome: Outcome) -> str:
+        """See above."""
+        if isinstance(outcome, Exception):
+            told = error_fields(outcome)
+            return f"{path}\terror: {told['code']}: {told['message']}\n"
+        return f"{path}\t{', '.join(f'{each.label} {each.probability:.4f}' for each in outcome.predictions)}\n"
+
+    def read(self, lines: Iterable[str]) -> Iterator[Seen]:
+        """It is not read again."""
+        raise NotOurs("is not read again")
+
+
+def error_fields(error: Exception) -> dict[str, str]:
+    """Why an image has no predictions, as the API says it: code, message and perhaps reason."""
+    if isinstance(error, ServiceError):
+        return error.body()
+    if isinstance(error, OSError):
+        return {"code": "unreadable", "message": error.strerror or str(error)}
+    return {"code": "not_an_image", "message": str(error) or type(error).__name__}
+
+
+def _columns(top_k: int) -> list[str]:
+    places = range(1, top_k + 1)
+    return [
+        "path",
+        "model",
+        "error",
+        *(f"{name}_{place}" for place in places for name in ("index", "label", "probability")),
+    ]
+
+
+def _csv(cells: list[Any]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(cells)
+    return text.getvalue()
+
+
+def _check_model(model: object, ours: str, line: int) -> None:
+    if model != ours:
+        raise NotOurs(f"line {line} was made by {model}, and not by {ours}")

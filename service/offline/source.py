@@ -1,0 +1,40 @@
+"""What is given to be classified -> an encoded image."""
+
+import errno
+import os
+import stat
+from os import PathLike
+
+from service.errors import PayloadTooLarge
+from service.images.lossless import Picture, encoded
+
+# A path, an encoded image, or a picture in memory.
+ImageInput = str | PathLike[str] | bytes | bytearray | memoryview | Picture
+
+_LARGEST_FILE = 256 * 2**20  # bytes
+
+
+def read(image: ImageInput) -> bytes:
+    """The encoded image.
+
+    Raises OSError for a file that cannot be read, PayloadTooLarge for one of more than 256 MiB, and as `encoded` does.
+    """
+    if isinstance(image, str | PathLike):
+        return _read_file(image)
+    if isinstance(image, bytes | bytearray | memoryview):
+        return bytes(image)
+    return encoded(image)
+
+
+def _read_file(path: str | PathLike[str]) -> bytes:
+    # Not to wait for whoever writes to a named pipe, which may be for ever.
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb", buffering=0) as file:
+        status = os.fstat(file.fileno())
+        if stat.S_ISDIR(status.st_mode):
+            os.scandir(path).close()  # which says why the files in it were not found, if there is a reason
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", path)
+        if status.st_size > _LARGEST_FILE:
+            raise PayloadTooLarge(f"the file has {status.st_size} bytes, and {_LARGEST_FILE} are taken")
+        return file.read()

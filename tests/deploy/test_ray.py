@@ -1,0 +1,123 @@
+"""The Ray job without Ray: its rows, its parts, and its manifest. docs/ray.md says how it was run on a cluster."""
+
+import importlib
+import io
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from service.offline.paths import PathSet
+from tests.e2e.processes import GOLDEN, ROOT
+
+FOLDER = ROOT / "deploy" / "ray"
+DIGITS = str(GOLDEN.parent)
+MODEL = "digits/1@0123456789ab"
+SEVEN = (GOLDEN / "digit-7.png").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def rows() -> Iterator[ModuleType]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(FOLDER))
+        yield importlib.import_module("rows")
+        for name in ("rows", "parts"):
+            sys.modules.pop(name, None)
+
+
+@pytest.fixture(scope="module")
+def parts(rows: ModuleType) -> ModuleType:
+    del rows
+    return importlib.import_module("parts")
+
+
+def table_of(schema: pa.Schema, *paths: str, error: str | None = None) -> pa.Table:
+    return pa.Table.from_pylist([{"path": path, "model": MODEL, "error": error} for path in paths], schema)
+
+
+def test_every_image_is_a_row_and_those_that_are_done_are_none(rows: ModuleType) -> None:
+    done = PathSet()
+    done.add("done")
+    classify = rows.Classify(DIGITS, MODEL, 2, 1, done)
+    images = {"seven": SEVEN, "done": SEVEN, "text": b"hello", "null": None}
+    batch = pa.table({"path": list(images), "image": pa.array(images.values(), pa.binary())})
+    seven, text, null = classify(batch).to_pylist()
+    assert seven["predictions"][0]["label"] == "7"
+    assert [len(seven["predictions"]), seven["error"], seven["model"]] == [2, None, MODEL]
+    assert [text["path"], text["predictions"]] == ["text", None]
+    assert text["error"].startswith("unsupported_image: ")
+    assert null["error"].startswith("not_an_image: ")
+    paths = pa.table({"path": [str(GOLDEN / "digit-3.png"), "missing.png"]})
+    three, missing = classify(paths).to_pylist()
+    assert three["predictions"][0]["label"] == "3"
+    assert missing["error"] == "unreadable: No such file or directory"
+    assert classify(batch.slice(0, 0)).schema == rows.SCHEMA
+
+
+def test_parquet_files_may_have_images_in_structs(rows: ModuleType) -> None:
+    plain = pa.table({"id": [1, 2], "image": [b"a", b"b"]})
+    hub = pa.table({"picture": [{"bytes": b"a", "path": "1"}, {"bytes": b"b", "path": "2"}]})
+    expected = [{"path": "1", "image": b"a"}, {"path": "2", "image": b"b"}]
+    assert rows.keyed(plain, "image", "id").to_pylist() == expected
+    assert rows.keyed(hub, "picture", "picture.path").to_pylist() == expected
+
+
+def test_of_a_sample_the_image_counts_whatever_its_suffix(rows: ModuleType) -> None:
+    samples = [{"__key__": "a", "cls": b"1", "JPG": b"x"}, {"__key__": "b", "png": b"y", "cls": b"2"}, {"__key__": "c"}]
+    images = [
+        row["image"]
+        for row in rows.of_samples(
+            pa.Table.from_pylist(
+                samples,
+                pa.schema([("__key__", pa.string()), ("cls", pa.binary()), ("JPG", pa.binary()), ("png", pa.binary())]),
+            )
+        ).to_pylist()
+    ]
+    assert images == [b"x", b"y", None]
+
+
+def test_a_task_that_is_run_twice_writes_the_same_part(rows: ModuleType, parts: ModuleType, tmp_path: Path) -> None:
+    output = parts.Output(tmp_path, MODEL, 5)
+    for _ in range(2):
+        output.write("run-1.parquet", table_of(rows.SCHEMA, "a", "b"))
+    output.write("run-2.parquet", table_of(rows.SCHEMA, "c", error="unreadable: no"))
+    assert list(output.paths()) == ["a", "b", "c"]
+    assert output.failed() == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run-1.parquet", "run-2.parquet"]
+
+
+def test_an_output_of_something_else_is_refused(rows: ModuleType, parts: ModuleType, tmp_path: Path) -> None:
+    parts.Output(tmp_path, MODEL, 5).write("run-1.parquet", table_of(rows.SCHEMA, "a"))
+    for other in (parts.Output(tmp_path, "other/1@0", 5), parts.Output(tmp_path, MODEL, 1)):
+        with pytest.raises(parts.Refused, match="was made by digits/1@0123456789ab with --top-k 5"):
+            other.parts()
+    for text in (b"hello", _parquet(pa.table({"mine": [1]}))):
+        (tmp_path / "mine.parquet").write_bytes(text)
+        with pytest.raises(parts.Refused, match="mine"):
+            parts.Output(tmp_path, MODEL, 5).parts()
+
+
+def _parquet(table: pa.Table) -> bytes:
+    file = io.BytesIO()
+    pq.write_table(table, file)
+    return file.getvalue()
+
+
+def test_the_manifest_runs_what_the_image_holds() -> None:
+    job = yaml.safe_load((FOLDER / "rayjob.yaml").read_text())
+    program = job["spec"]["entrypoint"].split()[1]
+    folder, _, name = program.rpartition("/")
+    copied = [line for line in (FOLDER / "Dockerfile").read_text().splitlines() if line.startswith("COPY deploy")]
+    assert copied == [f"COPY deploy/ray/{name} deploy/ray/parts.py deploy/ray/rows.py {folder}/"]
+    groups = [job["spec"]["rayClusterSpec"]["headGroupSpec"], *job["spec"]["rayClusterSpec"]["workerGroupSpecs"]]
+    for group in groups:
+        pod = group["template"]["spec"]
+        assert pod["securityContext"]["runAsNonRoot"]
+        (container,) = pod["containers"]
+        assert container["resources"]["requests"] == container["resources"]["limits"]
+        assert {"name": "RAY_USAGE_STATS_ENABLED", "value": "0"} in container["env"]

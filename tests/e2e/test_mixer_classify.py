@@ -1,0 +1,181 @@
+"""`mixer-classify` as a process: the service's answers, a row for every file, and runs that are stopped and go on."""
+
+import csv
+import json
+import os
+import pty
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.e2e.processes import GOLDEN, ROOT, running_service
+
+COMMAND = [sys.executable, "-m", "service.offline"]
+ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("MIXER_")}
+ENVIRONMENT |= {"PYTHONPATH": str(ROOT)}
+BAD = {"empty.png": b"", "text.jpg": b"hello", "half.png": (GOLDEN / "digit-1.png").read_bytes()[:-300]}
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """In a folder that has 40 images, three that are none and a link to nowhere."""
+    images = tmp_path / "images"
+    images.mkdir()
+    for number in range(40):
+        shutil.copy(GOLDEN / f"digit-{number % 10}.png", images / f"{number:02}.png")
+    for name, data in BAD.items():
+        (images / name).write_bytes(data)
+    (images / "nowhere.png").symlink_to("missing")
+
+    def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
+        command = [*COMMAND, *arguments]
+        return subprocess.run(
+            command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=120, check=False
+        )
+
+    return run
+
+
+def json_rows(path: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_every_file_is_a_row_and_its_predictions_are_those_of_the_service(run: Run, tmp_path: Path) -> None:
+    ended = run("images", "--jsonl", "answers.jsonl")
+    assert ended.returncode == 1
+    assert "44 images" in ended.stderr
+    assert "4 have no predictions" in ended.stderr
+    assert ended.stdout == ""
+    rows = json_rows(tmp_path / "answers.jsonl")
+    assert [row["path"] for row in rows] == sorted(f"images/{path.name}" for path in (tmp_path / "images").iterdir())
+    with running_service() as service, httpx.Client(base_url=service.url, timeout=60) as client:
+        for row in rows:
+            file = tmp_path / str(row["path"])
+            if not file.exists():
+                assert row["error"] == {"code": "unreadable", "message": "No such file or directory"}
+                continue
+            answer = client.post("/v1/classify", content=file.read_bytes()).json()
+            if file.name in BAD:
+                assert row["error"] == answer["error"] or file.name == "empty.png"  # an empty body is no image at all
+            else:
+                assert row["predictions"] == answer["predictions"]
+                assert row["image"] == answer["image"]
+
+
+def test_again_it_does_nothing_that_is_done(run: Run, tmp_path: Path) -> None:
+    run("images", "--csv", "answers.csv", "--top-k", "1")
+    before = (tmp_path / "answers.csv").read_bytes()
+    ended = run("images", "./images/00.png", "--csv", "answers.csv", "--top-k", "1")
+    assert (tmp_path / "answers.csv").read_bytes() == before
+    assert (ended.returncode, "44 had a row before" in ended.stderr) == (1, True)
+    shutil.copy(GOLDEN / "digit-9.png", tmp_path / "images" / "new.png")
+    run("images", "--csv", "answers.csv", "--top-k", "1")
+    assert (tmp_path / "answers.csv").read_bytes().startswith(before)
+    *_, last = csv.DictReader((tmp_path / "answers.csv").read_text().splitlines())
+    assert (last["path"], last["label_1"]) == ("images/new.png", "9")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_who_is_stopped_goes_on_with_every_row_once(run: Run, tmp_path: Path, number: signal.Signals) -> None:
+    """It is stopped while it waits for more paths: whatever is done by then, no row is lost and none is half."""
+    output = tmp_path / "answers.jsonl"
+    command = [*COMMAND, "-", "--jsonl", str(output)]
+    with subprocess.Popen(command, cwd=tmp_path, env=ENVIRONMENT, stdin=subprocess.PIPE, text=True) as process:
+        assert process.stdin
+        try:
+            process.stdin.write("".join(f"images/{number:02}.png\n" for number in range(20)))
+            process.stdin.write("".join(f"missing/{number}.png\n" for number in range(4000)))  # more than is read ahead
+            process.stdin.flush()
+            while not output.exists() or not output.read_bytes():
+                assert process.poll() is None
+            process.send_signal(number)
+            process.wait(timeout=60)
+        finally:
+            process.kill()
+        assert process.returncode == (-number if number == signal.SIGKILL else 128 + number)
+    before = [row["path"] for row in json_rows(output)]
+    assert before
+    assert run("images", "--jsonl", str(output)).returncode == 1
+    after = [row["path"] for row in json_rows(output)]
+    assert after[: len(before)] == before
+    assert len(set(after)) == len(after)
+    assert set(after) >= {f"images/{path.name}" for path in (tmp_path / "images").iterdir()}
+
+
+def test_what_is_not_its_own_is_refused_and_left_as_it_is(run: Run, tmp_path: Path) -> None:
+    notes = tmp_path / "notes.csv"
+    notes.write_text("mine,not yours\n")
+    ended = run("images", "--csv", "notes.csv")
+    assert ended.returncode == 1
+    (line,) = ended.stderr.splitlines()
+    assert line == "mixer-classify: notes.csv does not begin like a CSV of mixer-classify; it is left as it is"
+    assert notes.read_text() == "mine,not yours\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ([], "PATH"),
+        (["missing.png"], "missing.png: no such file or folder"),
+        (["*.tif"], "*.tif: no such file or folder"),
+        (["images", "--top-k", "0"], "--top-k"),
+        (["images", "--csv", "a", "--jsonl", "b"], "not allowed with"),
+        (["images", "--modell", "x"], "--modell"),
+    ],
+)
+def test_arguments_are_checked_before_work(run: Run, arguments: list[str], told: str) -> None:
+    ended = run(*arguments)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert told in ended.stderr
+
+
+def test_a_model_that_is_not_there_is_one_line(run: Run) -> None:
+    ended = run("images", "--model", "nothing")
+    assert ended.returncode == 1
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("mixer-classify: ")
+    assert "has no model 'nothing'" in line
+
+
+def test_a_folder_without_images_is_no_success(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    ended = run("empty")
+    assert (ended.returncode, ended.stderr) == (1, "mixer-classify: no image files in empty\n")
+
+
+def test_whoever_reads_only_the_first_rows_is_no_error(tmp_path: Path, run: Run) -> None:
+    del run
+    line = f"{sys.executable} -m service.offline images --csv - | head -n 1"
+    ended = subprocess.run(
+        line, shell=True, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (ended.returncode, ended.stderr.count("Traceback")) == (0, 0)
+    assert ended.stdout.startswith("path,model,error,")
+
+
+def test_progress_is_for_terminals(run: Run, tmp_path: Path) -> None:
+    assert "\r" not in run("images").stderr
+    for copy in range(30):
+        shutil.copytree(tmp_path / "images", tmp_path / "more" / str(copy), symlinks=True)
+    reader, terminal = pty.openpty()
+    command = [*COMMAND, "more", "--csv", "answers.csv"]
+    process = subprocess.Popen(command, cwd=tmp_path, env=ENVIRONMENT, stderr=terminal)
+    os.close(terminal)
+    shown = b""
+    while True:
+        try:
+            shown += os.read(reader, 4096)
+        except OSError:  # the other end is closed
+            break
+    os.close(reader)
+    assert process.wait(60) == 1
+    assert b" of 1,320 images, " in shown
+    assert b" img/s" in shown
+    assert b" left" in shown

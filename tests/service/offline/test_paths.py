@@ -1,0 +1,90 @@
+"""Which files a command line names, in which order, and each once."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from service.offline import paths
+from service.offline.paths import ImagePaths, PathSet
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def make(*names: str) -> None:
+    for name in names:
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).touch()
+
+
+def found(*named: str, listed: tuple[bytes, ...] = ()) -> list[str]:
+    return list(ImagePaths(list(named), listed))
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_folder_is_all_images_below_it_in_order() -> None:
+    make("a/c.JPEG", "a/b.png", "a/b/z.webp", "a/b/y.tiff", "a/notes.txt", "a/.hidden.png", "a/.git/x.png", "a/noname")
+    images = ImagePaths(["a"], ())
+    assert list(images) == ["a/b/y.tiff", "a/b/z.webp", "a/b.png", "a/c.JPEG"]
+    assert images.passed_over == 2
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_file_is_taken_whatever_it_is_called() -> None:
+    make("a.txt", ".hidden/b", "[c].png")
+    assert found("a.txt", ".hidden/b", "./[c].png", "missing") == ["a.txt", ".hidden/b", "[c].png", "missing"]
+    assert found(".hidden") == []  # which has no image by its suffix
+    make(".hidden/c.png")
+    assert found(".hidden/") == [".hidden/c.png"]
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_glob_matches_at_any_depth_and_a_folder_that_it_matches_is_looked_into() -> None:
+    make("a/b.png", "a/c/d.png", "a/c/e.jpg", "f.png")
+    assert sorted(found("**/*.png")) == ["a/b.png", "a/c/d.png", "f.png"]
+    assert sorted(found("a/[bc]*")) == ["a/b.png", "a/c/d.png", "a/c/e.jpg"]
+
+
+@pytest.mark.usefixtures("folder")
+def test_standard_input_has_a_path_a_line_and_no_globs() -> None:
+    make("a b.png", "c/d.png", "*.png")
+    listed = (b"a b.png\n", b"\n", b"c\r\n", b"*.png\n", b"\xff.png")
+    assert found("-", listed=listed) == ["a b.png", "c/d.png", "*.png", os.fsdecode(b"\xff.png")]
+
+
+@pytest.mark.usefixtures("folder")
+def test_links_to_folders_are_followed_and_not_in_circles() -> None:
+    make("a/b/c.png", "other/d.png")
+    Path("a/b/up").symlink_to("..")
+    Path("a/link").symlink_to("../other")
+    Path("a/broken.png").symlink_to("nowhere")
+    assert found("a") == ["a/b/c.png", "a/broken.png", "a/link/d.png"]
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_folder_that_cannot_be_listed_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    make("a/b/c.png", "a/d.png")
+    scandir = os.scandir
+
+    def forbidding(path: Path) -> object:
+        if path.name == "b":
+            raise PermissionError
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", forbidding)
+    assert found("a") == ["a/b", "a/d.png"]
+
+
+def test_a_set_knows_what_was_added(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paths, "_RECENT", 7)
+    seen = PathSet()
+    names = [f"{number}.png" for number in range(100)]
+    assert all(seen.add(name) for name in names)
+    assert len(seen) == 100
+    assert not any(seen.add(name) for name in names)
+    assert seen.add("another")
+    assert len(seen) == 101
