@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from service import __version__
-from service.api import docs_routes, pages, v1
+from service.api import docs_routes, features, pages, v1
 from service.api.api_keys import ApiKeys
 from service.api.hot import hot
 from service.api.openapi import with_keys
@@ -87,7 +87,7 @@ def create_api(replica: Replica) -> FastAPI:
     api.state.admin_keys = None  # nobody may change what is loaded
     if settings.admin_keys_file:
         api.state.admin_keys = ApiKeys(settings.admin_keys_file, metrics, "MIXER_ADMIN_KEYS_FILE")
-    for routes in (v1, v2, pages, repository, docs_routes):
+    for routes in (v1, features, v2, pages, repository, docs_routes):
         api.include_router(routes.router)
     describe, keys_needed = api.openapi, bool(settings.api_keys_file)
     api.openapi = lambda: with_keys(describe(), needed=keys_needed)  # type: ignore[method-assign]

@@ -73,6 +73,31 @@ class ClassifyManyResponse(_Body):
     timing_ms: dict[str, float]
 
 
+class FeaturesResponse(_Body):
+    """Features of one image: the pooled representation before the head, float32."""
+
+    model: ModelReference
+    features: list[float]
+    image: ImageBody
+    timing_ms: dict[str, float]
+
+
+class FeaturesResult(_Body):
+    """One image of several: features and image, or an error."""
+
+    features: list[float] | None = None
+    image: ImageBody | None = None
+    error: ErrorBody | None = None
+
+
+class FeaturesManyResponse(_Body):
+    """Features of several images, in the order they were sent."""
+
+    model: ModelReference
+    results: list[FeaturesResult]
+    timing_ms: dict[str, float]
+
+
 class HealthResponse(_Body):
     """A probe's good news."""
 

@@ -11,9 +11,9 @@ from safetensors.numpy import save_file
 
 import model_export.bundles.convert
 from model_export.__main__ import main
-from model_export.bundles.parity import GateError, check_parity, gate_of, pipeline
+from model_export.bundles.parity import GateError, check_parity, gates_of, pipeline
 from model_export.bundles.publish import PublishError, publish, verify
-from model_export.bundles.reference import reference_logits
+from model_export.bundles.reference import reference_outputs
 from model_export.bundles.samples import sample_pngs
 from model_export.bundles.synsets import names_of
 from model_export.checkpoints.checkpoint import read_checkpoint
@@ -52,7 +52,7 @@ def test_the_engine_answers_like_the_reference_through_the_whole_pipeline(bundle
     checkpoint = read_checkpoint(tiny_checkpoint)
     images = [pipeline(checkpoint.preprocessing)(png) for png in sample_pngs().values()]
     logits = OnnxEngine(bundle / "model.onnx", 1, ["CPUExecutionProvider"]).run(np.stack(images))
-    np.testing.assert_allclose(logits, reference_logits(checkpoint, np.stack(images)), atol=1e-4)
+    np.testing.assert_allclose(logits, reference_outputs(checkpoint, np.stack(images))["logits"], atol=1e-4)
 
 
 def test_the_same_source_gives_the_same_bytes(bundle: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
@@ -97,10 +97,10 @@ def test_a_failed_gate_exits_non_zero_and_leaves_nothing_behind(
 def test_the_gate_sees_a_single_wrong_answer(bundle: Path, tiny_checkpoint: Path) -> None:
     checkpoint = read_checkpoint(tiny_checkpoint)
     pixels = np.stack([pipeline(checkpoint.preprocessing)(png) for png in sample_pngs().values()])
-    reference = reference_logits(checkpoint, pixels)
-    reference[5] += 1e-3
+    reference = reference_outputs(checkpoint, pixels)
+    reference["logits"][5] += 1e-3
     with pytest.raises(GateError, match=r"max abs error 0\.001"):
-        check_parity(bundle / "model.onnx", "fp32", pixels, reference, gate_of("fp32", reference))
+        check_parity(bundle / "model.onnx", "fp32", pixels, reference, gates_of("fp32", reference))
 
 
 def test_labels_from_a_file(tiny_checkpoint: Path, tmp_path: Path) -> None:
