@@ -3,6 +3,7 @@
 import hashlib
 import importlib.metadata
 import io
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -59,7 +60,7 @@ class Published:
 def target_of(repository: Path, name: str, version: str | None, replace: bool) -> Path:
     """Where a bundle goes: <repository>/<name>/<version>/, by default the next free version.
 
-    Raises PublishError for names that cannot be, and if it exists, unless to `replace`.
+    Raises PublishError for names that cannot be, where nothing can be written, and if it exists, unless to `replace`.
     """
     if not re.fullmatch(NAME_PATTERN, name):
         raise PublishError(f"{name!r} is no model name: letters, digits, '.', '_' and '-' only")
@@ -69,6 +70,9 @@ def target_of(repository: Path, name: str, version: str | None, replace: bool) -
     target = repository / name / version
     if target.exists() and not replace:
         raise PublishError(f"{target} exists; choose another --version, or --replace it")
+    there = next(path for path in target.parents if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise PublishError(f"nothing can be written to {there}; choose another --repository")
     return target
 
 
@@ -86,7 +90,7 @@ def publish(
     """
     if not checkpoint.source:
         raise PublishError("the checkpoint was read from no file, so the bundle could not say what it was made of")
-    names = _names_of_classes(checkpoint)
+    names = names_of_classes(checkpoint)
     steps = Steps(_steps_of(conversion))
     with staged(target) as bundle:
         with steps.step("reference"):
@@ -177,7 +181,7 @@ def _steps_of(conversion: Conversion) -> list[str]:
     return ["reference", *(step for step, taken in steps.items() if taken)]
 
 
-def _names_of_classes(checkpoint: Checkpoint) -> dict[str, bytes]:
+def names_of_classes(checkpoint: Checkpoint) -> dict[str, bytes]:
     """labels.txt and synsets.txt by name; raises PublishError for names that would not be read back as they are."""
     files = {}
     for file, names in ((_LABELS, checkpoint.labels), (SYNSETS, checkpoint.synsets)):

@@ -1,5 +1,7 @@
 """What `export` says when it is done."""
 
+import shlex
+
 from model_export.bundles.parity import EngineCheck
 from model_export.bundles.publish import Published
 from service.arrays import FEATURES
@@ -19,7 +21,7 @@ def summary(published: Published) -> str:
         *(f"  {_of_engine(check, published.judges)}" for check in published.checks),
         f"took {sum(published.seconds.values()):.1f} s: "
         + ", ".join(f"{step} {seconds:.1f}" for step, seconds in published.seconds.items()),
-        f"next: mixer-serve --model-repository {published.path.parent.parent} --models {model}",
+        f"next: mixer-serve --model-repository {shlex.quote(str(published.path.parent.parent))} --models {model}",
     ]
     return "\n".join(lines)
 

@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -146,6 +147,8 @@ def test_golden_images_of_equal_names_are_all_kept(tiny_checkpoint: Path, tmp_pa
         (["--precision", "int8", "--calibration", "empty"], "empty: holds 0 images; calibration needs at least 16"),
         (["--version", "0"], "'0' is no version"),
         (["--name", "a/b"], "'a/b' is no model name"),
+        (["--repository", "labels.txt"], "nothing can be written to labels.txt; choose another --repository"),
+        (["--repository", "labels.txt/new"], "nothing can be written to labels.txt; choose another --repository"),
         (["--labels", "labels.txt"], "labels.txt: line 2 is empty"),
         (["--labels", "nowhere.txt"], "No such file or directory: 'nowhere.txt'"),
         (["--golden", "nowhere"], "nowhere: no such folder of images"),
@@ -169,6 +172,23 @@ def test_arguments_are_checked_before_the_checkpoint_is_read(
 def test_an_existing_version_is_refused_before_the_checkpoint_is_read(bundle: Path) -> None:
     with pytest.raises(SystemExit, match=r"tiny/1 exists; choose another --version, or --replace it"):
         main(["export", "nowhere.npz", "--name", "tiny", "--version", "1", "--repository", str(bundle.parent.parent)])
+
+
+def test_names_that_do_not_fit_are_refused_before_anything_is_calibrated(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    for number in range(16):
+        (tmp_path / f"{number}.png").write_text("not an image, which calibration would say")
+    command = ["export", str(tiny_checkpoint), "--name", "m", "--repository", str(tmp_path / "models")]
+    with pytest.raises(SystemExit, match="1000 labels for 7 classes"):
+        main([*command, "--labels", "imagenet-1k", "--precision", "int8", "--calibration", str(tmp_path)])
+
+
+def test_the_next_command_can_be_pasted(
+    tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    repository = tmp_path / "my models"
+    main(["export", str(tiny_checkpoint), "--name", "tiny", "--repository", str(repository)])
+    (command,) = re.findall("^next: (.*)$", capsys.readouterr().err, re.MULTILINE)
+    assert shlex.split(command) == ["mixer-serve", "--model-repository", str(repository), "--models", "tiny/1"]
 
 
 def test_the_summary(tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
