@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from service import __version__
-from service.api import docs_routes, features, pages, v1
+from service.api import docs_routes, features, models, pages, v1
 from service.api.api_keys import ApiKeys
 from service.api.hot import hot
 from service.api.openapi import with_keys
@@ -44,7 +44,7 @@ def build_replica(
     loop_lag, pass_log = LoopLag(metrics.front_cpu_seconds.inc), PassLog()
     shared_cores = SharedCores(max(1, int(cores)))
     loader = Loader(settings, cores, memory_limit(), spawn, shared_cores, metrics, pass_log, loop_lag)
-    models = LoadedModels(settings.models, metrics)
+    loaded = LoadedModels(settings.models, metrics)
     admission = Admission(settings.max_inflight_images, settings.max_inflight_bytes, make_room)
     metrics.inflight_images.set_function(lambda: admission.inflight)
     return Replica(
@@ -53,8 +53,8 @@ def build_replica(
         metrics=metrics,
         loader=loader,
         admission=admission,
-        models=models,
-        lifecycle=Lifecycle(settings, loader, models, admission),
+        models=loaded,
+        lifecycle=Lifecycle(settings, loader, loaded, admission),
         pass_log=pass_log,
         loop_lag=loop_lag,
     )
@@ -87,7 +87,7 @@ def create_api(replica: Replica) -> FastAPI:
     api.state.admin_keys = None  # nobody may change what is loaded
     if settings.admin_keys_file:
         api.state.admin_keys = ApiKeys(settings.admin_keys_file, metrics, "MIXER_ADMIN_KEYS_FILE")
-    for routes in (v1, features, v2, pages, repository, docs_routes):
+    for routes in (v1, features, models, v2, pages, repository, docs_routes):
         api.include_router(routes.router)
     describe, keys_needed = api.openapi, bool(settings.api_keys_file)
     api.openapi = lambda: with_keys(describe(), needed=keys_needed)  # type: ignore[method-assign]

@@ -25,7 +25,7 @@ def service_process() -> Iterator[ServiceProcess]:
 
 def examples(language: str) -> list[str]:
     found = re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
-    assert len(found) == 5, language
+    assert len(found) == 6, language
     return found
 
 
@@ -41,6 +41,9 @@ def test_curl(service_process: ServiceProcess, example: str) -> None:
     answers = output(["bash", "-euo", "pipefail", "-c"], example, service_process)
     if "features" in example:
         assert len(json.loads(answers)["features"]) == 128
+    elif "models" in example.partition("localhost")[2]:
+        (model,) = json.loads(answers)["models"]
+        assert (model["name"], model["state"]) == ("digits", "READY")
     elif "classify" in example:
         assert '"label":"7"' in answers
     else:
