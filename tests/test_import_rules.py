@@ -27,7 +27,8 @@ LEAVES = {"settings", "errors", "metrics", "host", "timings", "logs", "arrays"}
 ROOT_MODULES = {
     "__init__": set(),
     "__main__": {"command_line", "serve"},
-    "serve": {"app", "command_line"},
+    "serve": {"app", "command_line", "sources"},
+    "sources": {"bundles"},
     "app": set(),
     "command_line": set(),
     "client": set(),  # in the user's process
