@@ -15,6 +15,7 @@ from service.errors import ServiceError
 _COMMANDS = {  # a module each in model_export/commands
     "inspect": "Say what a checkpoint is: layout, variant, size, numerics, preprocessing, layers.",
     "export": "Checkpoint -> verified bundle in a model repository.",
+    "download": "Fetch hf:OWNER/REPO[@REVISION] into the Hub's cache.",
     "verify": "Check a bundle's sha256, golden images and parity.",
     "evaluate": "Measure accuracy, calibration and speed of a bundle or a checkpoint on labelled images.",
     "fewshot": "Measure the paper's few-shot accuracy: least squares on a checkpoint's frozen features.",

@@ -77,11 +77,15 @@ class MlpMixer(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Per-patch embedding, the Mixer blocks, global average pooling, linear head."""
+        logits: Tensor = self.head(self.features(images))
+        return logits
+
+    def features(self, images: Tensor) -> Tensor:
+        """All but the head: [N, 3, H, W] -> the pooled representation [N, C]."""
         x = self.stem(images)  # [N, C, H/P, W/P]
         x = x.flatten(2).transpose(1, 2)  # [N, S, C]
         for block in self.blocks:
             x = block(x)
         x = self.pre_head_layer_norm(x)
-        x = x.mean(dim=1)  # [N, C]
-        logits: Tensor = self.head(x)
-        return logits
+        pooled: Tensor = x.mean(dim=1)
+        return pooled

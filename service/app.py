@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from service import __version__
-from service.api import docs_routes, pages, v1
+from service.api import docs_routes, features, models, pages, v1
 from service.api.api_keys import ApiKeys
 from service.api.hot import HotRoutes
 from service.api.openapi import completed
@@ -46,7 +46,7 @@ def build_replica(
     shared_cores = SharedCores(max(1, int(cores)))
     admission = Admission(settings.max_inflight_images, settings.max_inflight_bytes, make_room)
     loader = Loader(settings, cores, memory_limit(), spawn, shared_cores, admission, metrics, pass_log, loop_lag)
-    models = LoadedModels(settings.models, metrics)
+    loaded = LoadedModels(settings.models, metrics)
     metrics.inflight_images.set_function(lambda: admission.inflight)
     return Replica(
         settings=settings,
@@ -54,8 +54,8 @@ def build_replica(
         metrics=metrics,
         loader=loader,
         admission=admission,
-        models=models,
-        lifecycle=Lifecycle(settings, loader, models, admission),
+        models=loaded,
+        lifecycle=Lifecycle(settings, loader, loaded, admission),
         pass_log=pass_log,
         loop_lag=loop_lag,
     )
@@ -90,7 +90,7 @@ def create_api(replica: Replica) -> FastAPI:
     api.state.admin_keys = None  # nobody may change what is loaded
     if settings.admin_keys_file:
         api.state.admin_keys = ApiKeys(settings.admin_keys_file, metrics, "MIXER_ADMIN_KEYS_FILE")
-    for routes in (v1, v2, pages, repository, docs_routes):
+    for routes in (v1, features, models, v2, pages, repository, docs_routes):
         api.include_router(routes.router)
     describe, key_needed = api.openapi, bool(settings.api_keys_file)
     api.openapi = lambda: completed(describe(), key_needed=key_needed)  # type: ignore[method-assign]

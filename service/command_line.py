@@ -17,7 +17,7 @@ from service import __version__
 from service.settings import Settings
 
 GROUPS = {
-    "models": ("model_repository", "models"),
+    "models": ("model_repository", "models", "model", "cache"),
     "network": (
         *("host", "port", "metrics_port", "root_path", "cors_origins"),
         *("keep_alive_seconds", "min_upload_bytes_per_second"),
@@ -38,8 +38,9 @@ Serve MLP-Mixer image classifiers over HTTP.
 Every flag is an environment variable too, which is named behind it; the flag wins.
 """
 _EPILOG = """\
-example:
+examples:
   MIXER_LOG_FORMAT=text mixer-serve --model-repository ./models --models digits --port 8001
+  mixer-serve --model mixer_b16.safetensors
   curl --data-binary @image.png http://localhost:8001/v1/classify
 """
 _TYPES = {bool: "yes or no", int: "a whole number", float: "a number", str: "text", Path: "a path", list: "a list"}

@@ -29,6 +29,7 @@ from service.lanes.lane import LaneLost, LoadFailure
 from service.logs import configure_logging
 from service.metrics import Metrics
 from service.settings import Settings
+from service.sources import ExportFailed, settings_for
 
 log = logging.getLogger(__name__)
 
@@ -62,9 +63,12 @@ def serve(command_line: CommandLine, started: float) -> None:
     try:
         metrics_port = _serve_metrics(settings, metrics)
         listener = _bind(settings)
+        settings = settings_for(settings)
         runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
         server = runner.run(_loaded(settings, metrics, metrics_port, started, hangups))
         runner.run(server.serve(sockets=[listener]))
+    except ExportFailed:
+        os._exit(1)
     except (BundleError, LoadFailure, LaneLost, MemoryError, OSError, RuntimeError, ValueError) as error:
         lines.flush()  # so that the reason comes last
         print(

@@ -29,6 +29,12 @@ def default_repository() -> Path:
     return here.absolute() if here.is_dir() else Path(__file__).parent.parent / "models"
 
 
+def default_cache() -> Path:
+    """Where the XDG base directory specification has it."""
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111 - Path's raises without a home
+    return Path(home) / "mixer-serving"
+
+
 class Settings(BaseSettings):
     """Everything an operator can choose. `--port 8001` and MIXER_PORT=8001 mean the same; the flag wins."""
 
@@ -42,6 +48,12 @@ class Settings(BaseSettings):
     models: _CommaSeparated = Field(
         default=[], description='comma-separated "name" or "name/version"; empty: all, latest; the first is the default'
     )
+    model: str | None = Field(
+        default=None,
+        description="serve this alone, in place of a repository's: a bundle's folder, a checkpoint or hf:OWNER/REPO, "
+        "which is exported first",
+    )
+    cache: Path = Field(default_factory=default_cache, description="folder of the bundles that --model exported")
     host: str = Field(default="0.0.0.0", description="address to listen on")  # nosec B104
     port: int = Field(default=8000, ge=0, le=65535, description="port of the HTTP API; 0 takes a free one")
     metrics_port: int = Field(default=9000, ge=0, le=65535, description="port of /metrics; 0 takes a free one")
@@ -142,7 +154,7 @@ class Settings(BaseSettings):
                 raise ValueError(f"{origin!r} is no origin: scheme://host or scheme://host:port, and nothing after it")
         return origins
 
-    @field_validator("model_repository", "api_keys_file", "admin_keys_file", mode="before")
+    @field_validator("model_repository", "model", "cache", "api_keys_file", "admin_keys_file", mode="before")
     @classmethod
     def _named(cls, value: object) -> object:
         if value == "":
@@ -162,6 +174,9 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _consistent(self) -> "Settings":
+        if self.model and (self.models or "model_repository" in self.model_fields_set):
+            other = "MIXER_MODELS" if self.models else "MIXER_MODEL_REPOSITORY"
+            raise ValueError(f"MIXER_MODEL is served alone: leave out {other}")
         if self.port == self.metrics_port != 0:
             raise ValueError(f"MIXER_PORT and MIXER_METRICS_PORT are both {self.port}")
         if not self.providers:

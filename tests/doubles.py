@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from service.app import build_replica
-from service.arrays import LogitBatch, PixelBatch
+from service.arrays import FEATURES, LOGITS, FeatureBatch, LogitBatch, Outputs, PixelBatch
 from service.bundles.manifest import Manifest
 from service.lanes.program import serve
 from service.metrics import Metrics
@@ -33,8 +33,21 @@ class EchoEngine:
 
     def run(self, pixels: PixelBatch) -> LogitBatch:
         self.batch_sizes.append(len(pixels))
-        levels = pixels.reshape(len(pixels), -1).mean(axis=1).round().astype(int)
-        return np.eye(CLASSES, dtype=np.float32)[levels] * 20
+        return np.eye(CLASSES, dtype=np.float32)[mean_levels(pixels)] * 20
+
+    def outputs(self, pixels: PixelBatch) -> Outputs:
+        return {LOGITS: self.run(pixels), FEATURES: features_of(mean_levels(pixels))}
+
+
+class HeadlessEngine(EchoEngine):
+    """Echoes in its features, which are all that it gives."""
+
+    def run(self, pixels: PixelBatch) -> FeatureBatch:
+        return self.outputs(pixels)[FEATURES]
+
+    def outputs(self, pixels: PixelBatch) -> Outputs:
+        self.batch_sizes.append(len(pixels))
+        return {FEATURES: features_of(mean_levels(pixels))}
 
 
 class GatedEngine(EchoEngine):
@@ -63,6 +76,18 @@ class FailingEngine(EchoEngine):
         return super().run(pixels)
 
 
+def mean_levels(pixels: PixelBatch) -> np.ndarray:
+    """Of each image, [N]."""
+    levels: np.ndarray = pixels.reshape(len(pixels), -1).mean(axis=1).round().astype(int)
+    return levels
+
+
+def features_of(levels: np.ndarray | list[int]) -> FeatureBatch:
+    """What the doubles make of images of these levels: the level itself, less 100, and a third of it."""
+    level = np.asarray(levels, np.float32)
+    return np.stack([level, level - 100, level / 3], axis=1)
+
+
 def level_pixels(level: int) -> np.ndarray:
     """Pixels of one image whose every value is `level`."""
     return np.full((SIDE, SIDE, 3), level, np.uint8)
@@ -80,31 +105,43 @@ def encode(image: Image.Image, format_: str, **options: object) -> bytes:
     return file.getvalue()
 
 
-def write_bundle(repository: Path, name: str = "echo", version: str = "1") -> Path:
-    """A complete bundle whose golden logits are EchoEngine's."""
+def write_bundle(
+    repository: Path, name: str = "echo", version: str = "1", *, features: bool = False, head: bool = True
+) -> Path:
+    """A complete bundle whose golden logits are EchoEngine's, and if it has them its features; or HeadlessEngine's."""
     path = repository / name / version
     (path / "golden").mkdir(parents=True)
-    golden = np.eye(CLASSES, dtype=np.float32)[[10, 200]] * 20
-    file = io.BytesIO()
-    np.save(file, golden)
     files = {
         "model.onnx": b"not read by a double",
-        "labels.txt": "".join(f"level {level}\n" for level in range(CLASSES)).encode(),
         "golden/dark.png": level_png(10),
         "golden/light.png": level_png(200),
-        "golden/logits.npy": file.getvalue(),
     }
+    if head:
+        files["labels.txt"] = "".join(f"level {level}\n" for level in range(CLASSES)).encode()
+        files["golden/logits.npy"] = npy(np.eye(CLASSES, dtype=np.float32)[[10, 200]] * 20)
+    if features:
+        files["golden/features.npy"] = npy(features_of([10, 200]))
+    parity = {
+        "reference": "itself",
+        "images": 2,
+        "batch_sizes": [1],
+        "max_abs_error": 0,
+        "cosine": 1,
+        "gate": {"max_abs_error": 1e-4},
+        "passed": True,
+    }
+    of_features = {"size": 3, "golden": "golden/features.npy", "tolerance": 1e-3, "parity": [parity]}
     for relative, data in files.items():
         (path / relative).write_bytes(data)
     manifest = Manifest(
         schema_version=1,
         name=name,
         version=version,
-        task="image-classification",
+        task="image-classification" if head else "image-feature-extraction",
         variant="echo/4",
         patch=SIDE,
         image_size=SIDE,
-        classes=CLASSES,
+        classes=CLASSES if head else 0,
         parameters=1,
         gmacs=1e-9,
         gelu="erf",
@@ -117,24 +154,24 @@ def write_bundle(repository: Path, name: str = "echo", version: str = "1") -> Pa
             "mean": (0.5, 0.5, 0.5),
             "std": (0.5, 0.5, 0.5),
         },
-        labels="labels.txt",
+        labels="labels.txt" if head else None,
         source={"kind": "double", "reference": "none", "sha256": "0" * 64},
-        parity={
-            "reference": "itself",
-            "images": 2,
-            "batch_sizes": [1],
-            "max_abs_error": 0,
-            "cosine": 1,
-            "top1_agreement": 1,
-            "gate": {"max_abs_error": 1e-4, "top1_agreement": 1},
-            "passed": True,
-        },
-        golden={"images": ["golden/dark.png", "golden/light.png"], "logits": "golden/logits.npy", "tolerance": 1e-3},
+        parity=parity | {"top1_agreement": 1} if head else None,
+        features=of_features if features else None,
+        golden={"images": ["golden/dark.png", "golden/light.png"]}
+        | ({"logits": "golden/logits.npy", "tolerance": 1e-3} if head else {}),
         files={relative: hashlib.sha256(data).hexdigest() for relative, data in files.items()},
         tools={},
     )
     (path / "manifest.json").write_text(manifest.model_dump_json())
     return path
+
+
+def npy(array: np.ndarray) -> bytes:
+    """An array as the bytes of a file."""
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
 
 
 class ThreadLanes:

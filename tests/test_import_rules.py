@@ -28,7 +28,8 @@ LEAVES = {"settings", "errors", "metrics", "host", "timings", "logs", "arrays"}
 ROOT_MODULES = {
     "__init__": {"offline"},  # for whoever asks for `Classifier`
     "__main__": {"command_line", "serve"},
-    "serve": {"app", "command_line"},
+    "serve": {"app", "command_line", "sources"},
+    "sources": {"bundles"},
     "app": set(),
     "command_line": set(),
     "client": set(),  # in the user's process

@@ -113,7 +113,7 @@ def _cuda_passes(bundle: Bundle, inputs: dict[int, PixelBatch]) -> dict[Name, Pa
     """Ours, with the copies that serving needs and without. Raises GoldenMismatch if the answers are wrong."""
     engine = CudaEngine(bundle, buckets=tuple(inputs))
     golden = GoldenImages(bundle, preparation(bundle.manifest.preprocessing, max_pixels=50_000_000))
-    golden.prove(engine.run)
+    golden.prove(engine)
     passes: dict[Name, Pass] = {}
     for size, pixels in inputs.items():
         passes["onnxruntime, from and to the host", size] = partial(engine.run, pixels)

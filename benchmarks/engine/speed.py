@@ -18,7 +18,8 @@ from benchmarks.engine.measurement import Measurement, ratio_rows, speed_rows
 from benchmarks.engine.rounds import interleaved_rates
 from benchmarks.engine.subject import IMAGES, Subject, make_subject
 from benchmarks.report import Result, Row
-from model_export.bundles.reference import reference_logits
+from model_export.bundles.reference import reference_outputs
+from service.arrays import LOGITS
 
 NOTES = f"""\
 Images per second are medians of interleaved rounds; the spread is (max - min) / median; a ratio is the median of the
@@ -62,7 +63,7 @@ def measure_subject(
     seconds: float,
 ) -> tuple[list[Measurement], list[Row]]:
     """Every column at every number of threads and batch size, and the GEMM peaks as rows, all in the same rounds."""
-    reference = reference_logits(subject.checkpoint, subject.images)
+    reference = reference_outputs(subject.checkpoint, subject.images)[LOGITS]
     cells = list(product(threads, batch_sizes, columns))
     with tempfile.TemporaryDirectory() as folder:
         files = ModelFiles(subject, Path(folder))

@@ -11,7 +11,7 @@ import numpy as np
 from prometheus_client import Gauge
 
 from service.app import build_replica
-from service.arrays import LogitBatch, PixelBatch
+from service.arrays import LogitBatch, Outputs, PixelBatch
 from service.bundles.bundle import Bundle
 from service.lanes.process import ForkedLane, Spawn
 from service.metrics import Metrics
@@ -27,13 +27,20 @@ class NullEngine:
     name, threads = "null", 1
 
     def __init__(self, bundle: Bundle) -> None:
-        _, self._expected = bundle.golden()
+        self._outputs = bundle.golden()[1]
+        self._expected = next(iter(self._outputs.values()))
 
     def run(self, pixels: PixelBatch) -> LogitBatch:
         """One pass over uint8 [N, H, W, 3] -> float32 [N, classes]."""
         if len(pixels) == len(self._expected):
             return self._expected
         return np.zeros((len(pixels), self._expected.shape[1]), np.float32)
+
+    def outputs(self, pixels: PixelBatch) -> Outputs:
+        """The same of every output."""
+        if len(pixels) == len(self._expected):
+            return self._outputs
+        return {name: np.zeros((len(pixels), output.shape[1]), np.float32) for name, output in self._outputs.items()}
 
 
 class NullLane(ForkedLane):

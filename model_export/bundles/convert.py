@@ -10,15 +10,15 @@ from tqdm import tqdm
 
 from model_export.bundles.calibration import Calibration
 from model_export.bundles.onnx_export import export_onnx, quantiser_of
-from model_export.bundles.parity import EngineCheck, GateError, check_parity, gate_of
-from model_export.bundles.reference import reference_logits
+from model_export.bundles.parity import EngineCheck, GateError, check_parity, gates_of
+from model_export.bundles.reference import reference_outputs
 from model_export.bundles.samples import photograph_like
 from model_export.bundles.steps import Steps
 from model_export.checkpoints.checkpoint import Checkpoint
 from model_export.errors import ExportError
 from model_export.tensorrt.engine import CompiledEngine
-from service.arrays import LogitBatch, PixelBatch
-from service.bundles.manifest import Gate, Precision, Quantisation
+from service.arrays import Outputs, PixelBatch
+from service.bundles.manifest import Precision, Quantisation
 
 _BLAMED = 5  # layers named when int8 misses its gate
 _GENERATED = 120  # images that judge 16 bits where none were given
@@ -38,7 +38,7 @@ class Conversion:
 
     precision: Precision = "fp32"
     calibration: Calibration | None = None  # images that calibrate and judge it
-    gate: dict[str, float] | None = None  # figures that replace the gate's own
+    gate: dict[str, float] | None = None  # figures that replace the gates' own
     compile_engine: Callable[[Path], CompiledEngine] | None = None  # adds one to the staged bundle after the gate
 
 
@@ -52,11 +52,11 @@ class Converted:
 
 
 def convert(
-    checkpoint: Checkpoint, conversion: Conversion, golden: Images, logits: LogitBatch, model: Path, steps: Steps
+    checkpoint: Checkpoint, conversion: Conversion, golden: Images, outputs: Outputs, model: Path, steps: Steps
 ) -> Converted:
     """Write `model`, in the steps "reference", "calibrate" (int8), "graph" and "parity".
 
-    `logits` are the reference's of the golden images. The gate is measured on these for float32, on the held-out
+    `outputs` are the reference's of the golden images. The gate is measured on these for float32, on the held-out
     calibration images for int8, and for 16 bits on all of those, or on generated images beside the golden ones
     where there are none. Raises ExportError for int8 without calibration, GateError if the gate is missed.
     """
@@ -65,23 +65,23 @@ def convert(
         raise ExportError("int8 needs --calibration: images like those that will be served")
     judges = _judges(conversion, golden)
     with steps.step("reference"):
-        reference = logits if judges is golden else reference_logits(checkpoint, judges.pixels)
-    gate = Gate.model_validate(gate_of(precision, reference).model_dump() | (conversion.gate or {}))
+        reference = outputs if judges is golden else reference_outputs(checkpoint, judges.pixels)
+    gates = gates_of(precision, reference, conversion.gate)
     if precision != "int8":
         with steps.step("graph"):
             model.write_bytes(export_onnx(checkpoint, precision))
         with steps.step("parity"):
-            return Converted(check_parity(model, precision, judges.pixels, reference, gate), judges.names)
+            return Converted(check_parity(model, precision, judges.pixels, reference, gates), judges.names)
     assert calibration is not None
     with steps.step("calibrate"):
         quantiser = quantiser_of(checkpoint, calibration.pixels)
-    for quantised in steps.each("calibrate", quantiser.choices(gate)):
+    for quantised in steps.each("calibrate", quantiser.choices(next(iter(gates.values())))):
         with steps.step("graph"):
             model.write_bytes(export_onnx(checkpoint, precision, quantised))
         floats = [layer for layer in quantiser.layers if layer not in quantised]
         try:
             with steps.step("parity"):
-                checks = check_parity(model, precision, judges.pixels, reference, gate)
+                checks = check_parity(model, precision, judges.pixels, reference, gates)
         except GateError as error:
             missed = error
             continue

@@ -12,7 +12,7 @@ from service.bundles.manifest import Precision
 def export_onnx(
     checkpoint: Checkpoint, precision: Precision = "fp32", quantised: QuantisedLayers | None = None
 ) -> bytes:
-    """The served network: input `images` uint8 [N, H, W, 3], N dynamic; output `logits` float32.
+    """The served network: input `images` uint8 [N, H, W, 3], N dynamic; outputs `logits` and `features` float32.
 
     int8 computes the layers in `quantised` in integers. Nothing of this machine is left inside.
     """
@@ -28,6 +28,6 @@ def quantiser_of(checkpoint: Checkpoint, pixels: PixelBatch) -> Quantiser:
 
 
 def graph_of(checkpoint: Checkpoint, precision: Precision, quantised: QuantisedLayers | None) -> MixerGraph:
-    """The graph of a checkpoint with a head (see `onnx_graph.mixer_graph`)."""
+    """The graph of a checkpoint (see `onnx_graph.mixer_graph`)."""
     weights = {name: tensor.float().numpy() for name, tensor in checkpoint.state.items()}
     return mixer_graph(checkpoint.config, weights, checkpoint.preprocessing, precision, quantised)

@@ -18,6 +18,7 @@ from onnx import TensorProto, helper
 
 from model_export.bundles.onnx_nodes import OnnxNodes
 from model_export.variants import MixerConfig
+from service.arrays import FEATURES, LOGITS
 from service.bundles.manifest import Precision, Preprocessing
 
 OPSET = 20  # the first with a Gelu operator, which engines fuse; the decomposed form they do not
@@ -59,7 +60,8 @@ def mixer_graph(
 ) -> MixerGraph:
     """Write the graph of a Mixer whose weights go by the names of MlpMixer's parameters.
 
-    Input `images` uint8 [N, H, W, 3], N dynamic; output `logits` float32 [N, classes]. fp16 and bf16 compute
+    Input `images` uint8 [N, H, W, 3], N dynamic; outputs `logits` float32 [N, classes], unless there is no head, and
+    `features` float32 [N, C], the pooled representation before it. fp16 and bf16 compute
     everything in 16 bits but LayerNorm's statistics, pooling and head; int8 the products of the layers in `quantised`
     in integers and all else in float32.
     """
@@ -90,16 +92,21 @@ class _MixerGraph:
         if self.sixteen_bits:
             x = self.nodes.add("pre_head_layer_norm.float", "Cast", x, to=TensorProto.FLOAT)
         x = self.nodes.add("pool", "ReduceMean", x, self.nodes.shape("pool.axes", 1), keepdims=0)
-        # Pooling commutes with scale and shift, so the head absorbs them too.
-        weight, bias = self.absorbing("pre_head_layer_norm", "head")
-        x = self.nodes.add("head.product", "MatMul", x, self.nodes.constant32("head.weight", weight))
-        self.nodes.add("logits", "Add", x, self.nodes.constant32("head.bias", bias))
+        if config.classes:
+            # Pooling commutes with scale and shift, so the head absorbs them too.
+            weight, bias = self.absorbing("pre_head_layer_norm", "head")
+            y = self.nodes.add("head.product", "MatMul", x, self.nodes.constant32("head.weight", weight))
+            self.nodes.add(LOGITS, "Add", y, self.nodes.constant32("head.bias", bias))
+        scale, shift = (self.weights[f"pre_head_layer_norm.{part}"] for part in ("weight", "bias"))
+        x = self.nodes.add("features.scaled", "Mul", x, self.nodes.constant32("features.scale", scale))
+        self.nodes.add(FEATURES, "Add", x, self.nodes.constant32("features.shift", shift))
+        widths = ({LOGITS: config.classes} if config.classes else {}) | {FEATURES: config.hidden}
         side = config.image_size
         graph = helper.make_graph(
             self.nodes.nodes,
             "mlp_mixer",
             [helper.make_tensor_value_info("images", TensorProto.UINT8, ["N", side, side, 3])],
-            [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", config.classes])],
+            [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", width]) for name, width in widths.items()],
             self.nodes.initializers,
         )
         opset = helper.make_opsetid("", OPSET)

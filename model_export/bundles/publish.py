@@ -3,6 +3,7 @@
 import hashlib
 import importlib.metadata
 import io
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,17 +13,26 @@ import numpy as np
 
 from model_export.bundles.agreement import tolerance_of
 from model_export.bundles.convert import Conversion, Images, convert
-from model_export.bundles.parity import EngineCheck, check_parity, gate_of, pipeline
-from model_export.bundles.reference import reference_logits
+from model_export.bundles.parity import EngineCheck, check_parity, gates_of, pipeline
+from model_export.bundles.reference import reference_outputs
 from model_export.bundles.staging import staged
 from model_export.bundles.steps import Steps
 from model_export.bundles.synsets import SYNSETS
 from model_export.checkpoints.checkpoint import Checkpoint
 from model_export.errors import ExportError
 from service import __version__
-from service.arrays import LogitBatch, PixelBatch, Pixels
+from service.arrays import FEATURES, LOGITS, Outputs, PixelBatch, Pixels
 from service.bundles.bundle import load_bundle, sha256_of
-from service.bundles.manifest import NAME_PATTERN, SCHEMA_VERSION, VERSION_PATTERN, Gate, Golden, Manifest, Precision
+from service.bundles.manifest import (
+    NAME_PATTERN,
+    SCHEMA_VERSION,
+    VERSION_PATTERN,
+    Features,
+    Gate,
+    Golden,
+    Manifest,
+    Precision,
+)
 from service.errors import ServiceError
 
 _LABELS = "labels.txt"
@@ -50,7 +60,7 @@ class Published:
 def target_of(repository: Path, name: str, version: str | None, replace: bool) -> Path:
     """Where a bundle goes: <repository>/<name>/<version>/, by default the next free version.
 
-    Raises PublishError for names that cannot be, and if it exists, unless to `replace`.
+    Raises PublishError for names that cannot be, where nothing can be written, and if it exists, unless to `replace`.
     """
     if not re.fullmatch(NAME_PATTERN, name):
         raise PublishError(f"{name!r} is no model name: letters, digits, '.', '_' and '-' only")
@@ -60,6 +70,9 @@ def target_of(repository: Path, name: str, version: str | None, replace: bool) -
     target = repository / name / version
     if target.exists() and not replace:
         raise PublishError(f"{target} exists; choose another --version, or --replace it")
+    there = next(path for path in target.parents if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise PublishError(f"nothing can be written to {there}; choose another --repository")
     return target
 
 
@@ -71,26 +84,25 @@ def publish(
 ) -> Published:
     """Write the bundle `target`, as `target_of` gives it. `golden` are encoded images by file name.
 
-    Raises PublishError if the labels do not fit, or the checkpoint has no head or comes from no file; GateError if
-    parity fails, ExportError if the conversion is impossible. The repository is then as it was.
+    A checkpoint without a head becomes a bundle that gives features alone. Raises PublishError if the labels do not
+    fit, or the checkpoint comes from no file; GateError if parity fails, ExportError if the conversion is impossible.
+    The repository is then as it was.
     """
     if not checkpoint.source:
         raise PublishError("the checkpoint was read from no file, so the bundle could not say what it was made of")
-    if not checkpoint.config.classes:
-        raise PublishError(f"{checkpoint.source.reference} has no head, so there are no classes to serve")
-    names = _names_of_classes(checkpoint)
+    names = names_of_classes(checkpoint)
     steps = Steps(_steps_of(conversion))
     with staged(target) as bundle:
         with steps.step("reference"):
             prepare = pipeline(checkpoint.preprocessing)
             pixels = np.stack([_prepared(prepare, file, image) for file, image in golden.items()])
-            logits = reference_logits(checkpoint, pixels)
-        converted = convert(checkpoint, conversion, Images(list(golden), pixels), logits, bundle / "model.onnx", steps)
-        tolerance = _GOLDEN_SLACK * tolerance_of(logits)
+            outputs = reference_outputs(checkpoint, pixels)
+        converted = convert(checkpoint, conversion, Images(list(golden), pixels), outputs, bundle / "model.onnx", steps)
+        tolerances = {name: _GOLDEN_SLACK * tolerance_of(output) for name, output in outputs.items()}
         if conversion.precision != "fp32":
             with steps.step("golden images"):
-                error = _error(bundle / "model.onnx", conversion.precision, pixels, logits)
-                tolerance = max(tolerance, _PRECISION_SLACK * error)
+                errors = _errors(bundle / "model.onnx", conversion.precision, pixels, outputs)
+                tolerances = {name: max(tolerances[name], _PRECISION_SLACK * errors[name]) for name in outputs}
         engine_files: dict[str, str] = {}
         tensorrt = None
         if conversion.compile_engine:
@@ -99,13 +111,15 @@ def publish(
         with steps.step("write"):
             files = {"model.onnx": sha256_of(bundle / "model.onnx")} | engine_files
             files |= _write(bundle, {f"golden/{file}": data for file, data in golden.items()})
-            files |= _write(bundle, {"golden/logits.npy": _npy(logits)} | names)
+            files |= _write(bundle, {_golden_file(name): _npy(output) for name, output in outputs.items()} | names)
             config = checkpoint.config
+            parities = {name: [check.parity[name] for check in converted.checks] for name in outputs}
+            of_logits = parities.get(LOGITS, [])
             manifest = Manifest(
                 schema_version=SCHEMA_VERSION,
                 name=target.parent.name,
                 version=target.name,
-                task="image-classification",
+                task="image-classification" if config.classes else "image-feature-extraction",
                 variant=config.variant,
                 patch=config.patch,
                 image_size=config.image_size,
@@ -119,13 +133,19 @@ def publish(
                 labels=_LABELS if names else None,
                 source=checkpoint.source,
                 evaluation=checkpoint.evaluation,
-                parity=converted.checks[0].parity,
-                other_engines=[check.parity for check in converted.checks[1:]],
+                parity=of_logits[0] if of_logits else None,
+                other_engines=of_logits[1:],
+                features=Features(
+                    size=config.hidden,
+                    golden=_golden_file(FEATURES),
+                    tolerance=tolerances[FEATURES],
+                    parity=parities[FEATURES],
+                ),
                 quantisation=converted.quantisation,
                 golden=Golden(
                     images=[f"golden/{file}" for file in golden],
-                    logits="golden/logits.npy",
-                    tolerance=tolerance,
+                    logits=_golden_file(LOGITS) if config.classes else None,
+                    tolerance=tolerances.get(LOGITS),
                 ),
                 tensorrt=tensorrt,
                 files=files,
@@ -138,19 +158,20 @@ def publish(
 
 
 def verify(path: Path) -> float:
-    """Check a bundle's sha256 and, on this machine and each engine installed, that it reproduces its golden logits.
+    """Check a bundle's sha256 and, on this machine and each engine installed, that it reproduces its golden answers.
 
-    Returns the largest absolute error; raises BundleError, EngineError or GateError.
+    Returns the largest absolute error of any output; raises BundleError, EngineError or GateError.
     """
     bundle = load_bundle(path)
     manifest = bundle.manifest
     prepare = pipeline(manifest.preprocessing)
-    images, logits = bundle.golden()
+    images, outputs = bundle.golden()
     # In float32 every answer has to be the reference's; lower precisions were judged on more images than these.
-    gate = gate_of("fp32", logits) if manifest.precision == "fp32" else _within(manifest.golden.tolerance)
+    within = {name: Gate(max_abs_error=tolerance) for name, tolerance in bundle.tolerances.items()}
+    gates = gates_of("fp32", outputs) if manifest.precision == "fp32" else within
     pixels = np.stack([prepare(image) for image in images])
-    checks = check_parity(bundle.model_path, manifest.precision, pixels, logits, gate)
-    return max(check.parity.max_abs_error for check in checks)
+    checks = check_parity(bundle.model_path, manifest.precision, pixels, outputs, gates)
+    return max(parity.max_abs_error for check in checks for parity in check.parity.values())
 
 
 def _steps_of(conversion: Conversion) -> list[str]:
@@ -160,7 +181,7 @@ def _steps_of(conversion: Conversion) -> list[str]:
     return ["reference", *(step for step, taken in steps.items() if taken)]
 
 
-def _names_of_classes(checkpoint: Checkpoint) -> dict[str, bytes]:
+def names_of_classes(checkpoint: Checkpoint) -> dict[str, bytes]:
     """labels.txt and synsets.txt by name; raises PublishError for names that would not be read back as they are."""
     files = {}
     for file, names in ((_LABELS, checkpoint.labels), (SYNSETS, checkpoint.synsets)):
@@ -181,14 +202,15 @@ def _prepared(prepare: Callable[[bytes], Pixels], file: str, image: bytes) -> Pi
         raise PublishError(f"golden image {file}: {error}") from None
 
 
-def _error(model: Path, precision: Precision, pixels: PixelBatch, logits: LogitBatch) -> float:
-    """The largest absolute error of any engine's logits, in one batch."""
-    checks = check_parity(model, precision, pixels, logits, _within(float(np.finfo(np.float32).max)), (len(pixels),))
-    return max(check.parity.max_abs_error for check in checks)
+def _errors(model: Path, precision: Precision, pixels: PixelBatch, outputs: Outputs) -> dict[str, float]:
+    """The largest absolute error of any engine in each output, in one batch."""
+    finite = Gate(max_abs_error=float(np.finfo(np.float32).max))
+    checks = check_parity(model, precision, pixels, outputs, dict.fromkeys(outputs, finite), (len(pixels),))
+    return {name: max(check.parity[name].max_abs_error for check in checks) for name in outputs}
 
 
-def _within(error: float) -> Gate:
-    return Gate(max_abs_error=error, top1_agreement=0)
+def _golden_file(output: str) -> str:
+    return f"golden/{output}.npy"
 
 
 def _write(bundle: Path, files: dict[str, bytes]) -> dict[str, str]:

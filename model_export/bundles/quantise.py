@@ -28,7 +28,7 @@ class Quantiser:
         self._build = build
         self._judges = pixels[:: -(-len(pixels) // _JUDGES)]
         in_floats = build({})
-        self._reference = _logits(in_floats, self._judges)
+        self._reference = _answers(in_floats, self._judges)
         cuts = list(measure_layer_inputs(in_floats, pixels).values())
         measured = [self._measure(inputs).cosine for inputs in tqdm(cuts, desc="ranges", unit="cut", leave=False)]
         self._cosine = max(measured)  # with all layers quantised
@@ -73,10 +73,12 @@ class Quantiser:
         return dict(sorted(costs.items(), key=lambda item: -item[1]))
 
     def _measure(self, quantised: QuantisedLayers) -> Agreement:
-        return agreement(_logits(self._build(quantised), self._judges), self._reference)
+        return agreement(_answers(self._build(quantised), self._judges), self._reference)
 
 
-def _logits(graph: MixerGraph, pixels: PixelBatch) -> LogitBatch:
+def _answers(graph: MixerGraph, pixels: PixelBatch) -> LogitBatch:
+    """Logits, or without a head features."""
     session = ort.InferenceSession(graph.model.SerializeToString(), providers=["CPUExecutionProvider"])
     batches = (pixels[start : start + _BATCH] for start in range(0, len(pixels), _BATCH))
-    return np.concatenate([session.run(["logits"], {"images": batch})[0] for batch in batches])
+    answer = session.get_outputs()[0].name
+    return np.concatenate([session.run([answer], {"images": batch})[0] for batch in batches])

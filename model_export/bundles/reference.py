@@ -2,13 +2,12 @@
 
 from collections.abc import Callable
 
-import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from model_export.checkpoints.checkpoint import Checkpoint
-from service.arrays import LogitBatch, PixelBatch
+from service.arrays import FEATURES, LOGITS, LogitBatch, Outputs, PixelBatch
 from service.bundles.manifest import Preprocessing
 
 
@@ -31,8 +30,16 @@ def normalised(pixels: PixelBatch, preprocessing: Preprocessing) -> Tensor:
     return ((torch.tensor(pixels).permute(0, 3, 1, 2) / 255 - mean) / std).contiguous()
 
 
-def reference_logits(checkpoint: Checkpoint, pixels: PixelBatch) -> LogitBatch:
-    """What the checkpoint answers to each image when it is alone, float32 [N, classes]."""
-    run = torch_runner(checkpoint)
+@torch.no_grad()
+def reference_outputs(checkpoint: Checkpoint, pixels: PixelBatch) -> Outputs:
+    """What the checkpoint gives for each image when it is alone, float32 [N, ...]: its features, and first its logits.
+
+    Without a head there are no logits.
+    """
+    model = checkpoint.model()
     images = tqdm(pixels, desc="reference", unit="image", leave=False)
-    return np.concatenate([run(image[None]) for image in images])
+    features = torch.cat([model.features(normalised(image[None], checkpoint.preprocessing)) for image in images])
+    if not checkpoint.config.classes:
+        return {FEATURES: features.numpy()}
+    logits = torch.cat([model.head(one[None]) for one in features])
+    return {LOGITS: logits.numpy(), FEATURES: features.numpy()}

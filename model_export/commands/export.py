@@ -10,7 +10,7 @@ from model_export.bundles import samples
 from model_export.bundles.calibration import calibration_files, read_calibration
 from model_export.bundles.convert import Conversion
 from model_export.bundles.parity import check_runnable
-from model_export.bundles.publish import PublishError, publish, target_of
+from model_export.bundles.publish import PublishError, names_of_classes, publish, target_of
 from model_export.checkpoints.checkpoint import Checkpoint, CheckpointError, read_checkpoint
 from model_export.checkpoints.labels_file import IMAGENET_1K, read_labels
 from model_export.checkpoints.preprocessing import CROP_PCT, HALF, evaluated_with
@@ -72,6 +72,7 @@ def run(options: argparse.Namespace) -> None:
     golden = _golden_images(options.golden)
     checkpoint = _as_told(read_checkpoint(options.source), options)
     checkpoint = checkpoint.with_names(None) if options.labels == _NO_LABELS else checkpoint.named(names)
+    names_of_classes(checkpoint)  # before the work: they may be too many or too few
     tell(checkpoint.notes)
     calibration = read_calibration(options.calibration, checkpoint.preprocessing) if options.calibration else None
     conversion = Conversion(options.precision, calibration, dict(options.gate or ()), compile_engine)

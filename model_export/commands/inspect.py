@@ -28,7 +28,9 @@ def _text(checkpoint: Checkpoint) -> str:
         "variant": f"{config.variant}, {config.layers} layers, hidden {config.hidden}, "
         f"token mixing {config.tokens_hidden}, channel mixing {config.channels_hidden}",
         "input": f"{config.image_size}x{config.image_size}, patches of {config.patch}, {config.tokens} tokens",
-        "classes": str(config.classes) if config.classes else "none: there is no head",
+        "classes": str(config.classes)
+        if config.classes
+        else "none: there is no head, so its bundle gives features alone",
         "parameters": f"{config.parameters / 1e6:.2f} M",
         "GMACs": f"{gmacs:.2f} ({config.macs / 1e9:.2f} without the norms)",
         "gelu": config.gelu,

@@ -14,4 +14,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Verify and print what was found."""
     error = verify(options.bundle)
-    print(f"{options.bundle}: verified, golden logits reproduced to {error:.2g}")
+    print(f"{options.bundle}: verified, golden answers reproduced to {error:.2g}")

@@ -19,6 +19,8 @@ from service.engines.choice import choose_engine, cpu_engines
 from service.host import allowed_cores
 from service.images.preprocess import preparation
 
+_NO_HEAD = "has no head, so it names no class"
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -42,14 +44,16 @@ def open_subject(source: str, names: ClassNames | None = None) -> Subject:
     if (Path(source) / "manifest.json").is_file():
         bundle = load_bundle(Path(source))
         manifest = bundle.manifest
+        if not manifest.classes:
+            raise CheckpointError(f"{source}: {_NO_HEAD}")
         engines = cpu_engines(bundle.model_path, manifest.precision, threads)
         golden = GoldenImages(bundle, preparation(manifest.preprocessing, MAX_PIXELS))
-        engine = choose_engine(engines, lambda engine: golden.prove(engine.run), manifest.image_size).engine
+        engine = choose_engine(engines, golden.prove, manifest.image_size).engine
         name = f"{manifest.name}/{manifest.version}"
         return Subject(name, manifest.preprocessing, names or names_of(bundle), manifest.classes, threads, engine.run)
     checkpoint = read_checkpoint(source).named(names)
     if not checkpoint.config.classes:
-        raise CheckpointError(f"{source}: has no head, so it names no class; fewshot takes it")
+        raise CheckpointError(f"{source}: {_NO_HEAD}; fewshot takes it")
     torch.set_num_threads(threads)
     run = torch_runner(checkpoint)
     classes = checkpoint.config.classes

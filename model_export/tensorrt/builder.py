@@ -91,7 +91,7 @@ def _context_model(model: bytes, plan: str, gpu: Gpu) -> bytes:
     node = helper.make_node(
         "EPContext",
         ["images"],
-        ["logits"],
+        [output.name for output in graph.output],
         domain="com.microsoft",
         main_context=1,
         embed_mode=0,  # the plan lies beside it

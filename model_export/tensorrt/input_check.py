@@ -6,6 +6,7 @@ import onnx
 from onnx import TensorProto, numpy_helper, shape_inference
 
 from model_export.tensorrt.errors import TensorRTError
+from service.arrays import FEATURES, LOGITS
 
 OPSETS = range(17, 23)  # from LayerNormalization to the last that TensorRT 10's parser knows
 # Of onnx-tensorrt's operators.md, what a Mixer may consist of.
@@ -82,8 +83,9 @@ def _check_operator(node: onnx.NodeProto) -> None:
 
 
 def _check_interface(graph: onnx.GraphProto) -> None:
-    if [tensor.name for tensor in graph.input] != ["images"] or [tensor.name for tensor in graph.output] != ["logits"]:
-        raise TensorRTError("the model has other inputs and outputs than images and logits")
+    outputs = {tensor.name for tensor in graph.output}
+    if [tensor.name for tensor in graph.input] != ["images"] or not outputs or outputs - {LOGITS, FEATURES}:
+        raise TensorRTError("the model has other inputs and outputs than images, logits and features")
     batch, *rest = graph.input[0].type.tensor_type.shape.dim
     if batch.HasField("dim_value"):
         raise TensorRTError(f"images has a fixed batch of {batch.dim_value}; the profile needs a dynamic one")

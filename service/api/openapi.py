@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic.json_schema import models_json_schema
 
-from service.api.parameters import ClassifyParameters
+from service.api.parameters import ClassifyParameters, FeaturesParameters
 from service.api.schemas import ErrorResponse
 from service.api.v2.schemas import InferRequest
 from service.errors import (
@@ -133,10 +133,13 @@ _REQUEST_ID = {
     "description": "comes back with the answer and is logged; up to 64 letters, digits and ._- (others are replaced)",
     "schema": {"type": "string"},
 }
-CLASSIFY_REQUEST = {
-    "requestBody": _REQUEST_BODY,
-    "parameters": [*ClassifyParameters.described(), _CONTENT_ENCODING, _REQUEST_ID],
-}
+
+
+def _request(parameters: type[FeaturesParameters]) -> dict[str, Any]:
+    return {"requestBody": _REQUEST_BODY, "parameters": [*parameters.described(), _CONTENT_ENCODING, _REQUEST_ID]}
+
+
+CLASSIFY_REQUEST, FEATURES_REQUEST = _request(ClassifyParameters), _request(FeaturesParameters)
 _ONE = {
     "model": {"name": "digits", "version": "1"},
     "predictions": [{"index": 7, "label": "7", "probability": 0.94148}],
@@ -152,12 +155,7 @@ _ONE = {
     "timing_ms": {"receive": 0.1, "decode": 0.5, "queue": 0.2, "infer": 1.4, "post": 0.1, "total": 3.4},
 }
 _NO_IMAGE = UnsupportedImage("not an accepted image format; accepted: JPEG, PNG, WEBP, GIF, BMP, TIFF")
-_MANY = {
-    "model": _ONE["model"],
-    "results": [{"predictions": _ONE["predictions"], "image": _ONE["image"]}, {"error": _NO_IMAGE.body()}],
-    "timing_ms": _ONE["timing_ms"],
-}
-CLASSIFY_ANSWERS = answers(
+_OF_ANY_IMAGE = (
     MalformedRequest("the body is empty; send an image", reason="empty_body"),
     Unauthorized("an accepted API key is needed in X-Api-Key or Authorization: Bearer"),
     UnknownModel("no such model or version is loaded"),
@@ -171,6 +169,24 @@ CLASSIFY_ANSWERS = answers(
     NotReady("no lane serves this model", reason="no_lane"),
     DeadlineExceeded("the deadline passed before the answer was ready"),
 )
-CLASSIFY_ANSWERS[200]["content"] = {
-    "application/json": {"examples": {"one image": {"value": _ONE}, "several images": {"value": _MANY}}}
-}
+
+
+def _of_images(one: dict[str, Any], *errors: ServiceError) -> Responses:
+    """The responses of a route that answers to one image so, and to several likewise."""
+    result = {name: value for name, value in one.items() if name not in ("model", "timing_ms")}
+    many = {
+        "model": one["model"],
+        "results": [result, {"error": _NO_IMAGE.body()}],
+        "timing_ms": one["timing_ms"],
+    }
+    responses = answers(*_OF_ANY_IMAGE, *errors)
+    examples = {"one image": {"value": one}, "several images": {"value": many}}
+    responses[200]["content"] = {"application/json": {"examples": examples}}
+    return responses
+
+
+CLASSIFY_ANSWERS = _of_images(_ONE, MalformedRequest("backbone/1 has no head", reason="no_head"))
+FEATURES_ANSWERS = _of_images(
+    {"features": [0.318, -1.204]} | {name: value for name, value in _ONE.items() if name != "predictions"},
+    MalformedRequest("the bundle of digits/1 is of a time when there were no features", reason="no_features"),
+)

@@ -107,14 +107,21 @@ class _Parameters(BaseModel):
         ]
 
 
-class ClassifyParameters(_Parameters):
+class FeaturesParameters(_Parameters):
+    """Those of /v1/features."""
+
+    query: ClassVar[tuple[str, ...]] = ("model", "version")
+
+    model: str | None = Field(default=None, description="model name; the default model if left out")
+    version: str | None = Field(default=None, description="model version; the latest loaded one if left out")
+
+
+class ClassifyParameters(FeaturesParameters):
     """Those of /v1/classify."""
 
     query = ("top_k", "model", "version")
 
     top_k: int = Field(default=5, ge=1, le=1000, description="how many predictions to answer with")
-    model: str | None = Field(default=None, description="model name; the default model if left out")
-    version: str | None = Field(default=None, description="model version; the latest loaded one if left out")
 
     @classmethod
     def refuse_in_body(cls, *names: str) -> None:

@@ -1,5 +1,7 @@
 """Response bodies of the HTTP API."""
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
 
 
@@ -71,6 +73,52 @@ class ClassifyManyResponse(_Body):
     model: ModelReference
     results: list[ImageResult]
     timing_ms: dict[str, float]
+
+
+class FeaturesResponse(_Body):
+    """Features of one image: the pooled representation before the head, float32."""
+
+    model: ModelReference
+    features: list[float]
+    image: ImageBody
+    timing_ms: dict[str, float]
+
+
+class FeaturesResult(_Body):
+    """One image of several: features and image, or an error."""
+
+    features: list[float] | None = None
+    image: ImageBody | None = None
+    error: ErrorBody | None = None
+
+
+class FeaturesManyResponse(_Body):
+    """Features of several images, in the order they were sent."""
+
+    model: ModelReference
+    results: list[FeaturesResult]
+    timing_ms: dict[str, float]
+
+
+class LoadedModel(_Body):
+    """One version of a model that is loaded."""
+
+    name: str
+    version: str
+    default: bool = Field(description="it answers requests that name no model")
+    state: Literal["READY", "UNAVAILABLE"] = Field(description="UNAVAILABLE: no lane serves it at the moment")
+    variant: str
+    image_size: int = Field(description="side of the square that it sees, in pixels")
+    classes: int = Field(description="0: it has no head, and gives features alone")
+    features: int | None = Field(description="how many /v1/features gives; null: the bundle is older than features")
+    precision: str
+    engine: str
+
+
+class LoadedModelsResponse(_Body):
+    """What is loaded, the default first."""
+
+    models: list[LoadedModel]
 
 
 class HealthResponse(_Body):

@@ -11,6 +11,7 @@ from service.api.door import Result, Visit
 from service.api.mistaken import refuse_mistakes
 from service.api.negotiation import check_accept
 from service.api.openapi import CLASSIFY_ANSWERS, CLASSIFY_REQUEST, HEALTH_ANSWERS
+from service.api.outputs import check_predicts
 from service.api.parameters import ClassifyParameters
 from service.api.schemas import ClassifyManyResponse, ClassifyResponse, HealthResponse
 from service.errors import ServiceError, UnknownRoute
@@ -36,6 +37,7 @@ async def classify(request: Request) -> Response:
     asked = ClassifyParameters.of(request)
     check_accept(",".join(request.headers.getlist("accept")))
     classifier = replica.models.find(asked.model, asked.version)
+    check_predicts(classifier.manifest)
     with Visit(request, classifier, asked.deadline_seconds, asked.priority) as visit:
         images = await visit.receive(read_images(request, replica.settings.max_body_bytes, visit.charge))
         results = await visit.answer_each([partial(_classify, classifier, image, asked.top_k) for image in images])

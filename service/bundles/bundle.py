@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import ValidationError
 
+from service.arrays import FEATURES, LOGITS, FeatureBatch, LogitBatch, Outputs
 from service.bundles.manifest import NAME_PATTERN, VERSION_PATTERN, Manifest
 
 log = logging.getLogger(__name__)
@@ -35,15 +35,30 @@ class Bundle:
         """The ONNX file."""
         return self.path / "model.onnx"
 
-    def golden(self) -> tuple[list[bytes], npt.NDArray[np.float32]]:
-        """Encoded golden images and the reference's logits, float32 [images, classes]."""
-        golden = self.manifest.golden
-        images = [(self.path / name).read_bytes() for name in golden.images]
-        logits: npt.NDArray[np.float32] = np.load(self.path / golden.logits, allow_pickle=False)
-        expected = (len(images), self.manifest.classes)
-        if logits.shape != expected:
-            raise BundleError(f"{self.path / golden.logits}: shape {logits.shape}, expected {expected}")
-        return images, logits
+    @property
+    def tolerances(self) -> dict[str, float]:
+        """By output that the model has: how far an engine's golden answers may be from the reference's."""
+        golden, features = self.manifest.golden, self.manifest.features
+        of_logits = {LOGITS: golden.tolerance} if golden.tolerance else {}
+        return of_logits | ({FEATURES: features.tolerance} if features else {})
+
+    def golden(self) -> tuple[list[bytes], Outputs]:
+        """Encoded golden images and the reference's outputs, those that the model has, each float32 [images, ...]."""
+        manifest = self.manifest
+        images = [(self.path / name).read_bytes() for name in manifest.golden.images]
+        outputs: Outputs = {}
+        if manifest.golden.logits:
+            outputs[LOGITS] = self._read_golden(manifest.golden.logits, manifest.classes)
+        if manifest.features:
+            outputs[FEATURES] = self._read_golden(manifest.features.golden, manifest.features.size)
+        return images, outputs
+
+    def _read_golden(self, file: str, width: int) -> LogitBatch | FeatureBatch:
+        output: LogitBatch | FeatureBatch = np.load(self.path / file, allow_pickle=False)
+        expected = (len(self.manifest.golden.images), width)
+        if output.shape != expected:
+            raise BundleError(f"{self.path / file}: shape {output.shape}, expected {expected}")
+        return output
 
 
 def sha256_of(path: Path) -> str:

@@ -3,7 +3,18 @@
 from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
+
+from service.arrays import FEATURES, LOGITS
 
 SCHEMA_VERSION: Literal[1] = 1
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
@@ -61,11 +72,11 @@ class Gate(_Part):
 
     max_abs_error: PositiveFloat | None = None
     cosine: float | None = Field(default=None, ge=-1, le=1)  # of the worst image
-    top1_agreement: float = Field(ge=0, le=1)
+    top1_agreement: float | None = Field(default=None, ge=0, le=1)  # of logits
 
 
 class Parity(_Part):
-    """One engine against the reference, from decoded images to logits, over `images` images."""
+    """One engine against the reference, from decoded images to one output, over `images` images."""
 
     reference: str
     engine: str = "onnxruntime"
@@ -73,7 +84,7 @@ class Parity(_Part):
     batch_sizes: list[PositiveInt]
     max_abs_error: float = Field(ge=0)
     cosine: float
-    top1_agreement: float = Field(ge=0, le=1)
+    top1_agreement: float | None = Field(default=None, ge=0, le=1)  # of logits
     gate: Gate
     passed: bool
 
@@ -87,11 +98,20 @@ class Quantisation(_Part):
 
 
 class Golden(_Part):
-    """Encoded images with the reference's logits (.npy, float32 [images, classes]); readiness reproduces them."""
+    """Encoded images with what the reference answers to them; readiness reproduces it."""
 
     images: list[BundlePath] = Field(min_length=1)
-    logits: BundlePath
-    tolerance: PositiveFloat  # largest absolute difference of a logit
+    logits: BundlePath | None = None  # .npy, float32 [images, classes]; None: there is no head
+    tolerance: PositiveFloat | None = None  # largest absolute difference of a logit
+
+
+class Features(_Part):
+    """The output `features`, float32 [N, size]: the pooled representation before the head."""
+
+    size: PositiveInt
+    golden: BundlePath  # the reference's of the golden images: .npy, float32 [images, size]
+    tolerance: PositiveFloat  # largest absolute difference of a feature
+    parity: list[Parity] = Field(min_length=1)  # of each engine that was installed where it was exported
 
 
 class Evaluation(_Part):
@@ -127,11 +147,11 @@ class Manifest(_Part):
     schema_version: Literal[1]
     name: str = Field(pattern=NAME_PATTERN)
     version: str = Field(pattern=VERSION_PATTERN)
-    task: Literal["image-classification"]
+    task: Literal["image-classification", "image-feature-extraction"]
     variant: str
     patch: PositiveInt
     image_size: PositiveInt
-    classes: PositiveInt
+    classes: NonNegativeInt  # 0: there is no head, and so no output `logits`
     parameters: PositiveInt
     gmacs: PositiveFloat
     gelu: Literal["erf", "tanh"]
@@ -141,21 +161,36 @@ class Manifest(_Part):
     labels: BundlePath | None
     source: Source
     evaluation: Evaluation | None = None
-    parity: Parity
+    parity: Parity | None = None  # of the logits
     other_engines: list[Parity] = []  # parity of further engines that were installed where it was exported
+    features: Features | None = None  # None: exported before bundles had this output
     quantisation: Quantisation | None = None
     golden: Golden
     tensorrt: TensorRT | None = None
     files: dict[BundlePath, Sha256]
     tools: dict[str, str]
 
+    @property
+    def outputs(self) -> dict[str, int]:
+        """The width of each output of model.onnx by its name; the first is the model's answer."""
+        of_features = {FEATURES: self.features.size} if self.features else {}
+        return ({LOGITS: self.classes} if self.classes else {}) | of_features
+
     @model_validator(mode="after")
     def _consistent(self) -> "Manifest":
         if self.preprocessing.crop != self.image_size:
             raise ValueError(f"crop {self.preprocessing.crop} is not the image size {self.image_size}")
-        if not all(parity.passed for parity in (self.parity, *self.other_engines)):
+        of_logits = (self.parity, self.golden.logits, self.golden.tolerance)
+        if self.classes and None in of_logits:
+            raise ValueError("a model with classes needs parity, golden.logits and golden.tolerance")
+        if not self.classes and (any(of_logits) or self.labels or not self.features):
+            raise ValueError("a model without classes has features, and neither labels nor anything about logits")
+        parities = [*filter(None, [self.parity]), *self.other_engines, *(self.features.parity if self.features else ())]
+        if not all(parity.passed for parity in parities):
             raise ValueError("the parity gate did not pass")
-        named = {"model.onnx", self.golden.logits, *self.golden.images} | ({self.labels} if self.labels else set())
+        named = {"model.onnx", *self.golden.images, *filter(None, (self.golden.logits, self.labels))}
+        if self.features:
+            named.add(self.features.golden)
         if self.tensorrt:
             named.add(self.tensorrt.model)
         if missing := sorted(named - self.files.keys()):

@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from service.arrays import LogitBatch, PixelBatch
+from service.arrays import LogitBatch, Outputs, PixelBatch
 
 
 class EngineError(Exception):
@@ -21,4 +21,10 @@ class Engine(Protocol):
         """Cores that a pass occupies."""
 
     def run(self, pixels: PixelBatch) -> LogitBatch:
-        """One pass over uint8 [N, H, W, 3] -> float32 [N, classes]; row i answers image i alone."""
+        """One pass over uint8 [N, H, W, 3] -> logits, float32 [N, classes]; row i answers image i alone.
+
+        Of a model without a head its features, [N, C].
+        """
+
+    def outputs(self, pixels: PixelBatch) -> Outputs:
+        """The same pass, and everything that the model gives: bundles of old have no features."""

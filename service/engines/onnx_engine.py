@@ -4,7 +4,7 @@ from pathlib import Path
 
 import onnxruntime as ort
 
-from service.arrays import LogitBatch, PixelBatch
+from service.arrays import LogitBatch, Outputs, PixelBatch
 from service.engines.engine import EngineError
 
 
@@ -29,11 +29,16 @@ class OnnxEngine:
         # onnxruntime falls back to the CPU silently when a provider fails to start.
         if self._session.get_providers()[0] != providers[0]:
             raise EngineError(f"{providers[0]} did not start; onnxruntime fell back to {self._session.get_providers()}")
+        self._outputs = [output.name for output in self._session.get_outputs()]
         self.name = f"onnxruntime {ort.__version__}, {providers[0].removesuffix('ExecutionProvider')}"
         self.threads = threads
 
     def run(self, pixels: PixelBatch) -> LogitBatch:
-        """One pass over uint8 [N, H, W, 3] -> float32 [N, classes]."""
-        (logits,) = self._session.run(["logits"], {"images": pixels})
-        result: LogitBatch = logits
+        """One pass over uint8 [N, H, W, 3] -> logits, float32 [N, classes], or without a head features."""
+        (answer,) = self._session.run(self._outputs[:1], {"images": pixels})
+        result: LogitBatch = answer
         return result
+
+    def outputs(self, pixels: PixelBatch) -> Outputs:
+        """The same pass -> all outputs by name."""
+        return dict(zip(self._outputs, self._session.run(self._outputs, {"images": pixels}), strict=True))

@@ -7,7 +7,7 @@ import numpy as np
 import openvino
 from openvino.frontend import FrontEndManager
 
-from service.arrays import LogitBatch, PixelBatch
+from service.arrays import LogitBatch, Outputs, PixelBatch
 from service.engines.engine import EngineError
 
 
@@ -37,12 +37,27 @@ class OpenVinoEngine:
             self._requests = [compiled.create_infer_request() for _ in range(streams)]
         except RuntimeError as error:
             raise EngineError(f"{model}: {' '.join(str(error).split())}") from error
+        self._outputs = [output.any_name for output in compiled.outputs]
         passes = "" if streams == 1 else f", {streams} passes side by side"
         self.name = f"openvino {openvino.__version__.partition('-')[0]}{passes}"
         self.threads = threads
 
     def run(self, pixels: PixelBatch) -> LogitBatch:
-        """One pass over uint8 [N, H, W, 3] -> float32 [N, classes]."""
+        """One pass over uint8 [N, H, W, 3] -> logits, float32 [N, classes], or without a head features."""
+        busy = self._pass(pixels)
+        logits: LogitBatch = np.concatenate([request.get_output_tensor(0).data for request in busy])
+        return logits
+
+    def outputs(self, pixels: PixelBatch) -> Outputs:
+        """The same pass -> all outputs by name; OpenVINO computes them either way, and only reads out what is asked."""
+        busy = self._pass(pixels)
+        return {
+            name: np.concatenate([request.get_output_tensor(index).data for request in busy])
+            for index, name in enumerate(self._outputs)
+        }
+
+    def _pass(self, pixels: PixelBatch) -> list[openvino.InferRequest]:
+        """The requests that have answered, in order."""
         # OpenVINO reads the arrays where they lie; `shares` keeps them alive until it has.
         whole = np.require(pixels, requirements=["C_CONTIGUOUS", "WRITEABLE"])
         shares = np.array_split(whole, min(len(self._requests), len(pixels)))
@@ -54,5 +69,4 @@ class OpenVinoEngine:
         finally:  # even if one fails: none may read its share when that is gone
             for request in busy:
                 request.wait()
-        logits: LogitBatch = np.concatenate([request.get_output_tensor().data for request in busy])
-        return logits
+        return busy

@@ -40,7 +40,7 @@ class LoadFailure(Exception):
 class Answer:
     """What a lane says of one image."""
 
-    answer: bytes  # its best predictions as JSON, or its logits, float32 [classes]
+    answer: bytes  # predictions as JSON or logits, and then features, float32: what its Item asks for
     image: bytes  # the ImageInfo as JSON
     decode_seconds: float
 
@@ -113,7 +113,7 @@ class Lane(asyncio.Protocol):
         Raises LaneLost if the lane ends, or is ended because it takes longer than `longest` seconds.
         """
         self._decoded = not alone
-        told = [[len(item.data), item.top_k, item.is_pixels] for item in items]
+        told = [[len(item.data), item.top_k, item.is_pixels, item.features] for item in items]
         pieces = message({"items": told, "wide": wide, "tell_decoded": alone}, [item.data for item in items])
         watchdog = self._loop.call_later(longest, self.kill, "hang")
         try:

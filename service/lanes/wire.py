@@ -16,11 +16,16 @@ Buffer = bytes | memoryview
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One image for a lane, and what to answer with: its `top_k` best predictions, or, if that is 0, its logits."""
+    """One image for a lane, and what to answer with.
+
+    That is its `top_k` best predictions, its logits if that is 0, or neither if that is None; and behind them its
+    `features` if they are asked for, which the model must have.
+    """
 
     data: Buffer  # an encoded image, or pixels as the engine takes them
-    top_k: int
+    top_k: int | None
     is_pixels: bool = False
+    features: bool = False
 
 
 def message(said: object, parts: Sequence[Buffer] = ()) -> list[Buffer]:

@@ -1,4 +1,4 @@
-"""One model in one lane: encoded images -> pixels -> logits -> answers."""
+"""One model in one lane: encoded images -> pixels -> logits and features -> answers."""
 
 import json
 import sys
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from service.arrays import Logits, Pixels
+from service.arrays import FEATURES, LOGITS, LogitBatch, Logits, PixelBatch, Pixels
 from service.bundles.bundle import Bundle, load_bundle
 from service.bundles.golden import GoldenImages
 from service.engines.choice import Build, choose_engine
@@ -45,10 +45,10 @@ class Worker:
     def __init__(self, order: LoadOrder, find_engines: FindEngines) -> None:
         """Raises BundleError, EngineError, GoldenMismatch, or what an engine's library raises."""
         bundle = load_bundle(Path(order.bundle), verified=True)  # by the front
-        self._side = bundle.manifest.image_size
+        self._side, self._classes = bundle.manifest.image_size, bundle.manifest.classes
         self._prepare = preparation(bundle.manifest.preprocessing, order.max_pixels)
         self._golden = GoldenImages(bundle, self._prepare)
-        self._predictions = Predictions(bundle.labels, bundle.manifest.classes)
+        self._predictions = Predictions(bundle.labels, self._classes)
         self.works = True  # until its engine fails on images that it is known to answer
 
         def engines(threads: int, wanted: str) -> dict[str, Build]:
@@ -91,7 +91,7 @@ class Worker:
         """
         began, at = time.perf_counter(), 0
         outcomes: list[Any] = []
-        for size, _, is_pixels in order["items"]:
+        for size, _, is_pixels, _ in order["items"]:
             outcomes.append(self._decode(body[at : at + size], is_pixels))
             at += size
         if order["tell_decoded"]:
@@ -99,19 +99,30 @@ class Worker:
         decoded = [place for place, outcome in enumerate(outcomes) if isinstance(outcome, _Decoded)]
         engine = self._wide if order["wide"] else self._engine
         pass_started = time.perf_counter()
-        rows = self._pass(engine, [outcomes[place].pixels for place in decoded])
+        with_features = any(features for _, _, _, features in order["items"])
+        rows = self._pass(engine, [outcomes[place].pixels for place in decoded], with_features)
         pass_ended = time.perf_counter()
         parts: list[bytes] = []
         for place, row in zip(decoded, rows, strict=True):
             if isinstance(row, Exception):
                 outcomes[place] = _fault(row)
                 continue
-            top_k, image = order["items"][place][1], outcomes[place]
+            image = outcomes[place]
             info = _as_json(image.info)
-            answer = self._predictions.json(row, top_k).encode() if top_k else row.tobytes()
+            answer = self._answer(row, *order["items"][place])
             outcomes[place] = [len(answer), len(info), image.seconds]
             parts += [answer, info]
         return {"began": began, "pass": [pass_started, pass_ended], "items": outcomes}, parts
+
+    def _answer(self, row: Logits, _size: int, top_k: int | None, _is_pixels: bool, features: bool) -> bytes:
+        """What an Item asks for, of the logits and the features behind them."""
+        logits, behind = row[: self._classes], row[self._classes :]
+        answer = b""
+        if top_k == 0:
+            answer = logits.tobytes()
+        elif top_k:
+            answer = self._predictions.json(logits, top_k).encode()
+        return answer + behind.tobytes() if features else answer
 
     def _decode(self, data: memoryview, is_pixels: bool) -> _Decoded | dict[str, object]:
         started = time.perf_counter()
@@ -127,20 +138,30 @@ class Worker:
             return _fault(error)
         return _Decoded(pixels, info, time.perf_counter() - started)
 
-    def _pass(self, engine: Engine, pixels: list[Pixels], again: bool = False) -> list[Logits | Exception]:
-        """The logits of each; if the pass fails, each is passed `again`, alone, so that only the culprit fails."""
+    def _pass(
+        self, engine: Engine, pixels: list[Pixels], with_features: bool, again: bool = False
+    ) -> list[Logits | Exception]:
+        """The logits of each, and behind them its features if a batch is `with_features`.
+
+        If the pass fails, each is passed `again`, alone, so that only the culprit fails.
+        """
         if not pixels:
             return []
         try:
-            logits = engine.run(np.stack(pixels))
-            if logits.shape[0] != len(pixels) or not np.isfinite(logits).all():
-                raise RuntimeError(f"the engine answered {logits.shape} for {len(pixels)} images, or not with numbers")
-            return list(logits)
+            batch = np.stack(pixels)
+            rows = self._with_features(engine, batch) if with_features else engine.run(batch)
+            if rows.shape[0] != len(pixels) or not np.isfinite(rows).all():
+                raise RuntimeError(f"the engine answered {rows.shape} for {len(pixels)} images, or not with numbers")
+            return list(rows)
         except Exception as error:
             if not again:
-                return [row for one in pixels for row in self._pass(self._engine, [one], again=True)]
+                return [row for one in pixels for row in self._pass(self._engine, [one], with_features, again=True)]
             self._prove_again()
             return [error]
+
+    def _with_features(self, engine: Engine, batch: PixelBatch) -> LogitBatch:
+        outputs = engine.outputs(batch)
+        return np.hstack([outputs[LOGITS], outputs[FEATURES]]) if self._classes else outputs[FEATURES]
 
     def _prove_again(self) -> None:
         try:
@@ -149,7 +170,7 @@ class Worker:
             self.works = False
 
     def _prove(self, engine: Engine) -> float:
-        return self._golden.prove(engine.run)
+        return self._golden.prove(engine)
 
     def _widen(self, build: Build) -> float:
         """Take an engine on all cores for an image that is alone, if it is faster and changes no bit of an answer.

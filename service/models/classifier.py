@@ -25,7 +25,7 @@ _HEAVIER = 2.0  # times the usual decoding, by which its place in the queue was 
 class Classification:
     """The answer for one image, and the seconds it spent in each stage."""
 
-    answer: bytes  # its best predictions as JSON, or its logits, float32 [classes]
+    answer: bytes  # its best predictions as JSON or its logits, and then its features, float32: what was asked for
     image: bytes  # what was understood of the image, as JSON
     stages: dict[str, float]
 
@@ -86,8 +86,10 @@ class Classifier:
             "sha256": manifest.files["model.onnx"],
         }
 
-    async def classify(self, data: Buffer, top_k: int, ticket: Ticket) -> Classification:
-        """An encoded image, and how many predictions to answer with; 0: its logits.
+    async def classify(
+        self, data: Buffer, top_k: int | None, ticket: Ticket, *, features: bool = False
+    ) -> Classification:
+        """An encoded image, and what to answer with (see `lanes.wire.Item`).
 
         Raises the ServiceErrors of `images.decode`, those of `Scheduler.enqueue`, and Overloaded if there is no time
         for it, since it takes longer to decode than images lately did.
@@ -97,12 +99,14 @@ class Classifier:
         ticket.decode_seconds = self.promises.decode_times.seconds(ticket.image, len(data))
         if ticket.decode_seconds > _HEAVIER * at_the_door:
             self._admission.check_time(self, ticket)
-        return await self._ask(Item(data, top_k), ticket)
+        return await self._ask(Item(data, top_k, features=features), ticket)
 
-    async def classify_pixels(self, pixels: Buffer, top_k: int, ticket: Ticket) -> Classification:
+    async def classify_pixels(
+        self, pixels: Buffer, top_k: int | None, ticket: Ticket, *, features: bool = False
+    ) -> Classification:
         """Pixels as the engine takes them, uint8 [image_size, image_size, 3], likewise."""
         ticket.decode_seconds = 0.0
-        return await self._ask(Item(pixels, top_k, is_pixels=True), ticket)
+        return await self._ask(Item(pixels, top_k, is_pixels=True, features=features), ticket)
 
     async def _ask(self, item: Item, ticket: Ticket) -> Classification:
         arrived = time.perf_counter()

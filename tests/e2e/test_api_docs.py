@@ -1,5 +1,6 @@
 """docs/api.md: its examples do what they say, and its table has every error."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -24,7 +25,7 @@ def service_process() -> Iterator[ServiceProcess]:
 
 def examples(language: str) -> list[str]:
     found = re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
-    assert len(found) == 4, language
+    assert len(found) == 6, language
     return found
 
 
@@ -38,7 +39,12 @@ def output(program: list[str], example: str, service: ServiceProcess) -> str:
 @pytest.mark.parametrize("example", examples("sh"))
 def test_curl(service_process: ServiceProcess, example: str) -> None:
     answers = output(["bash", "-euo", "pipefail", "-c"], example, service_process)
-    if "classify" in example:
+    if "features" in example:
+        assert len(json.loads(answers)["features"]) == 128
+    elif "models" in example.partition("localhost")[2]:
+        (model,) = json.loads(answers)["models"]
+        assert (model["name"], model["state"]) == ("digits", "READY")
+    elif "classify" in example:
         assert '"label":"7"' in answers
     else:
         assert answers == '{"status":"live"}{"status":"ready"}'

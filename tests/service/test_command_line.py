@@ -77,9 +77,11 @@ def test_help_names_every_flag_with_its_variable_type_and_default(
     assert [line for line in text.splitlines() if line.startswith("  MIXER_")], "there is an example"
 
 
-def test_the_example_in_the_help_can_be_typed(capsys: pytest.CaptureFixture[str]) -> None:
-    (line,) = (line for line in shown(capsys, "--help").splitlines() if " mixer-serve --" in line)
-    read_command_line(line.partition("mixer-serve ")[2].split())
+def test_the_examples_in_the_help_can_be_typed(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = [line for line in shown(capsys, "--help").splitlines() if " mixer-serve --" in line]
+    assert len(lines) == 2
+    for line in lines:
+        read_command_line(line.partition("mixer-serve ")[2].split())
 
 
 def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:

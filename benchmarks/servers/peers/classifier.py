@@ -40,6 +40,7 @@ class Classifier:
         options.intra_op_num_threads = threads
         self._session = ort.InferenceSession(model or bundle / "model.onnx", options, ["CPUExecutionProvider"])
         (self._input,) = self._session.get_inputs()
+        self._logits = self._session.get_outputs()[0].name  # a bundle has features beside them
 
     def pixels(self, image: bytes | Image.Image) -> Pixels:
         """Short side to the manifest's `resize_short`, centre crop: uint8 [crop, crop, 3]."""
@@ -53,7 +54,7 @@ class Classifier:
 
     def probabilities(self, batch: Sequence[Pixels] | Pixels) -> npt.NDArray[np.float32]:
         """One pass: float32 [N, classes]."""
-        (logits,) = self._session.run(None, {self._input.name: self._as_input(np.asarray(batch))})
+        (logits,) = self._session.run([self._logits], {self._input.name: self._as_input(np.asarray(batch))})
         exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
         result: npt.NDArray[np.float32] = exponentials / exponentials.sum(axis=1, keepdims=True)
         return result

@@ -1,7 +1,7 @@
 """What a model takes, gives, and how it runs here."""
 
 from service.api.body import MAX_IMAGES_PER_REQUEST
-from service.api.v2.names import IMAGE_BYTES, IMAGES, LOGITS, PROBABILITIES
+from service.api.v2.names import IMAGE_BYTES, IMAGES, widths
 from service.api.v2.schemas import (
     DynamicBatching,
     ModelConfig,
@@ -10,6 +10,7 @@ from service.api.v2.schemas import (
     TensorConfig,
     TensorMetadata,
 )
+from service.arrays import FEATURES
 from service.models.classifier import Classifier
 from service.settings import Settings
 
@@ -29,7 +30,7 @@ _PLATFORM = "onnx_onnxv1"  # whichever engine runs it, a bundle is an ONNX file
 def metadata(classifier: Classifier, versions: list[str]) -> ModelMetadata:
     """A model's tensors; `versions` are those that are loaded."""
     manifest = classifier.manifest
-    side, classes = manifest.image_size, manifest.classes
+    side = manifest.image_size
     return ModelMetadata(
         name=manifest.name,
         versions=versions,
@@ -39,8 +40,7 @@ def metadata(classifier: Classifier, versions: list[str]) -> ModelMetadata:
             TensorMetadata(name=IMAGE_BYTES, datatype="BYTES", shape=[-1, 1]),
         ],
         outputs=[
-            TensorMetadata(name=LOGITS, datatype="FP32", shape=[-1, classes]),
-            TensorMetadata(name=PROBABILITIES, datatype="FP32", shape=[-1, classes]),
+            TensorMetadata(name=name, datatype="FP32", shape=[-1, width]) for name, width in widths(manifest).items()
         ],
     )
 
@@ -48,7 +48,7 @@ def metadata(classifier: Classifier, versions: list[str]) -> ModelMetadata:
 def config(classifier: Classifier, versions: list[str], settings: Settings) -> ModelConfig:
     """Triton's ModelConfig (its common repository, protobuf/model_config.proto), and the choices made here."""
     manifest, loaded, lanes = classifier.manifest, classifier.loaded, classifier.lanes
-    side, classes = manifest.image_size, manifest.classes
+    side = manifest.image_size
     return ModelConfig(
         name=manifest.name,
         platform=_PLATFORM,
@@ -60,8 +60,13 @@ def config(classifier: Classifier, versions: list[str], settings: Settings) -> M
             TensorConfig(name=IMAGE_BYTES, data_type="TYPE_STRING", dims=[1], optional=True),
         ],
         output=[
-            TensorConfig(name=name, data_type="TYPE_FP32", dims=[classes], label_filename=manifest.labels)
-            for name in (LOGITS, PROBABILITIES)
+            TensorConfig(
+                name=name,
+                data_type="TYPE_FP32",
+                dims=[width],
+                label_filename=None if name == FEATURES else manifest.labels,
+            )
+            for name, width in widths(manifest).items()
         ],
         dynamic_batching=DynamicBatching(
             preferred_batch_size=[loaded.max_batch_size],

@@ -1,5 +1,6 @@
 """One request for inference: its body in, its images through the same door as everybody's, its outputs out."""
 
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 import numpy as np
@@ -9,8 +10,10 @@ from fastapi.responses import Response
 from service.api.body import parsed, read_body
 from service.api.door import Visit, Work
 from service.api.parameters import InferParameters
+from service.api.v2.names import widths
 from service.api.v2.request import Inference, parse
 from service.api.v2.response import answer
+from service.arrays import FEATURES, LOGITS
 from service.errors import MalformedRequest, ServiceError
 from service.models.classifier import Classification, Classifier
 from service.models.replica import Replica
@@ -31,10 +34,13 @@ async def infer(request: Request, classifier: Classifier, asked: InferParameters
         answers = await visit.answer_all(_works(classifier, inference))
     for each in answers:
         timings.include(each.stages)
-    logits = np.stack([np.frombuffer(each.answer, np.float32) for each in answers])
+    rows = np.stack([np.frombuffer(each.answer, np.float32) for each in answers])
+    top_k, _ = _asks(inference)
+    classes = 0 if top_k is None else classifier.manifest.classes
+    given = {LOGITS: rows[:, :classes], FEATURES: rows[:, classes:]}
     accepted = request.headers.get("accept-encoding", "")
-    respond = partial(answer, inference, classifier.manifest, classifier.labels, logits, accepted)
-    body, headers = await parsed(respond, logits.nbytes)
+    respond = partial(answer, inference, classifier.manifest, classifier.labels, given, accepted)
+    body, headers = await parsed(respond, rows.nbytes)
     return Response(body, headers=headers)
 
 
@@ -42,7 +48,7 @@ async def _read(request: Request, classifier: Classifier, asked: InferParameters
     replica: Replica = request.app.state.replica
     body = await read_body(request, replica.settings.max_body_bytes, visit.charge)
     json_length = None if asked.json_length is None else int(asked.json_length)
-    understand = partial(parse, body, json_length, classifier.manifest.image_size)
+    understand = partial(parse, body, json_length, classifier.manifest.image_size, widths(classifier.manifest))
     return await parsed(understand, len(body))
 
 
@@ -59,16 +65,29 @@ def _take_its_own_times(replica: Replica, classifier: Classifier, visit: Visit, 
     visit.take_times()
 
 
+def _asks(inference: Inference) -> tuple[int | None, bool]:
+    """Whether for logits, as an Item's `top_k` has it, and whether for features."""
+    names = {output.name for output in inference.outputs}
+    return 0 if names - {FEATURES} else None, FEATURES in names
+
+
 def _works(classifier: Classifier, inference: Inference) -> list[Work]:
+    top_k, features = _asks(inference)
     if isinstance(inference.images, np.ndarray):
-        return [partial(classifier.classify_pixels, pixels.tobytes(), 0) for pixels in inference.images]
-    return [partial(_classify_file, classifier, number, data) for number, data in enumerate(inference.images)]
+        return [
+            partial(classifier.classify_pixels, pixels.tobytes(), top_k, features=features)
+            for pixels in inference.images
+        ]
+    classify = partial(classifier.classify, top_k=top_k, features=features)
+    return [partial(_of_image, classify, number, data) for number, data in enumerate(inference.images)]
 
 
-async def _classify_file(classifier: Classifier, number: int, data: bytes, ticket: Ticket) -> Classification:
+async def _of_image(
+    classify: Callable[..., Awaitable[Classification]], number: int, data: bytes, ticket: Ticket
+) -> Classification:
     """Raises what `Classifier.classify` does, and says of which image."""
     try:
-        return await classifier.classify(data, 0, ticket)
+        return await classify(data, ticket=ticket)
     except ServiceError as error:
         if error.outcome == MalformedRequest.outcome:
             error.message = f"image {number}: {error.message}"

@@ -9,11 +9,11 @@ from pydantic import ValidationError
 
 from service.api.json_text import parse_json
 from service.api.mistaken import refuse_mistakes
-from service.api.v2.names import IMAGE_BYTES, IMAGES, INPUTS, OUTPUTS
+from service.api.v2.names import IMAGE_BYTES, IMAGES, INPUTS, PROBABILITIES
 from service.api.v2.number_list import NumberList, cut_out
 from service.api.v2.schemas import InferRequest, InputTensor, Parameters
 from service.api.v2.tensors import read_encoded, read_pixels
-from service.arrays import PixelBatch
+from service.arrays import FEATURES, LOGITS, PixelBatch
 from service.errors import MalformedRequest
 from service.scheduling.ticket import Priority
 from service.settings import LONGEST_DEADLINE_MS
@@ -25,6 +25,7 @@ _TYPES = dict.fromkeys(("model_type", "dict_type"), "must be an object") | {"lis
 _NUMBERS = "\0numbers"  # in the place of a tensor's
 _MOST_ENTRIES = 64  # besides data: errors in a million entries would be a million errors
 _INSTEAD = "binary needs Inference-Header-Content-Length, of 0 if it is an image alone"
+_OF_CLASSES = (LOGITS, PROBABILITIES)
 _LONGEST_TIMEOUT = LONGEST_DEADLINE_MS * 1000  # microseconds
 
 
@@ -48,10 +49,11 @@ class Inference:
     priority: Priority | None = None
 
 
-def parse(body: bytes, json_length: int | None, side: int) -> Inference:
+def parse(body: bytes, json_length: int | None, side: int, outputs: Collection[str] = _OF_CLASSES) -> Inference:
     """Read a body whose first `json_length` bytes are JSON, or all of it if None.
 
-    0 means Triton's raw binary request: the body is a tensor, here one encoded image. `side` is the model's image size.
+    0 means Triton's raw binary request: the body is a tensor, here one encoded image. `side` is the model's image size,
+    `outputs` are those that it has.
 
     Raises MalformedRequest, or UnsupportedImage for an image that is known to be something else.
     """
@@ -59,7 +61,7 @@ def parse(body: bytes, json_length: int | None, side: int) -> Inference:
         if not body:
             raise MalformedRequest("the body is empty; send an image", reason="empty_body")
         refuse_mistakes(body)
-        return Inference([body], [Output(name, binary=True) for name in OUTPUTS])
+        return Inference([body], [Output(name, binary=True) for name in _unasked(outputs)])
     if json_length is not None and json_length > len(body):
         raise MalformedRequest("Inference-Header-Content-Length exceeds the body", reason="header_length")
     asked = _read_json(body if json_length is None else body[:json_length])
@@ -69,7 +71,7 @@ def parse(body: bytes, json_length: int | None, side: int) -> Inference:
         raise MalformedRequest("sequences are not supported: every image is on its own", reason="sequence")
     return Inference(
         images=_images(asked.inputs, binary, side),
-        outputs=_outputs(asked),
+        outputs=_outputs(asked, outputs),
         id=asked.id,
         timeout=_timeout(parameters),
         priority=_priority(parameters),
@@ -145,17 +147,24 @@ def _images(tensors: list[InputTensor], binary: dict[str, memoryview], side: int
     return images
 
 
-def _outputs(asked: InferRequest) -> list[Output]:
+def _unasked(outputs: Collection[str]) -> list[str]:
+    """What a request gets that names no output: features only if there is nothing else."""
+    return [name for name in outputs if name != FEATURES] or list(outputs)
+
+
+def _outputs(asked: InferRequest, known: Collection[str]) -> list[Output]:
     as_binary = _flag(asked.parameters, "binary_data_output", default=False)
     if not asked.outputs:
-        return [Output(name, as_binary) for name in OUTPUTS]
-    _check_names("output", [output.name for output in asked.outputs], OUTPUTS)
+        return [Output(name, as_binary) for name in _unasked(known)]
+    _check_names("output", [output.name for output in asked.outputs], known)
     outputs = []
     for output in asked.outputs:
         _refuse_shared_memory(output.parameters)
         classes = output.parameters.get("classification")
         if classes is not None and (type(classes) is not int or classes < 1):
             raise MalformedRequest("classification must be a positive integer", reason="parameter")
+        if classes is not None and output.name == FEATURES:
+            raise MalformedRequest("classification is of classes, which features are not", reason="parameter")
         outputs.append(Output(output.name, _flag(output.parameters, "binary_data", default=as_binary), classes))
     return outputs
 

@@ -1,15 +1,15 @@
-"""Logits -> the outputs that were asked for, as JSON or bytes, compressed if that is accepted."""
+"""What a model gave -> the outputs that were asked for, as JSON or bytes, compressed if that is accepted."""
 
 import gzip
 import zlib
 
 import numpy as np
 
-from service.api.v2.names import LOGITS
+from service.api.v2.names import PROBABILITIES
 from service.api.v2.request import Inference, Output
 from service.api.v2.schemas import InferResponse, OutputTensor
 from service.api.v2.tensors import write_floats, write_strings
-from service.arrays import LogitBatch
+from service.arrays import LOGITS, LogitBatch, Outputs
 from service.bundles.manifest import Manifest
 from service.lanes.postprocess import softmax
 
@@ -19,10 +19,10 @@ _COMPRESSION_LEVEL = 1  # floats hardly shrink further
 
 
 def answer(
-    inference: Inference, manifest: Manifest, labels: tuple[str, ...] | None, logits: LogitBatch, accepted: str
+    inference: Inference, manifest: Manifest, labels: tuple[str, ...] | None, given: Outputs, accepted: str
 ) -> Answer:
     """The body and its headers; `accepted` is the client's Accept-Encoding."""
-    tensors, parts = zip(*(_write(output, logits, labels) for output in inference.outputs), strict=True)
+    tensors, parts = zip(*(_write(output, given, labels) for output in inference.outputs), strict=True)
     head = InferResponse.model_construct(
         model_name=manifest.name, model_version=manifest.version, id=inference.id, outputs=list(tensors)
     )
@@ -40,8 +40,11 @@ def answer(
     return body, headers | ({"content-encoding": encoding} if encoding else {})
 
 
-def _write(output: Output, logits: LogitBatch, labels: tuple[str, ...] | None) -> tuple[OutputTensor, bytes]:
-    values = logits if output.name == LOGITS else np.stack([softmax(row) for row in logits]).astype(np.float32)
+def _write(output: Output, given: Outputs, labels: tuple[str, ...] | None) -> tuple[OutputTensor, bytes]:
+    if output.name == PROBABILITIES:
+        values = np.stack([softmax(row) for row in given[LOGITS]]).astype(np.float32)
+    else:
+        values = given[output.name]
     if output.classes is None:
         return write_floats(output.name, values, output.binary)
     rows = [_best(row, labels, min(output.classes, values.shape[1])) for row in values]

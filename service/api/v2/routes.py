@@ -147,7 +147,7 @@ _BINARY = {"schema": {"type": "string", "format": "binary"}}
     },
 )
 async def model_infer(request: Request, model: str, version: Version = None) -> Response:
-    """Logits and probabilities of all images of a request, or one error."""
+    """Logits, probabilities or features of all images of a request, or one error."""
     return await infer(request, _find(request, model, version), InferParameters.of(request))
 
 

@@ -4,7 +4,7 @@ from types import ModuleType
 
 import onnxruntime
 
-from service.arrays import LogitBatch, PixelBatch
+from service.arrays import LogitBatch, Outputs, PixelBatch
 from service.bundles.bundle import Bundle
 from service.engines.gpu.bound_passes import BUCKETS, BoundPasses
 from service.engines.gpu.session import open_gpu_session
@@ -34,12 +34,16 @@ class CudaEngine:
         self.passes = BoundPasses(
             open_gpu_session(ort, bundle.model_path, PROVIDER, options),
             manifest.image_size,
-            manifest.classes,
+            manifest.outputs,
             lambda shape, element: ort.OrtValue.ortvalue_from_shape_and_type(shape, element, "cuda", 0),
             graph_option="gpu_graph_id",
             buckets=buckets,
         )
 
     def run(self, pixels: PixelBatch) -> LogitBatch:
-        """One pass over uint8 [N, H, W, 3] -> float32 [N, classes]."""
+        """One pass over uint8 [N, H, W, 3] -> logits, float32 [N, classes], or without a head features."""
         return self.passes.run(pixels)
+
+    def outputs(self, pixels: PixelBatch) -> Outputs:
+        """The same pass -> all outputs by name."""
+        return self.passes.outputs(pixels)

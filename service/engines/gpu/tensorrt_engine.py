@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from service.arrays import LogitBatch, PixelBatch
+from service.arrays import LogitBatch, Outputs, PixelBatch
 from service.bundles.bundle import Bundle
 from service.bundles.manifest import TensorRT
 from service.engines.engine import EngineError
@@ -49,16 +49,26 @@ class TensorRTEngine:
         self._passes = BoundPasses(
             session,
             bundle.manifest.image_size,
-            bundle.manifest.classes,
+            bundle.manifest.outputs,
             allocate,
             graph_option=graph_option,
             buckets=tuple(size for size in {*BUCKETS, *part.profile} if smallest <= size <= self._largest),
         )
 
     def run(self, pixels: PixelBatch) -> LogitBatch:
-        """One pass over uint8 [N, H, W, 3] -> float32 [N, classes]; several if N is beyond the engine's profile."""
-        parts = [pixels[start : start + self._largest] for start in range(0, len(pixels), self._largest)]
-        return np.concatenate([self._passes.run(part) for part in parts])
+        """One pass over uint8 [N, H, W, 3] -> logits, float32 [N, classes], or without a head features.
+
+        Several passes if N is beyond the engine's profile.
+        """
+        return np.concatenate([self._passes.run(part) for part in self._parts(pixels)])
+
+    def outputs(self, pixels: PixelBatch) -> Outputs:
+        """The same -> all outputs by name."""
+        parts = [self._passes.outputs(part) for part in self._parts(pixels)]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def _parts(self, pixels: PixelBatch) -> list[PixelBatch]:
+        return [pixels[start : start + self._largest] for start in range(0, len(pixels), self._largest)]
 
 
 def check_machine(part: TensorRT, gpu: Gpu, version: str) -> None:

@@ -23,6 +23,6 @@ def test_golden_images_of_equal_names_are_all_kept(tiny_checkpoint: Path, tmp_pa
     )
     bundle = load_bundle(tmp_path / "models" / "m" / "1")
     assert bundle.manifest.golden.images == [f"golden/{path}" for path in sorted(paths)]
-    images, logits = bundle.golden()
-    assert len(images) == len(logits) == 9
+    images, outputs = bundle.golden()
+    assert len(images) == len(outputs["logits"]) == 9
     main(["verify", str(tmp_path / "models" / "m" / "1")])

@@ -4,18 +4,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 import model_export.bundles.convert
 from model_export.__main__ import main
 from model_export.bundles.calibration import CalibrationError, measure_layer_inputs, read_calibration
 from model_export.bundles.onnx_export import graph_of, quantiser_of
 from model_export.bundles.parity import GateError
-from model_export.bundles.samples import photograph_like
 from model_export.checkpoints.checkpoint import Checkpoint, read_checkpoint
 from service.bundles.bundle import load_bundle
 from service.bundles.manifest import Gate
-from tests.doubles import encode, level_png
+from tests.doubles import level_png
 from tests.model_export import oracle
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (24, 16, 16, 3), np.uint8)
@@ -24,18 +22,6 @@ PIXELS = np.random.default_rng(0).integers(0, 256, (24, 16, 16, 3), np.uint8)
 @pytest.fixture(scope="module")
 def checkpoint(tiny_checkpoint: Path) -> Checkpoint:
     return read_checkpoint(tiny_checkpoint)
-
-
-@pytest.fixture
-def images(tmp_path: Path) -> Path:
-    """40 images, in folders."""
-    folder = tmp_path / "images"
-    for index in range(40):
-        (folder / f"class-{index % 5}").mkdir(parents=True, exist_ok=True)
-        image = Image.fromarray(photograph_like(index, 40, 30))
-        (folder / f"class-{index % 5}" / f"{index}.png").write_bytes(encode(image, "PNG"))
-    (folder / "notes.txt").write_text("no image")
-    return folder
 
 
 def test_a_quarter_of_the_images_is_held_out(checkpoint: Checkpoint, images: Path) -> None:

@@ -33,14 +33,17 @@ def engines(tmp_path: Path, model: bytes, precision: Precision) -> list[Engine]:
 
 def test_the_interface_is_the_contracts(exported: bytes) -> None:
     model = onnx.load_from_string(exported)
-    (images,), (logits,) = model.graph.input, model.graph.output
-    assert (images.name, logits.name) == ("images", "logits")
+    (images,), (logits, features) = model.graph.input, model.graph.output
+    assert (images.name, logits.name, features.name) == ("images", "logits", "features")
     assert images.type.tensor_type.elem_type == onnx.TensorProto.UINT8
-    assert logits.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+    assert {output.type.tensor_type.elem_type for output in model.graph.output} == {onnx.TensorProto.FLOAT}
     batch, *rest = images.type.tensor_type.shape.dim
     assert batch.dim_param
     assert [dim.dim_value for dim in rest] == [16, 16, 3]
-    assert [dim.dim_value for dim in logits.type.tensor_type.shape.dim][1:] == [7]
+    assert [[d.dim_value for d in output.type.tensor_type.shape.dim][1:] for output in (logits, features)] == [
+        [7],
+        [16],
+    ]
     assert {opset.domain: opset.version for opset in model.opset_import} == {"": 20}
 
 
@@ -81,7 +84,7 @@ def test_sixteen_bits_are_sixteen_bits(checkpoint: Checkpoint) -> None:
     for precision, dtype in (("fp16", onnx.TensorProto.FLOAT16), ("bf16", onnx.TensorProto.BFLOAT16)):
         model = graph_of(checkpoint, precision, None).model
         wide = {tensor.name for tensor in model.graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT}
-        assert wide == {"head.weight", "head.bias"}
+        assert wide == {"head.weight", "head.bias", "features.scale", "features.shift"}
         assert {tensor.data_type for tensor in model.graph.initializer} >= {dtype}
 
 

@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,9 @@ from safetensors.numpy import save_file
 
 import model_export.bundles.convert
 from model_export.__main__ import main
-from model_export.bundles.parity import GateError, check_parity, gate_of, pipeline
+from model_export.bundles.parity import GateError, check_parity, gates_of, pipeline
 from model_export.bundles.publish import PublishError, publish, verify
-from model_export.bundles.reference import reference_logits
+from model_export.bundles.reference import reference_outputs
 from model_export.bundles.samples import sample_pngs
 from model_export.bundles.synsets import names_of
 from model_export.checkpoints.checkpoint import read_checkpoint
@@ -52,7 +53,7 @@ def test_the_engine_answers_like_the_reference_through_the_whole_pipeline(bundle
     checkpoint = read_checkpoint(tiny_checkpoint)
     images = [pipeline(checkpoint.preprocessing)(png) for png in sample_pngs().values()]
     logits = OnnxEngine(bundle / "model.onnx", 1, ["CPUExecutionProvider"]).run(np.stack(images))
-    np.testing.assert_allclose(logits, reference_logits(checkpoint, np.stack(images)), atol=1e-4)
+    np.testing.assert_allclose(logits, reference_outputs(checkpoint, np.stack(images))["logits"], atol=1e-4)
 
 
 def test_the_same_source_gives_the_same_bytes(bundle: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
@@ -97,10 +98,10 @@ def test_a_failed_gate_exits_non_zero_and_leaves_nothing_behind(
 def test_the_gate_sees_a_single_wrong_answer(bundle: Path, tiny_checkpoint: Path) -> None:
     checkpoint = read_checkpoint(tiny_checkpoint)
     pixels = np.stack([pipeline(checkpoint.preprocessing)(png) for png in sample_pngs().values()])
-    reference = reference_logits(checkpoint, pixels)
-    reference[5] += 1e-3
+    reference = reference_outputs(checkpoint, pixels)
+    reference["logits"][5] += 1e-3
     with pytest.raises(GateError, match=r"max abs error 0\.001"):
-        check_parity(bundle / "model.onnx", "fp32", pixels, reference, gate_of("fp32", reference))
+        check_parity(bundle / "model.onnx", "fp32", pixels, reference, gates_of("fp32", reference))
 
 
 def test_labels_from_a_file(tiny_checkpoint: Path, tmp_path: Path) -> None:
@@ -146,6 +147,8 @@ def test_golden_images_of_equal_names_are_all_kept(tiny_checkpoint: Path, tmp_pa
         (["--precision", "int8", "--calibration", "empty"], "empty: holds 0 images; calibration needs at least 16"),
         (["--version", "0"], "'0' is no version"),
         (["--name", "a/b"], "'a/b' is no model name"),
+        (["--repository", "labels.txt"], "nothing can be written to labels.txt; choose another --repository"),
+        (["--repository", "labels.txt/new"], "nothing can be written to labels.txt; choose another --repository"),
         (["--labels", "labels.txt"], "labels.txt: line 2 is empty"),
         (["--labels", "nowhere.txt"], "No such file or directory: 'nowhere.txt'"),
         (["--golden", "nowhere"], "nowhere: no such folder of images"),
@@ -169,6 +172,23 @@ def test_arguments_are_checked_before_the_checkpoint_is_read(
 def test_an_existing_version_is_refused_before_the_checkpoint_is_read(bundle: Path) -> None:
     with pytest.raises(SystemExit, match=r"tiny/1 exists; choose another --version, or --replace it"):
         main(["export", "nowhere.npz", "--name", "tiny", "--version", "1", "--repository", str(bundle.parent.parent)])
+
+
+def test_names_that_do_not_fit_are_refused_before_anything_is_calibrated(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    for number in range(16):
+        (tmp_path / f"{number}.png").write_text("not an image, which calibration would say")
+    command = ["export", str(tiny_checkpoint), "--name", "m", "--repository", str(tmp_path / "models")]
+    with pytest.raises(SystemExit, match="1000 labels for 7 classes"):
+        main([*command, "--labels", "imagenet-1k", "--precision", "int8", "--calibration", str(tmp_path)])
+
+
+def test_the_next_command_can_be_pasted(
+    tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    repository = tmp_path / "my models"
+    main(["export", str(tiny_checkpoint), "--name", "tiny", "--repository", str(repository)])
+    (command,) = re.findall("^next: (.*)$", capsys.readouterr().err, re.MULTILINE)
+    assert shlex.split(command) == ["mixer-serve", "--model-repository", str(repository), "--models", "tiny/1"]
 
 
 def test_the_summary(tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

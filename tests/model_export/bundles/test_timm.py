@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import save_file
 
 from model_export.__main__ import main
-from model_export.bundles.reference import reference_logits
+from model_export.bundles.reference import reference_outputs
 from model_export.checkpoints.checkpoint import CheckpointError, read_checkpoint
 from service.engines.onnx_engine import OnnxEngine
 
@@ -87,7 +87,7 @@ def test_bundles_answer_like_timm(timm: Any, tmp_path: Path, name: str, options:
     pixels = np.random.default_rng(0).integers(0, 256, (2, size, size, 3), np.uint8)
     with torch.no_grad():
         expected = model((torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255 - 0.5) / 0.5).numpy()
-    np.testing.assert_allclose(reference_logits(checkpoint, pixels), expected, atol=1e-4)
+    np.testing.assert_allclose(reference_outputs(checkpoint, pixels)["logits"], expected, atol=1e-4)
     main(["export", str(tmp_path / "model.safetensors"), "--name", "m", "--repository", str(tmp_path)])
     engine = OnnxEngine(tmp_path / "m" / "1" / "model.onnx", 1, ["CPUExecutionProvider"])
     np.testing.assert_allclose(engine.run(pixels), expected, atol=1e-4)

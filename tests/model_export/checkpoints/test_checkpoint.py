@@ -7,7 +7,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from model_export.bundles.onnx_export import export_onnx
-from model_export.bundles.reference import reference_logits
+from model_export.bundles.reference import reference_outputs
 from model_export.checkpoints.checkpoint import Checkpoint, CheckpointError, read_checkpoint, write_checkpoint
 from model_export.checkpoints.class_names import ClassNames
 from model_export.variants import config_of
@@ -45,7 +45,7 @@ def test_our_own_layout_round_trips_with_everything_shapes_cannot_tell(tmp_path:
         "mixer",
     )
     expected = np.stack([oracle.forward(weights, image, 0.1, 0.9, "tanh", 1e-5) for image in pixels])
-    np.testing.assert_allclose(reference_logits(again, pixels), expected, atol=1e-4)
+    np.testing.assert_allclose(reference_outputs(again, pixels)["logits"], expected, atol=1e-4)
 
 
 def test_a_new_head_starts_at_zero_on_the_same_body(tmp_path: Path, pixels: np.ndarray) -> None:
@@ -53,10 +53,10 @@ def test_a_new_head_starts_at_zero_on_the_same_body(tmp_path: Path, pixels: np.n
     checkpoint = read_checkpoint(tmp_path / "m.safetensors")
     renewed = checkpoint.with_new_head(3, ClassNames(("a", "b", "c")))
     assert (renewed.config.classes, renewed.labels) == (3, ("a", "b", "c"))
-    assert np.array_equal(reference_logits(renewed, pixels), np.zeros((3, 3)))
-    features = reference_logits(checkpoint.with_new_head(0), pixels)
+    assert np.array_equal(reference_outputs(renewed, pixels)["logits"], np.zeros((3, 3)))
+    features = reference_outputs(checkpoint.with_new_head(0), pixels)["features"]
     logits = features @ checkpoint.state["head.weight"].numpy().T + checkpoint.state["head.bias"].numpy()
-    np.testing.assert_allclose(logits, reference_logits(checkpoint, pixels), atol=1e-5)
+    np.testing.assert_allclose(logits, reference_outputs(checkpoint, pixels)["logits"], atol=1e-5)
 
 
 def test_a_model_is_the_weights_themselves_and_another_stem_leaves_them_alone(tiny_checkpoint: Path) -> None:

@@ -11,7 +11,7 @@ import torch
 from safetensors.numpy import save_file
 from safetensors.torch import save_file as save_torch
 
-from model_export.bundles.reference import reference_logits
+from model_export.bundles.reference import reference_outputs
 from model_export.checkpoints.checkpoint import CheckpointError, read_checkpoint
 from service.bundles.bundle import sha256_of
 from tests.model_export import oracle, published
@@ -51,7 +51,7 @@ def test_answers_like_an_independent_mixer(tmp_path: Path, layout: str, containe
     assert checkpoint.source is not None
     assert checkpoint.source.model_dump() == {"kind": layout, "reference": "weights", "sha256": sha256_of(path)}
     expected = np.stack([oracle.forward(WEIGHTS, image, 0.5, 0.5, gelu, eps) for image in PIXELS])
-    np.testing.assert_allclose(reference_logits(checkpoint, PIXELS), expected, atol=1e-5)
+    np.testing.assert_allclose(reference_outputs(checkpoint, PIXELS)["logits"], expected, atol=1e-5)
 
 
 def test_the_two_numerics_are_told_apart_by_this_oracle() -> None:
@@ -204,7 +204,7 @@ def test_without_a_head_there_are_no_classes(tmp_path: Path, layout: str) -> Non
     np.savez(tmp_path / "m.npz", **arrays)
     checkpoint = read_checkpoint(tmp_path / "m.npz")
     assert checkpoint.config.classes == 0
-    assert reference_logits(checkpoint, PIXELS).shape == (2, 16)
+    assert reference_outputs(checkpoint, PIXELS)["features"].shape == (2, 16)
 
 
 @every_layout

@@ -99,7 +99,7 @@ def changed(model: bytes, change: Callable[[onnx.ModelProto], None]) -> bytes:
         (opset(23), "of opset 23; TensorRT takes 17 to 22"),
         (fixed_batch, "images has a fixed batch of 4"),
         (dynamic_height, "images has dynamic H: height, width and channels must be fixed"),
-        (other_input, "other inputs and outputs than images and logits"),
+        (other_input, "other inputs and outputs than images, logits and features"),
         (double_precision, "initializer 'culprit' is DOUBLE"),
         (double_in_between, r"node 'culprit' \(Cast\): its output 'wide' is DOUBLE"),
         (quantised(np.uint8(0)), "initializer 'zero_point' is UINT8"),

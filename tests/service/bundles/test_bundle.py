@@ -22,8 +22,38 @@ def test_a_good_bundle_loads_with_its_labels_and_golden_images(bundle: Path) -> 
     loaded = load_bundle(bundle)
     assert loaded.labels is not None
     assert loaded.labels[7] == "level 7"
-    images, logits = loaded.golden()
-    assert len(images) == len(logits) == 2
+    images, outputs = loaded.golden()
+    assert outputs.keys() == {"logits"}
+    assert len(images) == len(outputs["logits"]) == 2
+
+
+@pytest.mark.parametrize(("head", "widths"), [(True, {"logits": 256, "features": 3}), (False, {"features": 3})])
+def test_a_bundle_with_features_has_them_beside_its_logits_if_any(
+    tmp_path: Path, head: bool, widths: dict[str, int]
+) -> None:
+    loaded = load_bundle(write_bundle(tmp_path, features=True, head=head))
+    assert list(loaded.manifest.outputs.items()) == list(widths.items())
+    assert {name: golden.shape for name, golden in loaded.golden()[1].items()} == {
+        name: (2, width) for name, width in widths.items()
+    }
+
+
+def test_a_manifest_says_of_every_output_all_or_nothing(tmp_path: Path) -> None:
+    with_head = write_bundle(tmp_path / "a", features=True)
+    without = write_bundle(tmp_path / "b", features=True, head=False)
+    for bundle, change, cause in (
+        (with_head, {"parity": None}, "a model with classes needs parity"),
+        (with_head, {"classes": 0}, "a model without classes has features, and neither labels nor"),
+        (without, {"classes": 256}, "a model with classes needs parity"),
+        (without, {"features": None}, "a model without classes has features"),
+        (without, {"labels": "labels.txt"}, "a model without classes has features, and neither labels"),
+    ):
+        before = (bundle / "manifest.json").read_text()
+        edit(bundle, **change)
+        with pytest.raises(BundleError, match=cause):
+            load_bundle(bundle)
+        (bundle / "manifest.json").write_text(before)
+        load_bundle(bundle)
 
 
 @pytest.mark.parametrize("file", ["model.onnx", "labels.txt", "golden/dark.png", "golden/logits.npy"])

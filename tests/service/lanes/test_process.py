@@ -48,7 +48,7 @@ async def test_it_answers_the_golden_images_as_the_reference_did(lane: Lane) -> 
     images, expected = bundle.golden()
     for start in range(0, len(images), 3):  # batches of several sizes
         got = await logits(lane, *images[start : start + 3])
-        np.testing.assert_allclose(got, expected[start : start + 3], atol=bundle.manifest.golden.tolerance)
+        np.testing.assert_allclose(got, expected["logits"][start : start + 3], atol=bundle.tolerances["logits"])
     answer = await lane.run([Item(images[7], 3)], longest=60, wide=False, alone=True)
     (outcome,) = answer.outcomes
     assert isinstance(outcome, Answer)

@@ -6,11 +6,21 @@ import numpy as np
 import pytest
 from PIL.ImageFile import ImageFile
 
-from service.arrays import LogitBatch, PixelBatch
+from service.arrays import LogitBatch, Outputs, PixelBatch
 from service.bundles.golden import GoldenMismatch
 from service.lanes.postprocess import top_k
 from service.lanes.worker import Worker
-from tests.doubles import CLASSES, SIDE, EchoEngine, FailingEngine, level_pixels, level_png, write_bundle
+from tests.doubles import (
+    CLASSES,
+    SIDE,
+    EchoEngine,
+    FailingEngine,
+    HeadlessEngine,
+    features_of,
+    level_pixels,
+    level_png,
+    write_bundle,
+)
 from tests.service.lanes.loading import order
 
 
@@ -25,7 +35,13 @@ def around(engine: EchoEngine, bundle: Path, **changes: Any) -> Worker:
 
 def ask(worker: Worker, *images: bytes, top_k: int = 1, are_pixels: bool = False, wide: bool = False) -> list[Any]:
     """Of each image its answer's bytes, or what is said instead."""
-    told = {"items": [[len(data), top_k, are_pixels] for data in images], "wide": wide, "tell_decoded": False}
+    return ask_for(worker, *((data, top_k, are_pixels, False) for data in images), wide=wide)
+
+
+def ask_for(worker: Worker, *asked: tuple[bytes, int | None, bool, bool], wide: bool = False) -> list[Any]:
+    """The same of images that are each asked for something: bytes, top_k, whether pixels, whether features."""
+    images = [data for data, *_ in asked]
+    told = {"items": [[len(data), *rest] for data, *rest in asked], "wide": wide, "tell_decoded": False}
     said, parts = worker.answer(told, memoryview(b"".join(images)), lambda: None)
     answers = iter(parts)
     outcomes = []
@@ -46,6 +62,54 @@ def levels(outcomes: list[Any]) -> list[Any]:
         json.loads(outcome)[0]["index"] if isinstance(outcome, bytes) else outcome.get("error") or outcome["kind"]
         for outcome in outcomes
     ]
+
+
+def test_each_image_of_a_batch_gets_what_it_asks_for(tmp_path: Path) -> None:
+    worker = around(EchoEngine(), write_bundle(tmp_path, features=True))
+    predictions, logits, features, both, also = ask_for(
+        worker,
+        (level_png(1), 1, False, False),
+        (level_png(2), 0, False, False),
+        (level_png(3), None, False, True),
+        (level_pixels(4).tobytes(), 0, True, True),
+        (level_png(5), 2, False, True),
+    )
+    of_features = features_of([3, 4, 5])
+    assert json.loads(predictions)[0]["index"] == 1
+    assert np.frombuffer(logits, np.float32).argmax() == 2
+    assert len(logits) == 4 * CLASSES
+    assert features == of_features[0].tobytes()
+    assert np.frombuffer(both, np.float32)[:CLASSES].argmax() == 4
+    assert both[4 * CLASSES :] == of_features[1].tobytes()
+    assert json.loads(also[: -of_features[2].nbytes])[0]["index"] == 5
+    assert also.endswith(of_features[2].tobytes())
+
+
+def test_nobodys_features_are_read_out_where_nobody_asks(tmp_path: Path) -> None:
+    class NoFeatures(EchoEngine):
+        proving = True
+
+        def outputs(self, pixels: PixelBatch) -> Outputs:
+            assert self.proving
+            return super().outputs(pixels)
+
+    engine = NoFeatures()
+    worker = around(engine, write_bundle(tmp_path, features=True))
+    engine.proving = False
+    assert levels(ask(worker, level_png(1), level_png(2))) == [1, 2]
+
+
+def test_a_model_without_a_head_gives_features(tmp_path: Path) -> None:
+    worker = around(HeadlessEngine(), write_bundle(tmp_path, features=True, head=False))
+    assert ask_for(worker, (level_png(7), None, False, True)) == [features_of([7]).tobytes()]
+
+
+def test_only_the_image_whose_pass_fails_gets_no_features(tmp_path: Path) -> None:
+    worker = around(FailingEngine(), write_bundle(tmp_path, features=True))
+    good, bad = ask_for(worker, (level_png(7), None, False, True), (level_png(FailingEngine.poison), None, False, True))
+    assert good == features_of([7]).tobytes()
+    assert bad["kind"] == "RuntimeError"
+    assert worker.works
 
 
 def test_it_is_measured_warm_and_proven(bundle: Path) -> None:
@@ -213,7 +277,7 @@ def test_an_answer_says_what_was_seen_and_when(bundle: Path) -> None:
     worker = around(EchoEngine(), bundle)
     decoded: list[bool] = []
     png = level_png(3, (8, 5))
-    told = {"items": [[len(png), 1, False]], "wide": False, "tell_decoded": True}
+    told = {"items": [[len(png), 1, False, False]], "wide": False, "tell_decoded": True}
     said, (_, info) = worker.answer(told, memoryview(png), lambda: decoded.append(True))
     assert decoded == [True]
     assert json.loads(info) == {

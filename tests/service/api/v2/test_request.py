@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from pydantic_core import from_json
 
-from service.api.v2.names import OUTPUTS
 from service.api.v2.request import Inference, Output, parse
 from service.errors import MalformedRequest, UnsupportedImage
 
@@ -37,7 +36,7 @@ def sized(tensor: dict[str, object], size: object) -> dict[str, object]:
 def test_pixels_in_json(data: list[object]) -> None:
     inference = parse(message(IMAGES | {"data": data}), None, SIDE)
     np.testing.assert_array_equal(inference.images, PIXELS)
-    assert inference.outputs == [Output(name, binary=False) for name in OUTPUTS]
+    assert inference.outputs == [Output(name, binary=False) for name in ("logits", "probabilities")]
     assert (inference.id, inference.timeout, inference.priority) == (None, None, None)
 
 
@@ -75,7 +74,9 @@ def test_encoded_images(shape: list[int]) -> None:
 
 
 def test_a_raw_body_is_one_encoded_image_answered_in_binary() -> None:
-    assert parse(b"a file", 0, SIDE) == Inference([b"a file"], [Output(name, binary=True) for name in OUTPUTS])
+    assert parse(b"a file", 0, SIDE) == Inference(
+        [b"a file"], [Output(name, binary=True) for name in ("logits", "probabilities")]
+    )
     with pytest.raises(MalformedRequest, match="empty"):
         parse(b"", 0, SIDE)
     with pytest.raises(UnsupportedImage, match="is JSON"):
@@ -136,7 +137,7 @@ def test_null_is_as_good_as_nothing() -> None:
         np.testing.assert_array_equal(asked.images, expected.images)
         assert (asked.outputs, asked.timeout, asked.priority) == (expected.outputs, None, None)
     assert parse(message(IMAGES | {"data": PIXELS.tolist()}, outputs=None), None, SIDE).outputs == [
-        Output(name, binary=False) for name in OUTPUTS
+        Output(name, binary=False) for name in ("logits", "probabilities")
     ]
 
 

@@ -15,7 +15,7 @@ MANIFEST = Manifest.model_construct(name="m", version="3")
 
 
 def answered(*outputs: Output, labels: tuple[str, ...] | None = LABELS, id: str | None = None) -> tuple[dict, bytes]:
-    body, headers = answer(Inference([], list(outputs), id), MANIFEST, labels, LOGITS, "")
+    body, headers = answer(Inference([], list(outputs), id), MANIFEST, labels, {"logits": LOGITS}, "")
     length = int(headers.get("inference-header-content-length", len(body)))
     assert ("inference-header-content-length" in headers) == (headers["content-type"] == "application/octet-stream")
     return json.loads(body[:length]), body[length:]
@@ -84,8 +84,8 @@ def test_binary_strings_have_their_length_in_bytes_before_them() -> None:
 )
 def test_compression_wraps_json_and_tensors(accepted: str, encoding: str | None, decompress) -> None:  # type: ignore[no-untyped-def]
     inference = Inference([], [Output("logits", True)])
-    plain, _ = answer(inference, MANIFEST, None, LOGITS, "")
-    body, headers = answer(inference, MANIFEST, None, LOGITS, accepted)
+    plain, _ = answer(inference, MANIFEST, None, {"logits": LOGITS}, "")
+    body, headers = answer(inference, MANIFEST, None, {"logits": LOGITS}, accepted)
     assert headers.get("content-encoding") == encoding
     assert decompress(body) == plain
     length = int(headers["inference-header-content-length"])

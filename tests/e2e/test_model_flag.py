@@ -1,0 +1,92 @@
+"""`mixer-serve --model` as a user starts it: a checkpoint is exported, served and found again; what fails is told."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+from safetensors.numpy import save_file
+
+from tests.e2e.processes import GOLDEN, ROOT, running_service
+from tests.model_export import oracle
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    save_file(oracle.random_timm_weights(), tmp_path / "tiny.safetensors")
+    return tmp_path / "tiny.safetensors"
+
+
+def start(*arguments: str, **variables: str) -> subprocess.Popen[str]:
+    """The service without what waits for its JSON."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "service", "--port", "0", "--metrics-port", "0", *arguments],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | variables,
+    )
+
+
+def told(*arguments: str, **variables: str) -> str:
+    """The lines of a start that fails, but those of the log."""
+    process = start(*arguments, **variables)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 1, errors
+    (line,) = [line for line in errors.splitlines() if line.startswith("mixer-")]
+    assert "Traceback" not in errors
+    return line
+
+
+def test_a_checkpoint_is_exported_and_found_again(checkpoint: Path, tmp_path: Path) -> None:
+    flags = ("--model", str(checkpoint), "--cache", str(tmp_path / "cache"))
+    export = start(*flags)
+    assert export.stderr is not None
+    lines = []
+    while "listening" not in (line := export.stderr.readline()):
+        assert line, lines
+        lines.append(line)
+    export.terminate()
+    export.communicate()
+    assert any("export:" in line for line in lines)  # progress
+    assert any(line.startswith("tiny/1: tiny/4, fp32, 7 classes") for line in lines)
+    with running_service(*flags) as service:  # every line is the log's: nothing is exported
+        (model,) = httpx.get(f"{service.url}/v1/models").json()["models"]
+        assert (model["name"], model["classes"], model["features"]) == ("tiny", 7, 16)
+        image = (GOLDEN / "digit-7.png").read_bytes()
+        assert len(httpx.post(f"{service.url}/v1/classify", content=image).json()["predictions"]) == 5
+        assert len(httpx.post(f"{service.url}/v1/features", content=image).json()["features"]) == 16
+
+
+def test_a_bundle(tmp_path: Path) -> None:
+    with running_service("--model", "models/digits/1", "--cache", str(tmp_path / "never made")) as service:
+        (model,) = httpx.get(f"{service.url}/v1/models").json()["models"]
+        assert (model["name"], model["version"]) == ("digits", "1")
+    assert not (tmp_path / "never made").exists()
+
+
+def test_what_becomes_no_bundle_is_told_in_a_line(tmp_path: Path) -> None:
+    (tmp_path / "zeros.npz").write_bytes(bytes(1000))
+    cache = ("--cache", str(tmp_path / "cache"))
+    assert told("--model", str(tmp_path / "zeros.npz"), *cache).startswith(f"mixer-export: {tmp_path}/zeros.npz: ")
+    assert "no such file" in told("--model", "nowhere.npz", *cache).lower()
+    hub = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hub")}
+    line = told("--model", "hf:owner/mixer", *cache, **hub)
+    assert line.startswith("mixer-export: hf:owner/mixer: not in the local cache, and the Hub cannot be reached")
+
+
+def test_sigterm_ends_the_export_and_leaves_nothing(checkpoint: Path, tmp_path: Path) -> None:
+    process = start("--model", str(checkpoint), "--cache", str(tmp_path / "cache"))
+    assert process.stderr is not None
+    seen = ""
+    while "export:" not in seen:  # the bar, which ends no line while it grows
+        piece = os.read(process.stderr.fileno(), 4096).decode(errors="replace")
+        assert piece, seen
+        seen += piece
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
