@@ -28,6 +28,7 @@ _NUMBER = "%.9g"  # as many digits as bring back a float32 bit by bit
 
 @router.post(
     "/v1/features",
+    tags=["Classification"],
     response_model=FeaturesResponse | FeaturesManyResponse,
     responses=FEATURES_ANSWERS,
     openapi_extra=FEATURES_REQUEST,

@@ -13,7 +13,7 @@ router = APIRouter()
 _ANSWERS = answers(Unauthorized("an accepted API key is needed in X-Api-Key or Authorization: Bearer"))
 
 
-@router.get("/v1/models", responses=_ANSWERS)
+@router.get("/v1/models", tags=["Classification"], responses=_ANSWERS)
 async def models(request: Request) -> LoadedModelsResponse:
     """Every version of every model that is loaded; the first is the default."""
     replica: Replica = request.app.state.replica
