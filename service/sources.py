@@ -11,7 +11,7 @@ from pathlib import Path
 from types import FrameType
 
 from service import __version__
-from service.bundles.bundle import BundleError, load_bundle, sha256_of
+from service.bundles.bundle import BundleError, choose_bundles, list_bundles, load_bundle, sha256_of
 from service.bundles.manifest import SCHEMA_VERSION
 from service.settings import Settings
 
@@ -43,6 +43,8 @@ def settings_for(settings: Settings) -> Settings:
 
 def _bundle(source: str, cache: Path) -> Path:
     path = Path(source).absolute()
+    if any(path.glob("*/manifest.json")):  # a model's folder: its latest version
+        ((path, *_), _) = choose_bundles(list_bundles(path.parent), [path.name])
     if (path / "manifest.json").is_file():
         manifest = load_bundle(path, verified=True).manifest  # its files are verified when it is loaded
         if (manifest.name, manifest.version) != (path.parent.name, path.name):
@@ -66,8 +68,9 @@ def _bundle(source: str, cache: Path) -> Path:
 
 def _key(source: str) -> str:
     """What a bundle depends on: the source's bytes, or its commit, and who exports it."""
-    digest = hashlib.sha256(f"{__version__} {SCHEMA_VERSION} {source}".encode())
     path = Path(source)
+    told = "" if path.exists() else source
+    digest = hashlib.sha256(f"{__version__} {SCHEMA_VERSION} {told}".encode())
     if path.name.endswith(".index.json"):  # the weights are in the files beside it
         path = path.parent
     for file in sorted(path.iterdir()) if path.is_dir() else [path]:

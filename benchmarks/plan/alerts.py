@@ -33,7 +33,7 @@ spec:
 """
 
 _VALUE = "{{ $value | humanize }}"
-_ROUTES = 'route=~"/v1/classify|/v2/models/.+/infer"'
+_ROUTES = 'route=~"/v1/(classify|features)|/v2/models/.+/infer"'
 
 
 def rules(model: str, demand: Demand, capacity: Capacity, sizing: Sizing) -> str:

@@ -13,7 +13,7 @@ DASHBOARD = Path(__file__).parent / "dashboards" / "mixer.json"
 FLEET = 'namespace=~"$namespace", job=~"$job"'
 MODEL = f'{FLEET}, model=~"$model"'
 ANSWERED = f'{MODEL}, outcome="ok"'
-IMAGES_IN = f'{FLEET}, route=~"/v1/classify|/v2/models/.+/infer"'
+IMAGES_IN = f'{FLEET}, route=~"/v1/(classify|features)|/v2/models/.+/infer"'
 DECODING = f'{FLEET}, stage="decode"'
 CONTAINER = 'namespace=~"$namespace", container=~"mixer|kserve-container"'
 COLUMNS = 24

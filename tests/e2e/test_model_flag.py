@@ -1,5 +1,6 @@
 """`mixer-serve --model` as a user starts it: a checkpoint is exported, served and found again; what fails is told."""
 
+import json
 import os
 import signal
 import subprocess
@@ -41,16 +42,21 @@ def told(*arguments: str, **variables: str) -> str:
     return line
 
 
-def test_a_checkpoint_is_exported_and_found_again(checkpoint: Path, tmp_path: Path) -> None:
-    flags = ("--model", str(checkpoint), "--cache", str(tmp_path / "cache"))
-    export = start(*flags)
-    assert export.stderr is not None
+def lines_until_it_listens(process: subprocess.Popen[str]) -> list[str]:
+    """What it writes until then; it is ended."""
+    assert process.stderr is not None
     lines = []
-    while "listening" not in (line := export.stderr.readline()):
+    while "listening" not in (line := process.stderr.readline()):
         assert line, lines
         lines.append(line)
-    export.terminate()
-    export.communicate()
+    process.terminate()
+    process.communicate()
+    return lines
+
+
+def test_a_checkpoint_is_exported_and_found_again(checkpoint: Path, tmp_path: Path) -> None:
+    flags = ("--model", str(checkpoint), "--cache", str(tmp_path / "cache"))
+    lines = lines_until_it_listens(start(*flags))
     assert any("export:" in line for line in lines)  # progress
     assert any(line.startswith("tiny/1: tiny/4, fp32, 7 classes") for line in lines)
     with running_service(*flags) as service:  # every line is the log's: nothing is exported
@@ -59,6 +65,24 @@ def test_a_checkpoint_is_exported_and_found_again(checkpoint: Path, tmp_path: Pa
         image = (GOLDEN / "digit-7.png").read_bytes()
         assert len(httpx.post(f"{service.url}/v1/classify", content=image).json()["predictions"]) == 5
         assert len(httpx.post(f"{service.url}/v1/features", content=image).json()["features"]) == 16
+
+
+def test_a_repository_on_the_hub_from_the_hubs_own_cache(checkpoint: Path, tmp_path: Path) -> None:
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    repository = tmp_path / "hub" / "models--someone--mixer"
+    for file, data in (
+        ("refs/main", commit.encode()),
+        (f"snapshots/{commit}/model.safetensors", checkpoint.read_bytes()),
+    ):
+        (repository / file).parent.mkdir(parents=True)
+        (repository / file).write_bytes(data)
+    flags = ("--model", "hf:someone/mixer", "--cache", str(tmp_path / "cache"))
+    offline = {"HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(tmp_path / "hub")}
+    first, second = (lines_until_it_listens(start(*flags, **offline)) for _ in range(2))
+    assert any(line.startswith("mixer/1: tiny/4") for line in first)
+    assert not any(line.startswith("mixer/1: tiny/4") for line in second)
+    (manifest,) = (tmp_path / "cache").rglob("manifest.json")
+    assert json.loads(manifest.read_text())["source"]["reference"] == f"hf:someone/mixer@{commit}"
 
 
 def test_a_bundle(tmp_path: Path) -> None:

@@ -52,6 +52,8 @@ def test_a_bundle_is_served_where_it_is(
     assert served(bundle, tmp_path / "cache") == bundle
     monkeypatch.chdir(tmp_path)
     assert served("models/echo/3", tmp_path / "cache") == bundle
+    latest = write_bundle(tmp_path / "models", "echo", "10")
+    assert served("models/echo", tmp_path / "cache") == latest
     assert exports == []
 
 
@@ -62,13 +64,14 @@ def test_a_bundle_in_a_folder_of_another_name_is_refused(tmp_path: Path) -> None
 
 
 def test_a_checkpoint_is_exported_once_as_long_as_it_is_the_same(
-    tmp_path: Path, exports: list[tuple[str, ...]]
+    tmp_path: Path, exports: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checkpoint = tmp_path / "my mixer.safetensors"
     checkpoint.write_bytes(b"weights")
     first = served(checkpoint, tmp_path / "cache")
     assert (first.parent.name, first.name) == ("my-mixer", "1")
-    assert served(checkpoint, tmp_path / "cache") == first
+    monkeypatch.chdir(tmp_path)
+    assert served(checkpoint.name, tmp_path / "cache") == first  # however it is named
     assert [told[:2] for told in exports] == [("export", str(checkpoint))]
     checkpoint.write_bytes(b"other weights")
     second = served(checkpoint, tmp_path / "cache")

@@ -94,6 +94,13 @@ def test_the_cache_serves_without_a_network(cache: Path, revision: str, tmp_path
     assert manifest.preprocessing.resize_short == 20
 
 
+def test_download_prints_the_folder_of_the_commit(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["download", "hf:someone/mixer"])
+    assert capsys.readouterr().out == f"{cache / 'models--someone--mixer' / 'snapshots' / COMMIT}\n"
+    with pytest.raises(SystemExit, match="mixer-export: hf:someone/other: not in the local cache, and the Hub"):
+        main(["download", "hf:someone/other"])
+
+
 @pytest.mark.parametrize(
     ("source", "cause"),
     [
