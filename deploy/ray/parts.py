@@ -1,14 +1,28 @@
 """The job's output: a folder of parquet files, each there whole or not at all."""
 
+import hashlib
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from rows import SCHEMA
 
 _MADE_BY = b"mixer-classify"  # in a part's metadata: by which model, and how
+
+
+# `features` has its place here once a bundle gives them: a list of floats, null where there are none.
+SCHEMA = pa.schema(
+    [
+        pa.field("path", pa.string(), nullable=False),
+        pa.field("model", pa.string(), nullable=False),
+        pa.field(
+            "predictions",
+            pa.list_(pa.struct([("index", pa.int32()), ("label", pa.string()), ("probability", pa.float64())])),
+        ),
+        pa.field("error", pa.string()),  # code: message, where there are no predictions
+    ]
+)
 
 
 class Refused(Exception):
@@ -20,6 +34,7 @@ class Output:
 
     def __init__(self, folder: Path, model: str, top_k: int) -> None:
         self.folder = folder
+        self.model = model  # name/version@ and the first digits of the sha256 of its manifest
         self._made_by = f"{model} with --top-k {top_k}"
 
     def parts(self) -> list[Path]:
@@ -44,6 +59,10 @@ class Output:
         """Rows without predictions."""
         return sum(pq.read_table(part, columns=["error"])["error"].drop_null().length() for part in self.parts())
 
+    def has(self, name: str) -> bool:
+        """Whether a part is there."""
+        return (self.folder / name).exists()
+
     def write(self, name: str, table: pa.Table) -> None:
         """A part, which appears whole or not at all, instead of one of the same name."""
         beside = self.folder / f".{name}.{uuid.uuid4().hex}"
@@ -52,3 +71,11 @@ class Output:
             beside.rename(self.folder / name)
         finally:
             beside.unlink(missing_ok=True)
+
+
+def part_name(paths: Iterable[str]) -> str:
+    """The name of the part with these rows: the same whoever writes it."""
+    digest = hashlib.blake2b(digest_size=16)
+    for path in paths:
+        digest.update(path.encode() + b"\0")
+    return f"{digest.hexdigest()}.parquet"
