@@ -63,4 +63,4 @@ def build(settings: Settings, metrics: Metrics, **given: Any) -> Replica:
 if __name__ == "__main__":
     scheduler._SHORTEST_HANG = 6.0  # so that memory runs out before, on a busy machine too
     serving.build_replica = build  # type: ignore[assignment]
-    serving.serve(read_command_line(sys.argv[1:]))
+    serving.serve(read_command_line(sys.argv[1:]), time.monotonic())
