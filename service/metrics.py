@@ -113,7 +113,9 @@ class Metrics:
             "key_requests_total", "Requests by API key; ok: the key let them in.", "key", "outcome"
         )
         self.images = counter("images_total", "Images by how they ended; each ends exactly once.", "model", "outcome")
-        self.rejections = counter("rejections_total", "Images refused at the door, by why.", "model", "reason")
+        self.rejections = counter(
+            "rejections_total", "Images refused, at the door or once their body told more, by why.", "model", "reason"
+        )
         self.admitted_images = counter("admitted_images_total", "Images let in.", "model")
         self._request_duration = Durations(
             "mixer_request_duration_seconds", "Time from request head to last byte handed over.", "route", registry
@@ -259,6 +261,10 @@ class ModelMetrics:
     def count_rejection(self, reason: str | None) -> None:
         """Count an image that was refused at the door, as its outcome and with the error's reason."""
         self.count_image("rejected")
+        self.count_reason(reason)
+
+    def count_reason(self, reason: str | None) -> None:
+        """Count why an image was refused."""
         if reason in self._rejections:
             self._rejections[reason].inc()
 

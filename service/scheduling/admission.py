@@ -12,7 +12,7 @@ from service.metrics import ModelMetrics
 from service.scheduling.promises import Promises
 from service.scheduling.ticket import Ticket
 
-# Of who was let in. Who still waits for a lane when the service stops has waited in vain.
+# Of who was let in: what is "rejected" there has waited in vain, and only at the door is an image rejected.
 _OUTCOME_INSIDE = {"invalid": "invalid", "cancelled": "cancelled", "expired": "expired", "rejected": "expired"}
 
 
@@ -155,7 +155,6 @@ class Place:
             outcome = "cancelled" if isinstance(error, asyncio.CancelledError) else "error"
         self._model.promises.forget(self.ticket)
         self._admission.leave(self._model, self._charged)
+        self._model.metrics.count_image(outcome)
         if isinstance(error, Overloaded):  # its body told what the door could not know
-            self._model.metrics.count_rejection(error.reason)
-        else:
-            self._model.metrics.count_image(outcome)
+            self._model.metrics.count_reason(error.reason)

@@ -4,6 +4,8 @@ import asyncio
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from heapq import heapify, heapreplace
+from itertools import islice
 from typing import Protocol
 
 from service.scheduling.forecast import completion_times
@@ -15,7 +17,6 @@ from service.scheduling.times import DecodeTimes, PassTimes
 _SLACK = 1.25  # times a full batch of ordinary images: what a batch may take
 _TARGET, _TARGET_IMAGES = 0.35, 48  # seconds, and images that there is time for at least
 _SMALL = 0.005  # seconds
-_MANY = 4  # full batches for each lane
 
 
 class Lanes(Protocol):
@@ -57,6 +58,7 @@ class Promises:
         self._patience = patience
         self.loop_lag = loop_lag
         self._ahead: dict[Ticket, float] = {}  # and the seconds of decoding that each adds to those below
+        self._unlike: set[Ticket] = set()  # of them, those that may be served before others that came sooner
         self._decoding = self._heaviest = 0.0  # of all together, and a bound of each one's
         self._earliest, self._latest = math.inf, -math.inf  # bounds of when any is promised, and is to be served
         # Seconds that answers lately lost between the front and its lanes.
@@ -105,6 +107,8 @@ class Promises:
         """It is ahead from now on, or its times are others now."""
         self._decoding += ticket.decode_seconds - self._ahead.get(ticket, 0.0)
         self._ahead[ticket] = ticket.decode_seconds
+        if ticket.is_hard or ticket.suspect or ticket.priority == "bulk":
+            self._unlike.add(ticket)
         self._earliest = min(self._earliest, ticket.promised_by)
         self._latest = max(self._latest, ticket.serve_by)
         self._heaviest = max(self._heaviest, ticket.decode_seconds)
@@ -113,6 +117,7 @@ class Promises:
         """They are taken by a lane, have left, or upload so slowly that nobody need be sent away for them."""
         for ticket in tickets:
             self._decoding -= self._ahead.pop(ticket, 0.0)
+            self._unlike.discard(ticket)
         if len(tickets) > 1 or not self._ahead:
             self._earliest = min((ticket.promised_by for ticket in self._ahead), default=math.inf)
             self._latest = max((ticket.serve_by for ticket in self._ahead), default=-math.inf)
@@ -135,23 +140,36 @@ class Promises:
         one, full = self.pass_times.seconds(1), self.pass_times.seconds(self.max_batch_size)
         heaviest = max(self._heaviest, ticket.decode_seconds)
         longest = min(decoding, self.max_batch_size * heaviest) + full  # of any batch
-        passes = (before + 1) * one
-        if self.max_batch_size * heaviest + full <= self.limits.seconds:  # then every batch but the last is full
-            batches, rest = divmod(before + 1, self.max_batch_size)
-            passes = batches * full + (self.pass_times.seconds(rest) if rest else 0.0)
         sharing = self.sharing()
-        slowest = max(free_at) + sharing * ((decoding + passes) / len(free_at) + longest)
+        slowest = max(free_at) + sharing * ((decoding + (before + 1) * one) / len(free_at) + longest)
         if slowest + margin <= min(self._earliest, ticket.promised_by):
             return slowest - ticket.promised_by
         if ticket.serve_by >= self._latest:  # the last of all: what is ahead comes first
             until = ticket.promised_by - self._kept(ticket, now, margin)
-            if not ticket.is_hard and before > _MANY * self.max_batch_size * len(free_at):
-                return slowest - until  # too early by less than a batch, which leaves no lane idle
             whole = decoding + before * min(one, full / self.max_batch_size)
             late = _poured_out(free_at, sharing * whole) - until
             if late > 0:
                 return late
+            if ticket not in self._ahead and not ticket.is_hard and not self._unlike and longest <= self.limits.seconds:
+                done, first = self._last_of_line(ticket, free_at, decoding / (before + 1))
+                return now + sharing * (done - now) - min(until, first)
         return self._late_by_playing_out(ticket, now, free_at, margin)
+
+    def _last_of_line(self, ticket: Ticket, free_at: list[float], decoding: float) -> tuple[float, float]:
+        """When the last of images that are all alike is done, and what the first of its batch is promised.
+
+        Alike: served in the order of their coming, in batches bounded by number alone; `decoding` seconds each. It is
+        what playing them out comes to, by batches instead of by images: under a flood this is asked for each request.
+        """
+        batches, rest = divmod(len(self._ahead), self.max_batch_size)
+        full = self.max_batch_size * decoding + self.pass_times.seconds(self.max_batch_size)
+        lanes = list(free_at)
+        heapify(lanes)
+        for _ in range(batches):
+            heapreplace(lanes, lanes[0] + full)
+        done = lanes[0] + (rest + 1) * decoding + self.pass_times.seconds(rest + 1)
+        first = next(islice(reversed(self._ahead), rest - 1, None)) if rest else ticket
+        return done, first.promised_by
 
     def _late_by_playing_out(self, ticket: Ticket, now: float, free_at: list[float], margin: float) -> float:
         others = [other for other in self._ahead if other is not ticket and not other.settled]

@@ -43,7 +43,7 @@ def metrics() -> set[str]:
 
 def test_every_metric_that_is_named_exists(metrics: set[str]) -> None:
     # Recorded ones are job:mixer_...; a file is mixer_b16.npz; a layer mixer_blocks.0.
-    found = set(named(r"(?<![\w:./{-])(mixer_[a-z_]+)(?![\w:]|\.\w|\.\{)"))
+    found = set(named(r"(?<![\w:./{-])(mixer_(?!serving-)[a-z_]+)(?![\w:]|\.\w|\.\{)"))
     assert len(found) > 50
     assert sorted((name, path) for name, path in found if name not in metrics) == []
 

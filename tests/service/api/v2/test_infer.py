@@ -161,7 +161,7 @@ async def test_an_idle_service_tries_any_timeout_that_a_pass_fits_into(tmp_path:
             0
         ].promises.decode_times._usual.value = 1000.0  # what is believed of decoding is no reason
         assert levels(await client.post(INFER, json=pixels(1, parameters={"timeout": 30_000_000}))) == [1]
-    assert outcomes(replica) == {"ok": 1, "rejected": 1}
+    assert outcomes(replica) == {"ok": 1, "expired": 1}
 
 
 async def test_a_timeout_may_be_longer_than_the_default(tmp_path: Path) -> None:
