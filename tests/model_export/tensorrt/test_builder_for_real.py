@@ -47,8 +47,11 @@ def bf16(model: bytes) -> bytes:
                 helper.make_tensor(tensor.name, TensorProto.BFLOAT16, values.shape, half.tobytes(), raw=True)
             )
     proto.graph.node[0].attribute[0].i = TensorProto.BFLOAT16  # the cast of the pixels
-    proto.graph.node[-1].output[0] = "narrow_logits"
-    proto.graph.node.append(helper.make_node("Cast", ["narrow_logits"], ["logits"], to=TensorProto.FLOAT))
+    for name in [output.name for output in proto.graph.output]:
+        for node in proto.graph.node:
+            for ends in (node.input, node.output):
+                ends[:] = [f"narrow_{name}" if end == name else end for end in ends]
+        proto.graph.node.append(helper.make_node("Cast", [f"narrow_{name}"], [name], to=TensorProto.FLOAT))
     converted: bytes = proto.SerializeToString()
     return converted
 
