@@ -10,7 +10,6 @@ import pyarrow.parquet as pq
 
 _MADE_BY = b"mixer-classify"  # in a part's metadata: by which model, and how
 
-
 SCHEMA = pa.schema(
     [
         pa.field("path", pa.string(), nullable=False),
@@ -22,8 +21,6 @@ SCHEMA = pa.schema(
         pa.field("error", pa.string()),  # code: message, where there are no predictions
     ]
 )
-
-
 FEATURES = pa.field("features", pa.list_(pa.float32()))  # behind those, if they are asked for
 
 

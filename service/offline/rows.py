@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from service.errors import ServiceError
 from service.offline.classifier import Outcome
 
-Seen = tuple[str, bool]  # a path, and whether there are predictions for it
+Seen = tuple[str, bool]  # a path, and whether it has no error
 
 
 class NotOurs(Exception):
