@@ -7,12 +7,12 @@ clients only carry it out.
 import asyncio
 import random
 import time
-from collections.abc import Generator, Iterable
+from collections.abc import Awaitable, Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 try:
     import httpx
@@ -21,6 +21,8 @@ except ModuleNotFoundError as missing:
 
 _TRY_AGAIN = (httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE)
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0  # seconds, doubling
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,18 @@ class Classification:
     version: str
     predictions: tuple[Prediction, ...]
     image: dict[str, Any]  # as it was understood: width, height, format, orientation_applied, ...
+    timing_ms: dict[str, float]
+    request_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """The answer for one image: the pooled representation before the head, each number a float32."""
+
+    model: str
+    version: str
+    features: tuple[float, ...]
+    image: dict[str, Any]  # as for a Classification
     timing_ms: dict[str, float]
     request_id: str | None
 
@@ -106,10 +120,11 @@ class _Pause:
 
 
 # To be told what to do next, and to tell how an attempt ended: at last, the answer.
-_Course = Generator[_Attempt | _Pause, httpx.Response | httpx.TransportError | None, Classification]
+_Course = Generator[_Attempt | _Pause, httpx.Response | httpx.TransportError | None, _T]
+_Reader = Callable[[Any, str | None], _T]  # of an answer's JSON, and its request's id
 
 
-def _course(settings: _Settings) -> _Course:
+def _course(settings: _Settings, reader: _Reader[_T]) -> _Course[_T]:
     """Attempts and pauses until there is an answer, never longer than the timeout in all; else raises MixerError.
 
     Tried again is what may succeed then: 429, 503 and broken connections, after the service's Retry-After and a
@@ -120,7 +135,7 @@ def _course(settings: _Settings) -> _Course:
     for attempt in range(settings.retries + 1):
         result = yield _Attempt(max(0.001, end - time.monotonic()))
         try:
-            return _read(result)
+            return _read(result, reader)
         except MixerError as error:
             wait = error.retry_after + random.uniform(0.5, 1) * pause
             temporary = error.status in (None, *_TRY_AGAIN) and error.code != "timeout"
@@ -131,7 +146,7 @@ def _course(settings: _Settings) -> _Course:
     raise AssertionError("the last attempt returns or raises")
 
 
-def _read(result: httpx.Response | httpx.TransportError | None) -> Classification:
+def _read(result: httpx.Response | httpx.TransportError | None, reader: _Reader[_T]) -> _T:
     if not isinstance(result, httpx.Response):
         code = "timeout" if isinstance(result, httpx.TimeoutException) else "unreachable"
         raise MixerError(str(result) or type(result).__name__, code=code) from result
@@ -139,14 +154,7 @@ def _read(result: httpx.Response | httpx.TransportError | None) -> Classificatio
     try:
         body = result.json()
         if result.is_success:
-            return Classification(
-                model=body["model"]["name"],
-                version=body["model"]["version"],
-                predictions=tuple(Prediction(p["index"], p["label"], p["probability"]) for p in body["predictions"]),
-                image=body["image"],
-                timing_ms=body["timing_ms"],
-                request_id=request_id,
-            )
+            return reader(body, request_id)
         error = body["error"]
         message, code, reason = error["message"], error["code"], error.get("reason")
     except (ValueError, KeyError, TypeError):  # a proxy's page, or not this service
@@ -162,9 +170,56 @@ def _read(result: httpx.Response | httpx.TransportError | None) -> Classificatio
     )
 
 
-def _parameters(top_k: int, model: str | None, version: str | None) -> dict[str, str | int]:
-    named = {"model": model, "version": version}
-    return {"top_k": top_k} | {name: value for name, value in named.items() if value is not None}
+def _classification(body: Any, request_id: str | None) -> Classification:
+    return Classification(
+        model=body["model"]["name"],
+        version=body["model"]["version"],
+        predictions=tuple(Prediction(p["index"], p["label"], p["probability"]) for p in body["predictions"]),
+        image=body["image"],
+        timing_ms=body["timing_ms"],
+        request_id=request_id,
+    )
+
+
+def _features(body: Any, request_id: str | None) -> Features:
+    return Features(
+        model=body["model"]["name"],
+        version=body["model"]["version"],
+        features=tuple(map(float, body["features"])),
+        image=body["image"],
+        timing_ms=body["timing_ms"],
+        request_id=request_id,
+    )
+
+
+def _given(**parameters: str | int | None) -> dict[str, str | int]:
+    return {name: value for name, value in parameters.items() if value is not None}
+
+
+def _each(ask: Callable[[bytes | Path], _T], images: Iterable[bytes | Path], concurrency: int) -> list[_T | MixerError]:
+    def answer(image: bytes | Path) -> _T | MixerError:
+        try:
+            return ask(image)
+        except MixerError as error:
+            return error
+
+    with ThreadPoolExecutor(concurrency) as pool:
+        return list(pool.map(answer, images))
+
+
+async def _each_async(
+    ask: Callable[[bytes | Path], Awaitable[_T]], images: Iterable[bytes | Path], concurrency: int
+) -> list[_T | MixerError]:
+    places = asyncio.Semaphore(concurrency)
+
+    async def answer(image: bytes | Path) -> _T | MixerError:
+        async with places:
+            try:
+                return await ask(image)
+            except MixerError as error:
+                return error
+
+    return await asyncio.gather(*map(answer, images))
 
 
 class MixerClient:
@@ -186,24 +241,7 @@ class MixerClient:
         self, image: bytes | Path, top_k: int = 5, model: str | None = None, version: str | None = None
     ) -> Classification:
         """One image, encoded: its bytes, or the path of its file. Raises MixerError, or OSError for the file."""
-        content = image.read_bytes() if isinstance(image, Path) else image
-        parameters = _parameters(top_k, model, version)
-        course = _course(self._settings)
-        result: httpx.Response | httpx.TransportError | None = None
-        while True:
-            try:
-                step = course.send(result)
-            except StopIteration as answered:
-                answer: Classification = answered.value
-                return answer
-            result = None
-            if isinstance(step, _Pause):
-                time.sleep(step.seconds)
-                continue
-            try:
-                result = self._http.post("/v1/classify", content=content, params=parameters, timeout=step.seconds)
-            except httpx.TransportError as error:
-                result = error
+        return self._ask("/v1/classify", image, _given(top_k=top_k, model=model, version=version), _classification)
 
     def classify_many(
         self,
@@ -214,15 +252,21 @@ class MixerClient:
         concurrency: int = 8,
     ) -> list[Classification | MixerError]:
         """Several images, so many at once, each with its own attempts; in order, with an error where one failed."""
+        return _each(lambda image: self.classify(image, top_k, model, version), images, concurrency)
 
-        def each(image: bytes | Path) -> Classification | MixerError:
-            try:
-                return self.classify(image, top_k, model, version)
-            except MixerError as error:
-                return error
+    def features(self, image: bytes | Path, model: str | None = None, version: str | None = None) -> Features:
+        """What the model makes of one image before its head, as `classify` for the rest."""
+        return self._ask("/v1/features", image, _given(model=model, version=version), _features)
 
-        with ThreadPoolExecutor(concurrency) as pool:
-            return list(pool.map(each, images))
+    def features_many(
+        self,
+        images: Iterable[bytes | Path],
+        model: str | None = None,
+        version: str | None = None,
+        concurrency: int = 8,
+    ) -> list[Features | MixerError]:
+        """Those of several images, as `classify_many`."""
+        return _each(lambda image: self.features(image, model, version), images, concurrency)
 
     def ready(self) -> bool:
         """Whether the service can be reached and is ready for traffic."""
@@ -230,6 +274,25 @@ class MixerClient:
             return self._http.get("/healthz/ready", timeout=self._settings.timeout).is_success
         except httpx.TransportError:
             return False
+
+    def _ask(self, path: str, image: bytes | Path, parameters: dict[str, str | int], reader: _Reader[_T]) -> _T:
+        content = image.read_bytes() if isinstance(image, Path) else image
+        course = _course(self._settings, reader)
+        result: httpx.Response | httpx.TransportError | None = None
+        while True:
+            try:
+                step = course.send(result)
+            except StopIteration as answered:
+                answer: _T = answered.value
+                return answer
+            result = None
+            if isinstance(step, _Pause):
+                time.sleep(step.seconds)
+                continue
+            try:
+                result = self._http.post(path, content=content, params=parameters, timeout=step.seconds)
+            except httpx.TransportError as error:
+                result = error
 
     def close(self) -> None:
         """Close the connections."""
@@ -263,24 +326,8 @@ class AsyncMixerClient:
         self, image: bytes | Path, top_k: int = 5, model: str | None = None, version: str | None = None
     ) -> Classification:
         """One image, encoded: its bytes, or the path of its file. Raises MixerError, or OSError for the file."""
-        content = await asyncio.to_thread(image.read_bytes) if isinstance(image, Path) else image
-        parameters = _parameters(top_k, model, version)
-        course = _course(self._settings)
-        result: httpx.Response | httpx.TransportError | None = None
-        while True:
-            try:
-                step = course.send(result)
-            except StopIteration as answered:
-                answer: Classification = answered.value
-                return answer
-            result = None
-            if isinstance(step, _Pause):
-                await asyncio.sleep(step.seconds)
-                continue
-            try:
-                result = await self._http.post("/v1/classify", content=content, params=parameters, timeout=step.seconds)
-            except httpx.TransportError as error:
-                result = error
+        parameters = _given(top_k=top_k, model=model, version=version)
+        return await self._ask("/v1/classify", image, parameters, _classification)
 
     async def classify_many(
         self,
@@ -291,16 +338,21 @@ class AsyncMixerClient:
         concurrency: int = 8,
     ) -> list[Classification | MixerError]:
         """Several images, so many at once, each with its own attempts; in order, with an error where one failed."""
-        places = asyncio.Semaphore(concurrency)
+        return await _each_async(lambda image: self.classify(image, top_k, model, version), images, concurrency)
 
-        async def each(image: bytes | Path) -> Classification | MixerError:
-            async with places:
-                try:
-                    return await self.classify(image, top_k, model, version)
-                except MixerError as error:
-                    return error
+    async def features(self, image: bytes | Path, model: str | None = None, version: str | None = None) -> Features:
+        """What the model makes of one image before its head, as `classify` for the rest."""
+        return await self._ask("/v1/features", image, _given(model=model, version=version), _features)
 
-        return await asyncio.gather(*map(each, images))
+    async def features_many(
+        self,
+        images: Iterable[bytes | Path],
+        model: str | None = None,
+        version: str | None = None,
+        concurrency: int = 8,
+    ) -> list[Features | MixerError]:
+        """Those of several images, as `classify_many`."""
+        return await _each_async(lambda image: self.features(image, model, version), images, concurrency)
 
     async def ready(self) -> bool:
         """Whether the service can be reached and is ready for traffic."""
@@ -308,6 +360,25 @@ class AsyncMixerClient:
             return (await self._http.get("/healthz/ready", timeout=self._settings.timeout)).is_success
         except httpx.TransportError:
             return False
+
+    async def _ask(self, path: str, image: bytes | Path, parameters: dict[str, str | int], reader: _Reader[_T]) -> _T:
+        content = await asyncio.to_thread(image.read_bytes) if isinstance(image, Path) else image
+        course = _course(self._settings, reader)
+        result: httpx.Response | httpx.TransportError | None = None
+        while True:
+            try:
+                step = course.send(result)
+            except StopIteration as answered:
+                answer: _T = answered.value
+                return answer
+            result = None
+            if isinstance(step, _Pause):
+                await asyncio.sleep(step.seconds)
+                continue
+            try:
+                result = await self._http.post(path, content=content, params=parameters, timeout=step.seconds)
+            except httpx.TransportError as error:
+                result = error
 
     async def close(self) -> None:
         """Close the connections."""

@@ -15,7 +15,7 @@ from parts import Output, Refused
 from rows import Classify, keyed, of_sample
 
 from service.bundles.bundle import load_bundle
-from service.offline.classifier import find_bundle
+from service.offline.classifier import check_gives, find_bundle
 from service.offline.paths import ImagePaths, PathSet
 
 _LIGHT = 0.1  # of a core, for tasks that read, so that none waits for those who classify
@@ -45,9 +45,13 @@ def main() -> None:
             sys.exit(f"{options.source}: no such folder")
         options.source = str(Path(options.source).absolute())  # on other machines, as it is here
     bundle = load_bundle(find_bundle(options.model))
+    try:
+        check_gives(bundle.manifest, features=options.features)
+    except ValueError as refused:
+        sys.exit(str(refused))
     model = f"{bundle.manifest.name}/{bundle.manifest.version}@{bundle.sha256[:12]}"
     options.output.mkdir(parents=True, exist_ok=True)
-    output = Output(options.output.absolute(), model, options.top_k)
+    output = Output(options.output.absolute(), model, options.top_k, options.features)
     done = PathSet()
     try:
         for path in output.paths():
@@ -74,7 +78,7 @@ def main() -> None:
     missing = (
         [path for path in ImagePaths([options.source], ()) if path not in counted] if options.format == "folder" else []
     )
-    print(f"{len(counted):,} rows; {output.failed():,} have no predictions; {twice} twice; {len(missing)} missing")
+    print(f"{len(counted):,} rows; {output.failed():,} with errors; {twice} twice; {len(missing)} missing")
     sys.exit(1 if twice or missing else 0)
 
 
@@ -91,6 +95,9 @@ def _parser() -> argparse.ArgumentParser:
         "--model", default="digits", help="bundle's path on every machine, or its name; default: digits"
     )
     parser.add_argument("--top-k", type=int, default=5)
+    parser.add_argument(
+        "--features", action="store_true", help="a column of these too; of a model without a head, these alone"
+    )
     parser.add_argument("--cores", type=int, default=1, help="of an actor, which has a copy of the model for each")
     parser.add_argument(
         "--actors", type=int, default=0, help="most of them, where machines come; default: those of now"

@@ -10,8 +10,6 @@ import pyarrow.parquet as pq
 
 _MADE_BY = b"mixer-classify"  # in a part's metadata: by which model, and how
 
-
-# `features` has its place here once a bundle gives them: a list of floats, null where there are none.
 SCHEMA = pa.schema(
     [
         pa.field("path", pa.string(), nullable=False),
@@ -23,6 +21,7 @@ SCHEMA = pa.schema(
         pa.field("error", pa.string()),  # code: message, where there are no predictions
     ]
 )
+FEATURES = pa.field("features", pa.list_(pa.float32()))  # behind those, if they are asked for
 
 
 class Refused(Exception):
@@ -32,13 +31,15 @@ class Refused(Exception):
 class Output:
     """A folder of parts, on a volume that every machine has."""
 
-    def __init__(self, folder: Path, model: str, top_k: int) -> None:
+    def __init__(self, folder: Path, model: str, top_k: int, features: bool = False) -> None:
         self.folder = folder
         self.model = model  # name/version@ and the first digits of the sha256 of its manifest
-        self._made_by = f"{model} with --top-k {top_k}"
+        self.features = features
+        self.schema = SCHEMA.append(FEATURES) if features else SCHEMA
+        self._made_by = f"{model} with --top-k {top_k}" + (" --features" if features else "")
 
     def parts(self) -> list[Path]:
-        """Those that are there; raises Refused if one is not of this model and top_k."""
+        """Those that are there; raises Refused if one is not of this model and these options."""
         parts = sorted(self.folder.glob("*.parquet"))
         for part in parts:
             try:
@@ -56,7 +57,7 @@ class Output:
             yield from pq.read_table(part, columns=["path"])["path"].to_pylist()
 
     def failed(self) -> int:
-        """Rows without predictions."""
+        """Rows with errors."""
         return sum(pq.read_table(part, columns=["error"])["error"].drop_null().length() for part in self.parts())
 
     def has(self, name: str) -> bool:
@@ -67,7 +68,7 @@ class Output:
         """A part, which appears whole or not at all, instead of one of the same name."""
         beside = self.folder / f".{name}.{uuid.uuid4().hex}"
         try:
-            pq.write_table(table.cast(SCHEMA.with_metadata({_MADE_BY: self._made_by})), beside)
+            pq.write_table(table.cast(self.schema.with_metadata({_MADE_BY: self._made_by})), beside)
             beside.rename(self.folder / name)
         finally:
             beside.unlink(missing_ok=True)

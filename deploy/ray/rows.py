@@ -4,7 +4,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from parts import SCHEMA, Output, part_name
+from parts import Output, part_name
 
 from service import Classifier
 from service.images.formats import SUFFIXES
@@ -26,9 +26,9 @@ class Classify:
         name = part_name(row["path"] for row in rows)
         if rows and not self._output.has(name):
             images = [row["image"] if "image" in row else row["path"] for row in rows]
-            outcomes = self._classifier.stream(images, self._top_k)
+            outcomes = self._classifier.stream(images, self._top_k, features=self._output.features)
             told = [self._row(row["path"], outcome) for row, outcome in zip(rows, outcomes, strict=True)]
-            self._output.write(name, pa.Table.from_pylist(told, SCHEMA))
+            self._output.write(name, pa.Table.from_pylist(told, self._output.schema))
         return pa.table({"rows": [len(rows)]})
 
     def _row(self, path: str, outcome: Any) -> dict[str, Any]:
@@ -36,7 +36,8 @@ class Classify:
             told = error_fields(outcome)
             return {"path": path, "model": self._output.model, "error": f"{told['code']}: {told['message']}"}
         predictions = [{"index": p.index, "label": p.label, "probability": p.probability} for p in outcome.predictions]
-        return {"path": path, "model": self._output.model, "predictions": predictions}
+        told = {"path": path, "model": self._output.model, "predictions": predictions or None}
+        return told | {"features": outcome.features}  # where the schema has them
 
 
 def keyed(table: pa.Table, image: str, key: str) -> pa.Table:

@@ -53,12 +53,14 @@ class Batches:
         """Load the model. Raises LoadFailure, LaneLost or OSError if it cannot be."""
         return self._begin(self._pool.start(order, lanes, 3 * self._manifest.image_size**2)).result()
 
-    def submit(self, images: Sequence[ImageInput], top_k: int) -> "Future[Answers]":
+    def submit(self, images: Sequence[ImageInput], top_k: int | None, features: bool) -> "Future[Answers]":
         """Have them read, and passed in one batch unless they are large; to each its answer in their order.
+
+        `top_k` and `features` are those of an `Item`.
 
         The future raises LoadFailure if no lane is left and none can be started.
         """
-        return self._begin(self._answer(images, top_k))
+        return self._begin(self._answer(images, top_k, features))
 
     def close(self) -> None:
         """End every lane, whatever it does; what is unanswered is cancelled."""
@@ -93,11 +95,11 @@ class Batches:
             await asyncio.wait(self._running)
         await self._pool.close()
 
-    async def _answer(self, images: Sequence[ImageInput], top_k: int) -> Answers:
+    async def _answer(self, images: Sequence[ImageInput], top_k: int | None, features: bool) -> Answers:
         answers: Answers = []
         while len(answers) < len(images):
             encoded = await asyncio.to_thread(_read_some, images[len(answers) :])
-            items = [Item(data, top_k) for data in encoded if isinstance(data, bytes)]
+            items = [Item(data, top_k, features=features) for data in encoded if isinstance(data, bytes)]
             answered = iter(await self._pass(items) if items else [])
             answers += [data if isinstance(data, Exception) else next(answered) for data in encoded]
         return answers

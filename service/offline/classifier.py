@@ -5,14 +5,18 @@ import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, overload
 
+import numpy as np
+
+from service.arrays import FeatureBatch, Features
 from service.bundles.bundle import Bundle, find_bundles, load_bundle
+from service.bundles.manifest import Manifest
 from service.host import allowed_cores, memory_limit
 from service.lanes.lane import Answer
 from service.lanes.orders import LoadOrder
@@ -29,12 +33,13 @@ _BATCH = 16  # images: engines gain nothing by more on a core
 
 @dataclass(frozen=True, slots=True)
 class Classification:
-    """The answer for one image: predictions, best first."""
+    """The answer for one image: predictions, best first, of which a model without a head has none."""
 
     model: str
     version: str
     predictions: tuple[Prediction, ...]
     image: dict[str, Any]  # as it was understood: width, height, format, orientation_applied, ...
+    features: Features | None = field(default=None, compare=False)  # where they were asked for
 
 
 Outcome = Classification | Exception  # why there is no answer: ServiceError, OSError, ValueError, ...
@@ -115,43 +120,92 @@ class Classifier:
 
         Of a list the answers are in its order, with an exception in the place of an image that has none. For one
         image it is raised: InvalidImage and the other ServiceErrors of `service.errors`, OSError for a file that cannot
-        be read, TypeError and ValueError for what is not taken for an image.
+        be read, TypeError and ValueError for what is not taken for an image. ValueError if the model has no head.
         """
+        _check_top_k(top_k)
         if isinstance(images, list | tuple):
-            return list(self._outcomes(images, top_k, -(-len(images) // self._batches.lanes)))
-        (outcome,) = self._outcomes([images], top_k)
-        if isinstance(outcome, Exception):
-            raise outcome
-        return outcome
+            return list(self._answer_list(images, top_k, False))
+        return _answer_or_raise(self._answer_list([images], top_k, False))
 
-    def stream(self, images: Iterable[ImageInput], top_k: int = 5) -> Iterator[Outcome]:
-        """As many images as there are, with few of them in memory; the answers come in their order."""
-        return self._outcomes(images, top_k)
+    @overload
+    def features(self, images: ImageInput) -> Features: ...
 
-    def _outcomes(self, images: Iterable[ImageInput], top_k: int, each: int | None = None) -> Iterator[Outcome]:
-        """In batches of at most `each`."""
-        if not isinstance(top_k, int) or top_k < 1:
-            raise ValueError(f"top_k is {top_k!r}; it must be a whole number from 1 on")
+    @overload
+    def features(self, images: list[ImageInput] | tuple[ImageInput, ...]) -> FeatureBatch: ...
+
+    def features(self, images: Any) -> Features | FeatureBatch:
+        """What the model makes of an image before its head: float32 [size] of one, [n, size] of a list.
+
+        For one image the exceptions are those of `classify`. Where images of a list have no features, an
+        ExceptionGroup of theirs is raised, each with a note of its place; `stream` gives the others nevertheless.
+        ValueError if the model's bundle is older than features.
+        """
+        if not isinstance(images, list | tuple):
+            answer = _answer_or_raise(self._answer_list([images], None, True))
+            assert answer.features is not None
+            return answer.features
+        manifest = self.bundle.manifest
+        outcomes = self._answer_list(images, None, True)
+        assert manifest.features
+        rows = np.empty((len(images), manifest.features.size), np.float32)
+        failed = []
+        for place, outcome in enumerate(outcomes):
+            if isinstance(outcome, Exception):
+                outcome.add_note(f"image {place} of the list")
+                failed.append(outcome)
+            else:
+                rows[place] = outcome.features
+        if failed:
+            raise ExceptionGroup(f"{len(failed)} of {len(images)} images have no features", failed)
+        return rows
+
+    def stream(self, images: Iterable[ImageInput], top_k: int = 5, *, features: bool = False) -> Iterator[Outcome]:
+        """As many images as there are, with few of them in memory; the answers come in their order.
+
+        With `features` they have those too, and without a head those alone.
+        """
+        _check_top_k(top_k)
+        return self._outcomes(images, top_k, features, self._batch_size)
+
+    def _answer_list(self, images: Sequence[ImageInput], top_k: int | None, features: bool) -> Iterator[Outcome]:
+        each = -(-len(images) // self._batches.lanes)
+        return self._outcomes(images, top_k, features, min(each, self._batch_size))
+
+    def _outcomes(
+        self, images: Iterable[ImageInput], top_k: int | None, features: bool, size: int
+    ) -> Iterator[Outcome]:
+        """In batches of `size`."""
+        check_gives(self.bundle.manifest, features=features)
         if not self.close.alive:
             raise RuntimeError("the classifier is closed")
-        return self._in_order(iter(images), top_k, min(each or self._batch_size, self._batch_size))
+        return self._in_order(iter(images), top_k if self.bundle.manifest.classes else None, features, size)
 
-    def _in_order(self, images: Iterator[ImageInput], top_k: int, size: int) -> Iterator[Outcome]:
+    def _in_order(
+        self, images: Iterator[ImageInput], top_k: int | None, features: bool, size: int
+    ) -> Iterator[Outcome]:
         most = 2 * self._batches.lanes + 2  # so that lanes find the next batch read
         waiting: deque[Future[Answers]] = deque()
         while batch := list(islice(images, size)):
-            waiting.append(self._batches.submit(batch, top_k))
+            waiting.append(self._batches.submit(batch, top_k, features))
             if len(waiting) == most:
-                yield from map(self._read, waiting.popleft().result())
+                yield from self._read(waiting.popleft().result(), features)
         while waiting:
-            yield from map(self._read, waiting.popleft().result())
+            yield from self._read(waiting.popleft().result(), features)
 
-    def _read(self, answer: Answer | Exception) -> Outcome:
-        if isinstance(answer, Exception):
-            return answer
+    def _read(self, answers: Answers, features: bool) -> Iterator[Outcome]:
+        for answer in answers:
+            yield answer if isinstance(answer, Exception) else self._told(answer, features)
+
+    def _told(self, answer: Answer, features: bool) -> Classification:
         manifest = self.bundle.manifest
-        predictions = tuple(Prediction(**each) for each in json.loads(answer.answer))
-        return Classification(manifest.name, manifest.version, predictions, json.loads(answer.image))
+        told, behind = answer.answer, None
+        if features:
+            assert manifest.features
+            end = len(told) - manifest.features.size * np.dtype(np.float32).itemsize
+            behind = np.frombuffer(told, np.float32, offset=end).copy()  # which may be written to
+            told = told[:end]
+        predictions = tuple(Prediction(**each) for each in json.loads(told)) if told else ()
+        return Classification(manifest.name, manifest.version, predictions, json.loads(answer.image), behind)
 
     def __enter__(self) -> Self:
         return self
@@ -160,6 +214,27 @@ class Classifier:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+
+def check_gives(manifest: Manifest, *, features: bool) -> None:
+    """Raise ValueError if the model has no head for predictions, or if `features`, has none of those."""
+    model = f"{manifest.name}/{manifest.version}"
+    if features and not manifest.features:
+        raise ValueError(f"the bundle of {model} is of a time when there were no features; export it again")
+    if not features and not manifest.classes:
+        raise ValueError(f"{model} has no head, so it predicts nothing; its features can be had (--features)")
+
+
+def _check_top_k(top_k: object) -> None:
+    if not isinstance(top_k, int) or top_k < 1:
+        raise ValueError(f"top_k is {top_k!r}; it must be a whole number from 1 on")
+
+
+def _answer_or_raise(outcomes: Iterator[Outcome]) -> Classification:
+    (outcome,) = outcomes
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
 
 
 def find_bundle(named: str | PathLike[str], repository: str | PathLike[str] | None = None) -> Path:

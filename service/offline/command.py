@@ -7,7 +7,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from io import FileIO
 from itertools import chain, islice
 from typing import NoReturn
@@ -18,7 +18,8 @@ from service import __version__
 from service.bundles.bundle import Bundle, BundleError, find_bundles, load_bundle
 from service.host import allowed_cores
 from service.lanes.lane import LaneLost, LoadFailure
-from service.offline.classifier import Classifier, Outcome, find_bundle
+from service.offline.classifier import Classifier, Outcome, check_gives, find_bundle
+from service.offline.feature_file import FeatureFile
 from service.offline.output import Output
 from service.offline.paths import STANDARD_INPUT, ImagePaths, matches
 from service.offline.progress import Progress
@@ -29,7 +30,8 @@ _DESCRIPTION = """\
 Classify image files on all cores, without a service.
 
 A file that cannot be classified is a row with its error, and the exit code is 1 at the end. With --csv or --jsonl
-a run that was stopped goes on where it ended, by the same command.
+a run that was stopped goes on where it ended, by the same command. Row i of --features is of the image in row i of
+those, or of standard output, and NaN where there is an error.
 """
 _EPILOG = """\
 MIXER_MODEL_REPOSITORY, MIXER_MODELS, MIXER_ENGINE, MIXER_PROVIDERS, MIXER_LANES, MIXER_THREADS, MIXER_MAX_BATCH_SIZE
@@ -70,8 +72,13 @@ def _classify(options: argparse.Namespace, settings: Settings) -> int:
     else:
         path = find_bundles(settings.model_repository, settings.models)[0]
     bundle = load_bundle(path, verified=True)  # which Classifier.load verifies
-    with closing(_output(options, bundle)) as output:
-        work = _Work(ImagePaths(options.paths, sys.stdin.buffer), output)
+    check_gives(bundle.manifest, features=options.features is not None)
+    with ExitStack() as files:
+        output = files.enter_context(closing(_output(options, bundle)))
+        features = None
+        if options.features:
+            features = files.enter_context(closing(_features(options.features, bundle, output)))
+        work = _Work(ImagePaths(options.paths, sys.stdin.buffer), output, features)
         cores = max(1, int(allowed_cores()))
         first = list(islice(work.new, cores))
         if first:
@@ -90,7 +97,8 @@ def _classify(options: argparse.Namespace, settings: Settings) -> int:
                 ) as classifier,
                 closing(Progress(sys.stderr, counted)) as progress,
             ):
-                work.do(classifier.stream(chain(first, work.new), options.top_k), progress)
+                paths = chain(first, work.new)
+                work.do(classifier.stream(paths, options.top_k, features=features is not None), progress)
         work.tell()
         if not work.images and not work.earlier:
             raise ValueError(f"no image files in {', '.join(options.paths)}")
@@ -100,8 +108,8 @@ def _classify(options: argparse.Namespace, settings: Settings) -> int:
 class _Work:
     """What of the paths is new, and how far it is done."""
 
-    def __init__(self, paths: ImagePaths, output: Output) -> None:
-        self._paths, self._output = paths, output
+    def __init__(self, paths: ImagePaths, output: Output, features: FeatureFile | None) -> None:
+        self._paths, self._output, self._features = paths, output, features
         self._waiting = deque[str]()
         self.new = self._new()
         self.earlier = len(output.done)
@@ -119,7 +127,7 @@ class _Work:
         started = time.monotonic()
         try:
             for outcome in outcomes:
-                self._output.write(self._waiting.popleft(), outcome)
+                self._write(self._waiting.popleft(), outcome)
                 self.images += 1
                 self.failed += isinstance(outcome, Exception)
                 self._seconds = time.monotonic() - started
@@ -130,6 +138,13 @@ class _Work:
             self.tell()
             raise
 
+    def _write(self, path: str, outcome: Outcome) -> None:
+        if self._features:
+            self._features.write(outcome)
+        self._output.write(path, outcome)
+        if self._features:
+            self._features.commit()
+
     def tell(self) -> None:
         """A line about all that was done."""
         told = []
@@ -138,7 +153,7 @@ class _Work:
             told += [f"{self.images:,} images in {self._seconds:.1f} s, {rate:,.0f} img/s"]
         told += [f"{self.earlier:,} had a row before"] if self.earlier else []
         failed = self.failed + self._output.failed
-        told += [f"{failed:,} have no predictions"] if failed else []
+        told += [f"{failed:,} with errors"] if failed else []
         passed_over = self._paths.passed_over
         told += [f"files passed over, which are no images by their names: {passed_over:,}"] if passed_over else []
         if told:
@@ -159,10 +174,18 @@ def _output(options: argparse.Namespace, bundle: Bundle) -> Output:
         raise NotOurs(f"{target} {error}; it is left as it is") from None
 
 
+def _features(target: str, bundle: Bundle, output: Output) -> FeatureFile:
+    assert bundle.manifest.features
+    try:
+        return FeatureFile.open(target, bundle.manifest.features.size, output)
+    except NotOurs as error:
+        raise NotOurs(f"{target} {error}; it is left as it is") from None
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="mixer-classify",
-        usage="mixer-classify PATH... [--model B] [--top-k K] [--csv F | --jsonl F]",
+        usage="mixer-classify PATH... [--model B] [--top-k K] [--csv F | --jsonl F] [--features F.npy]",
         description=_DESCRIPTION,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -181,7 +204,19 @@ def _parser() -> argparse.ArgumentParser:
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--csv", metavar="F", help="file to write CSV to, or go on with; -: standard output")
     form.add_argument("--jsonl", metavar="F", help="the same in JSON, an object a line")
+    parser.add_argument(
+        "--features",
+        type=_file,
+        metavar="F.npy",
+        help="file to write features to, or with --csv or --jsonl to go on with: float32 [rows, size]",
+    )
     return parser
+
+
+def _file(text: str) -> str:
+    if text in ("", "-"):
+        raise argparse.ArgumentTypeError("it must be a file")
+    return text
 
 
 def _positive(text: str) -> int:

@@ -22,7 +22,7 @@ class Output:
         self._file = file
         self._rows = rows
         self.done = PathSet()  # paths that have a row from before
-        self.failed = 0  # of those, without predictions
+        self.answered = bytearray()  # of each of those rows: 0 if it has an error, else 1
         self._begun = False
 
     @classmethod
@@ -31,16 +31,10 @@ class Output:
 
         Raises NotOurs if anything else is in it or another process writes to it, and OSError.
         """
-        file = FileIO(path, "a+")
+        file = open_alone(path, "a+")
         file.seek(0)
         output = cls(file, rows)
         try:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise NotOurs("is not a regular file; - is standard output")
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise NotOurs("is being written by another run") from None
             reader = BufferedReader(file)
             output._go_on_from(output._end_of_rows(reader))
             reader.detach()  # or it would close the file
@@ -48,6 +42,11 @@ class Output:
             file.close()
             raise
         return output
+
+    @property
+    def failed(self) -> int:
+        """Rows from before with an error."""
+        return self.answered.count(0)
 
     def write(self, path: str, outcome: Outcome) -> None:
         """A row."""
@@ -74,7 +73,7 @@ class Output:
         try:
             for path, is_ok in self._rows.read(lines):
                 self.done.add(path)
-                self.failed += not is_ok
+                self.answered.append(is_ok)
                 end = lines.end
         except csv.Error as error:
             if not lines.exhausted:
@@ -90,6 +89,22 @@ class Output:
         if half:
             self._file.truncate(end)
         self._begun = end > 0
+
+
+def open_alone(path: str, mode: str) -> FileIO:
+    """A regular file that no other run has until it is closed; raises NotOurs and OSError."""
+    file = FileIO(path, mode)
+    try:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise NotOurs("is not a regular file; - is standard output")
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise NotOurs("is being written by another run") from None
+    except BaseException:
+        file.close()
+        raise
+    return file
 
 
 class _WholeLines:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from service.errors import ServiceError
 from service.offline.classifier import Outcome
 
-Seen = tuple[str, bool]  # a path, and whether there are predictions for it
+Seen = tuple[str, bool]  # a path, and whether it has no error
 
 
 class NotOurs(Exception):
@@ -61,7 +61,10 @@ class CsvRows:
 
 
 class JsonRows:
-    """JSON lines, an object each: path, model, and predictions and image as /v1/classify has them, or else error."""
+    """JSON lines, an object each: path, model, and predictions and image as /v1/classify has them, or else error.
+
+    A `top_k` of 0 stands for a model without a head, whose rows have no predictions.
+    """
 
     start = '{"path": '
 
@@ -74,7 +77,8 @@ class JsonRows:
         if isinstance(outcome, Exception):
             told["error"] = error_fields(outcome)
         else:
-            told["predictions"] = [asdict(each) for each in outcome.predictions]
+            if self._top_k:
+                told["predictions"] = [asdict(each) for each in outcome.predictions]
             told["image"] = outcome.image
         return json.dumps(told) + "\n"
 
@@ -83,17 +87,18 @@ class JsonRows:
         for number, line in enumerate(lines, 1):
             try:
                 told = json.loads(line)
-                path, model, predictions = str(told["path"]), told["model"], told.get("predictions")
+                path, model, is_ok = str(told["path"]), told["model"], "error" not in told
+                top_k = len(told["predictions"]) if is_ok and self._top_k else 0
             except (ValueError, TypeError, LookupError, AttributeError):
                 raise NotOurs(f"line {number} is none of mixer-classify's") from None
             _check_model(model, self._model, number)
-            if predictions is not None and len(predictions) != self._top_k:
-                raise NotOurs(f"has rows with --top-k {len(predictions)}, and not {self._top_k}")
-            yield path, predictions is not None
+            if is_ok and top_k != self._top_k:
+                raise NotOurs(f"has rows with --top-k {top_k}, and not {self._top_k}")
+            yield path, is_ok
 
 
 class TextRows:
-    """For people: the path, a tab, and each label with its probability."""
+    """For people: the path, a tab, and each label with its probability, or of a model without a head the path alone."""
 
     start = ""
 
@@ -102,6 +107,8 @@ class TextRows:
         if isinstance(outcome, Exception):
             told = error_fields(outcome)
             return f"{path}\terror: {told['code']}: {told['message']}\n"
+        if not outcome.predictions:
+            return f"{path}\n"
         return f"{path}\t{', '.join(f'{each.label} {each.probability:.4f}' for each in outcome.predictions)}\n"
 
     def read(self, lines: Iterable[str]) -> Iterator[Seen]:

@@ -71,6 +71,20 @@ def test_every_image_is_a_row_and_those_that_are_done_are_none(
     assert classify(pa.table({"path": ["done"], "image": [SEVEN]}))["rows"].to_pylist() == [0]
 
 
+def test_features_are_a_column_of_whoever_asks(rows: ModuleType, parts: ModuleType, tmp_path: Path) -> None:
+    batch = pa.table({"path": ["seven", "text"], "image": [SEVEN, b"hello"]})
+    output = parts.Output(tmp_path, MODEL, 1, features=True)
+    rows.Classify(DIGITS, output, 1, 1, PathSet())(batch)
+    (part,) = output.parts()
+    table = pq.read_table(part)
+    assert table.schema.field("features").type == pa.list_(pa.float32())
+    seven, text = table.to_pylist()
+    assert (seven["predictions"][0]["label"], len(seven["features"])) == ("7", 128)
+    assert (text["predictions"], text["features"]) == (None, None)
+    with pytest.raises(parts.Refused, match="--features, and not by"):
+        parts.Output(tmp_path, MODEL, 1).parts()
+
+
 def test_parquet_files_may_have_images_in_structs(rows: ModuleType) -> None:
     plain = pa.table({"id": [1, 2], "image": [b"a", b"b"]})
     hub = pa.table({"picture": [{"bytes": b"a", "path": "1"}, {"bytes": b"b", "path": "2"}]})

@@ -10,10 +10,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 
+from service import Classifier
 from tests.e2e.processes import GOLDEN, ROOT, running_service
 
 COMMAND = [sys.executable, "-m", "service.offline"]
@@ -43,7 +46,7 @@ def run(tmp_path: Path) -> Run:
     return run
 
 
-def json_rows(path: Path) -> list[dict[str, object]]:
+def json_rows(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
@@ -51,7 +54,7 @@ def test_every_file_is_a_row_and_its_predictions_are_those_of_the_service(run: R
     ended = run("images", "--jsonl", "answers.jsonl")
     assert ended.returncode == 1
     assert "44 images" in ended.stderr
-    assert "4 have no predictions" in ended.stderr
+    assert "; 4 with errors" in ended.stderr
     assert ended.stdout == ""
     rows = json_rows(tmp_path / "answers.jsonl")
     assert [row["path"] for row in rows] == sorted(f"images/{path.name}" for path in (tmp_path / "images").iterdir())
@@ -85,8 +88,8 @@ def test_again_it_does_nothing_that_is_done(run: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_who_is_stopped_goes_on_with_every_row_once(run: Run, tmp_path: Path, number: signal.Signals) -> None:
     """It is stopped while it waits for more paths: whatever is done by then, no row is lost and none is half."""
-    output = tmp_path / "answers.jsonl"
-    command = [*COMMAND, "-", "--jsonl", str(output)]
+    output, features = tmp_path / "answers.jsonl", tmp_path / "features.npy"
+    command = [*COMMAND, "-", "--jsonl", str(output), "--features", str(features)]
     with subprocess.Popen(command, cwd=tmp_path, env=ENVIRONMENT, stdin=subprocess.PIPE, text=True) as process:
         assert process.stdin
         try:
@@ -102,11 +105,28 @@ def test_who_is_stopped_goes_on_with_every_row_once(run: Run, tmp_path: Path, nu
         assert process.returncode == (-number if number == signal.SIGKILL else 128 + number)
     before = [row["path"] for row in json_rows(output)]
     assert before
-    assert run("images", "--jsonl", str(output)).returncode == 1
-    after = [row["path"] for row in json_rows(output)]
+    assert len(before) - 1 <= len(np.load(features)) <= len(before)
+    assert run("images", "--jsonl", str(output), "--features", str(features)).returncode == 1
+    rows = json_rows(output)
+    after = [row["path"] for row in rows]
     assert after[: len(before)] == before
     assert len(set(after)) == len(after)
     assert set(after) >= {f"images/{path.name}" for path in (tmp_path / "images").iterdir()}
+    _check_features(np.load(features), rows)
+
+
+def _check_features(features: np.ndarray, rows: list[dict[str, Any]]) -> None:
+    """Row i of the features is of row i's image."""
+    with Classifier.load(GOLDEN.parent, lanes=1) as classifier:
+        expected = classifier.features([GOLDEN / f"digit-{digit}.png" for digit in range(10)])
+    assert (features.dtype, features.shape) == (np.float32, (len(rows), 128))
+    for row, of_row in zip(rows, features, strict=True):
+        if "error" in row:
+            assert np.isnan(of_row).all()
+        else:
+            distances = np.abs(expected - of_row).max(axis=1)
+            assert distances.argmin() == int(str(row["path"])[-5])
+            assert distances.min() < 1e-3 * np.abs(expected).max()
 
 
 def test_what_is_not_its_own_is_refused_and_left_as_it_is(run: Run, tmp_path: Path) -> None:
@@ -127,6 +147,7 @@ def test_what_is_not_its_own_is_refused_and_left_as_it_is(run: Run, tmp_path: Pa
         (["*.tif"], "*.tif: no such file or folder"),
         (["images", "--top-k", "0"], "--top-k"),
         (["images", "--csv", "a", "--jsonl", "b"], "not allowed with"),
+        (["images", "--features", "-"], "argument --features: it must be a file"),
         (["images", "--modell", "x"], "--modell"),
     ],
 )

@@ -12,7 +12,17 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.client import AsyncMixerClient, Classification, MixerClient, MixerError, _course, _Pause, _Settings
+from service.client import (
+    AsyncMixerClient,
+    Classification,
+    Features,
+    MixerClient,
+    MixerError,
+    _classification,
+    _course,
+    _Pause,
+    _Settings,
+)
 
 ROOT = Path(__file__).parent.parent.parent
 ANSWER = {
@@ -110,6 +120,37 @@ def test_what_is_sent_and_how_the_answer_is_read(classify: Classify, serve: Call
     assert body == b"image"
 
 
+def sync_features(url: str) -> list[Features | MixerError]:
+    with MixerClient(url) as client:
+        return [client.features(b"image", model="echo", version="1"), *client.features_many([b"a", b"b"], "echo")]
+
+
+def async_features(url: str) -> list[Features | MixerError]:
+    async def ask() -> list[Features | MixerError]:
+        async with AsyncMixerClient(url) as client:
+            one = await client.features(b"image", model="echo", version="1")
+            return [one, *await client.features_many([b"a", b"b"], "echo", concurrency=1)]
+
+    return asyncio.run(ask())
+
+
+@pytest.mark.parametrize("ask", [sync_features, async_features])
+def test_features_are_asked_for_and_read_likewise(
+    ask: Callable[[str], list[Features | MixerError]], serve: Callable[..., Scripted]
+) -> None:
+    told = ANSWER | {"features": [0.1, -2]}
+    del told["predictions"]
+    server = serve(refusal(503, "not_ready"), (200, {}, told), (200, {}, told), OK)
+    one, *several = ask(server.url)
+    assert isinstance(one, Features)
+    assert (one.features, one.model, one.image["format"], one.request_id) == ((0.1, -2.0), "echo", "PNG", "abc")
+    paths = ["/v1/features?model=echo&version=1"] * 2 + ["/v1/features?model=echo"] * 2
+    assert [path for path, _, _ in server.asked] == paths
+    (answer,) = (each for each in several if isinstance(each, Features))
+    (error,) = (each for each in several if isinstance(each, MixerError))  # for an answer without features
+    assert (answer.features, error.code) == (one.features, "not_understood")
+
+
 @both
 @pytest.mark.parametrize("first", [refusal(429, "over_capacity"), refusal(503, "not_ready"), None])
 def test_what_may_pass_is_tried_again(
@@ -122,7 +163,7 @@ def test_what_may_pass_is_tried_again(
 
 def test_retry_after_is_waited_for_and_pauses_double(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.client.random.uniform", lambda low, high: high)
-    course = _course(_Settings("http://mixer", timeout=1000, retries=3))
+    course = _course(_Settings("http://mixer", timeout=1000, retries=3), _classification)
     next(course)
     pauses = []
     for retry_after in ("7", "", "x"):

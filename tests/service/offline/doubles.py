@@ -13,9 +13,11 @@ from tests.service.lanes.loading import order
 
 
 @contextmanager
-def classifier_around(folder: Path, spawn: Spawn | None = None, lanes: int = 2) -> Iterator[Classifier]:
+def classifier_around(
+    folder: Path, spawn: Spawn | None = None, lanes: int = 2, *, features: bool = False, head: bool = True
+) -> Iterator[Classifier]:
     """In batches of four."""
-    bundle = load_bundle(write_bundle(folder / "models"))
+    bundle = load_bundle(write_bundle(folder / "models", features=features, head=head))
     batches = Batches(bundle, spawn or ThreadLanes(EchoEngine()))
     try:
         batches.start(order(bundle.path, measure=False, warm=False), lanes)
