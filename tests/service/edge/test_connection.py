@@ -326,6 +326,16 @@ async def test_a_request_that_is_all_here_may_be_turned_away_without_a_task(appl
         assert await reader.read() == b""
 
 
+async def test_an_answer_that_says_so_is_the_last_of_its_connection(application: Application) -> None:
+    async with connected(application) as (reader, writer):
+        while not application.protocols():
+            await asyncio.sleep(0.01)
+        application.protocols()[0].timeout_keep_alive = 60
+        writer.write(POST % (b"/full-and-draining", b"content-length: 0\r\n"))
+        assert (await reader.readuntil(b"\r\n\r\n")).lower().count(b"connection: close") == 1
+        assert await reader.read() == b"{}"  # up to the end
+
+
 async def test_who_is_still_sending_or_pipelines_is_not_turned_away_by_a_look(application: Application) -> None:
     async with connected(application) as (reader, writer):
         writer.write(POST % (b"/full", b"content-length: 5\r\n") + b"hel")
