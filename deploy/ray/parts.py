@@ -10,8 +10,6 @@ import pyarrow.parquet as pq
 
 _MADE_BY = b"mixer-classify"  # in a part's metadata: by which model, and how
 
-
-# `features` has its place here once a bundle gives them: a list of floats, null where there are none.
 SCHEMA = pa.schema(
     [
         pa.field("path", pa.string(), nullable=False),
