@@ -33,9 +33,8 @@ from service.sources import ExportFailed, settings_for
 
 log = logging.getLogger(__name__)
 
-_GARBAGE = (
-    20_000  # objects more than before, at which a collection pays: of each request some hundred are young at once
-)
+# Objects more than before, at which a collection pays: of each request some hundred are young at once.
+_GARBAGE = 20_000
 
 
 def serve(command_line: CommandLine, started: float) -> None:

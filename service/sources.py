@@ -44,7 +44,11 @@ def settings_for(settings: Settings) -> Settings:
 def _bundle(source: str, cache: Path) -> Path:
     path = Path(source).absolute()
     if any(path.glob("*/manifest.json")):  # a model's folder: its latest version
-        ((path, *_), _) = choose_bundles(list_bundles(path.parent), [path.name])
+        latest, _ = choose_bundles(list_bundles(path.parent), [path.name])
+        if not latest:
+            told = "its folders with a manifest.json are no versions (1, 2, ...) of a model, or its name is no model's"
+            raise BundleError(f"MIXER_MODEL {source}: {told}")
+        (path,) = latest
     if (path / "manifest.json").is_file():
         manifest = load_bundle(path, verified=True).manifest  # its files are verified when it is loaded
         if (manifest.name, manifest.version) != (path.parent.name, path.name):

@@ -19,7 +19,7 @@ _T = TypeVar("_T")
 Work = Callable[[Ticket], Awaitable[Classification]]  # what is to be done for one image that is let in
 Result = Classification | ServiceError
 
-_SLOW_UPLOAD = 0.25  # seconds after which nobody else is refused for an image that is not here yet
+_SLOW_UPLOAD = 0.05  # seconds after which nobody else is refused for an image that is not here yet
 
 
 class Visit:

@@ -61,6 +61,7 @@ class HotRoutes:
             return None
         except ServiceError as unaccepted:
             return route, unaccepted
+        scope.setdefault("state", {})["model"] = classifier.reference  # for the log line
         classifier.metrics.count_rejection(error.reason)
         classifier.statistics.request_failed(0.0)
         return route, error

@@ -142,7 +142,8 @@ class HttpProtocol(ReadingProtocol):
             try:
                 self._upload = self._table.uploads.begin(address, announced, self._give_up, self._holds_back, received)
             except Overloaded as error:
-                self._give_up(error)
+                self._stop_reading()
+                self._answer_instead(error)
                 return
             cycle.scope["mixer.upload"] = self._upload  # type: ignore[typeddict-unknown-key]
 
@@ -266,16 +267,21 @@ class HttpProtocol(ReadingProtocol):
         if self.transport.is_closing():
             return
         served = self._served
-        path = getattr(self, "url", b"").partition(b"?")[0].decode("latin-1")  # as far as it is known
-        scope: Scope = {"headers": self.headers or (), "path": path}
-        seconds = 0.0
         if served and served.response_complete and served.more_body:  # it has been answered
             self.transport.close()
             return
+        if served and not served.response_complete and (served is not self.cycle or not served.more_body):
+            self.cycle.keep_alive = False  # it is whole, and what is refused came after it
+            return
+        self._answer_instead(error)
+
+    def _answer_instead(self, error: ServiceError) -> None:
+        """Answer in the application's place, and end."""
+        served = self._served
+        path = getattr(self, "url", b"").partition(b"?")[0].decode("latin-1")  # as far as it is known
+        scope: Scope = {"headers": self.headers or (), "path": path}
+        seconds = 0.0
         if served and not served.response_complete:
-            if served is not self.cycle or not served.more_body:  # it is whole, and what is refused came after it
-                self.cycle.keep_alive = False
-                return
             scope, seconds = dict(served.scope), self.loop.time() - self._served_since
             served.scope["mixer.refusal"] = error  # type: ignore[typeddict-unknown-key]
             self._leave(served)

@@ -140,9 +140,12 @@ class ReadingProtocol(HttpToolsProtocol):
             data = data[read:]
 
     def _give_up(self, error: ServiceError) -> None:
+        self._stop_reading()
+        self.refuse(error)
+
+    def _stop_reading(self) -> None:
         self._closing, self._unfed = True, memoryview(b"")
         self._end_head()
-        self.refuse(error)
 
     def on_message_begin(self) -> None:
         """The first byte of a head."""

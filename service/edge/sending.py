@@ -8,6 +8,8 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCy
 
 Header = tuple[bytes, bytes]
 
+_CLOSE = (b"connection", b"close")
+
 
 class Connection(Protocol):
     """What sending asks of the connection."""
@@ -30,7 +32,7 @@ class Sending:
         """Send the head, or a piece of the body."""
         if message["type"] == "http.response.start":
             if self._connection.closes_early(self._cycle):
-                message["headers"] = [*message.get("headers", ()), (b"connection", b"close")]
+                message["headers"] = [*message.get("headers", ()), _CLOSE]
         elif not message.get("more_body", False):
             self._connection.stay_for_rest(self._cycle)
         await self._cycle.send(message)  # type: ignore[arg-type]
@@ -46,11 +48,12 @@ class Sending:
         cycle = self._cycle
         if cycle.disconnected:
             return
-        lines = [STATUS_LINE[status], *[b"%b: %b\r\n" % header for header in (*cycle.default_headers, *headers)]]
-        if self._connection.closes_early(cycle):
+        said = [*cycle.default_headers, *headers]
+        if _CLOSE in said or self._connection.closes_early(cycle):
             cycle.keep_alive = False
-        if not cycle.keep_alive:
-            lines.append(b"connection: close\r\n")
+        if not cycle.keep_alive and _CLOSE not in said:
+            said.append(_CLOSE)
+        lines = [STATUS_LINE[status], *[b"%b: %b\r\n" % header for header in said]]
         cycle.response_started = cycle.response_complete = True
         cycle.waiting_for_100_continue = False
         self._connection.stay_for_rest(cycle)

@@ -1,4 +1,4 @@
-"""The engine's interface: one method and what to call it."""
+"""The engine's interface: a pass for the answer alone, or for everything that the model gives."""
 
 from typing import Protocol
 

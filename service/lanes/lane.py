@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import socket
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -122,7 +123,7 @@ class Lane(asyncio.Protocol):
             watchdog.cancel()
         try:
             return _batch_answer(said, body, len(items))
-        except (LookupError, TypeError, ValueError):  # a stranger's image may have taken its decoder over
+        except (LookupError, OverflowError, TypeError, ValueError):  # a stranger's image may have taken it over
             self.kill("crash")
             raise self._loss() from None
 
@@ -180,11 +181,11 @@ class Lane(asyncio.Protocol):
 
 
 def _batch_answer(said: Any, body: memoryview, images: int) -> BatchAnswer:
-    """Raises LookupError, TypeError or ValueError if it is no answer for so many images."""
+    """Raises LookupError, OverflowError, TypeError or ValueError if it is no answer for so many images."""
     outcomes = _outcomes(said["items"], body)
     if len(outcomes) != images:
         raise ValueError(f"{len(outcomes)} outcomes for {images} images")
-    began, started, ended = map(float, (said["began"], *said["pass"]))
+    began, started, ended = map(_seconds, (said["began"], *said["pass"]))
     return BatchAnswer(outcomes, began, started, ended)
 
 
@@ -197,13 +198,21 @@ def _outcomes(items: list[Any], body: memoryview) -> list[Outcome]:
             middle, end = at + answer_bytes, at + answer_bytes + image_bytes
             if not at <= middle <= end <= len(body):
                 raise ValueError("an answer is not where it is said to be")
-            outcomes.append(Answer(bytes(body[at:middle]), bytes(body[middle:end]), decode_seconds))
+            outcomes.append(Answer(bytes(body[at:middle]), bytes(body[middle:end]), _seconds(decode_seconds)))
             at = end
         elif "error" in item:
             outcomes.append(_error(item))
         else:
             outcomes.append(Fault(item["fault"]))
     return outcomes
+
+
+def _seconds(told: Any) -> float:
+    """A time that forecasts can be made of: a NaN that they learn would stay in all of them."""
+    seconds = float(told)
+    if not math.isfinite(seconds):
+        raise ValueError("a time is no number")
+    return seconds
 
 
 def _error(item: dict[str, Any]) -> ServiceError:

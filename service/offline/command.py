@@ -56,6 +56,8 @@ def run(arguments: list[str] | None = None) -> NoReturn:
         settings = Settings()
     except ValidationError as error:
         _refuse("; ".join(f"{'.'.join(map(str, each['loc']))} {each['msg']}".strip() for each in error.errors()))
+    if settings.model and not options.model:
+        _refuse("MIXER_MODEL is for mixer-serve, which can export what it names: give a bundle with --model")
     try:
         sys.exit(_classify(options, settings))
     except KeyboardInterrupt:

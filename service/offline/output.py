@@ -65,7 +65,8 @@ class Output:
     def _end_of_rows(self, reader: "BufferedReader[FileIO]") -> int:
         """Look at what is there; where the last whole row ends."""
         start = self._rows.start.encode()
-        head = reader.peek(len(start))[: len(start)]
+        head = reader.read(len(start))
+        reader.seek(0)
         if start.startswith(head) and head != start:
             return 0  # empty, or killed before its first row
         lines = _WholeLines(reader)

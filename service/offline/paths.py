@@ -36,7 +36,7 @@ class ImagePaths:
 
     def _below(self, name: str) -> Iterator[str]:
         path = Path(name)  # of which ./a and a are one
-        if path.is_dir():
+        if os.path.isdir(path):  # noqa: PTH112 - Path's raises for names that are too long, or in a closed folder
             yield from self._in_folder(path, [])
         else:
             yield str(path)
@@ -48,7 +48,7 @@ class ImagePaths:
             if (here := (status.st_dev, status.st_ino)) in above:
                 return
             with os.scandir(folder) as entries:
-                names = sorted((entry.name, entry.is_dir()) for entry in entries if not entry.name.startswith("."))
+                names = sorted((entry.name, _is_folder(entry)) for entry in entries if not entry.name.startswith("."))
         except OSError:
             yield str(folder)  # whose error is found where it is read, and is a row like that of any file
             return
@@ -60,6 +60,14 @@ class ImagePaths:
                 yield str(path)
             else:
                 self.passed_over += 1
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    """Not what cannot be followed, such as a link to itself: that is one file that cannot be read."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def matches(pattern: str) -> Iterator[str]:

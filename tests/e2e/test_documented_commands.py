@@ -17,6 +17,7 @@ import pytest
 from benchmarks import commands as benchmarks
 from model_export import __main__ as model_export
 from service.command_line import read_command_line
+from service.offline import command as offline
 from tests.e2e.processes import ROOT, ServiceProcess, running_service
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "benchmarks/servers/peers/README.md"]
@@ -28,7 +29,12 @@ BLOCKS = {
 }
 NOT_RUN = re.compile(r".*# (Needs|Takes|Runs until) ")
 RUN = {place: block for place, block in BLOCKS.items() if not NOT_RUN.match(block)}
-PROGRAMS = {"mixer-bench": "benchmarks", "mixer-export": "model_export", "mixer-serve": "service"}
+PROGRAMS = {
+    "mixer-bench": "benchmarks",
+    "mixer-classify": "service.offline",
+    "mixer-export": "model_export",
+    "mixer-serve": "service",
+}
 PROGRAMS |= {f"python -m {module}": module for module in PROGRAMS.values()}
 OURS = re.compile(rf"(?:^|\s)({'|'.join(PROGRAMS)})(?=\s|$)(.*)")
 
@@ -120,6 +126,8 @@ def test_our_own_commands_are_understood(place: str, monkeypatch: pytest.MonkeyP
             benchmarks._parser().parse_args(arguments)
         elif program == "model_export":
             model_export._parser(arguments).parse_args(arguments)
+        elif program == "service.offline":
+            offline._parser().parse_args(arguments)
         else:
             read_command_line(arguments)
 

@@ -157,6 +157,14 @@ def test_arguments_are_checked_before_work(run: Run, arguments: list[str], told:
     assert told in ended.stderr
 
 
+def test_the_services_model_is_not_passed_over(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ENVIRONMENT, "MIXER_MODEL", "mixer.npz")
+    ended = run("images")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.startswith("mixer-classify: MIXER_MODEL is for mixer-serve")
+    assert run("images", "--model", str(GOLDEN.parent)).returncode == 1  # of the files that are no images
+
+
 def test_a_model_that_is_not_there_is_one_line(run: Run) -> None:
     ended = run("images", "--model", "nothing")
     assert ended.returncode == 1

@@ -71,7 +71,7 @@ def ask_everything(service: ServiceProcess, config: str, folder: Path, *more: st
 
 
 def test_a_generated_client_has_every_operation_and_is_answered(
-    service: ServiceProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    service: ServiceProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     """openapi-python-client exits with 1 for a warning, which each operation is that it leaves out."""
     pytest.importorskip("openapi_python_client")
@@ -92,6 +92,7 @@ def test_a_generated_client_has_every_operation_and_is_answered(
 
     types, bodies = importlib.import_module("mixer_client.types"), importlib.import_module("mixer_client.models")
     client = importlib.import_module("mixer_client").Client(service.url)
+    request.addfinalizer(client.get_httpx_client().close)  # or its socket is a warning in the test that comes next
 
     def ask(operation: str, *path: str, **given: Any) -> Any:
         return importlib.import_module(f"mixer_client.api.{operation}").sync(*path, client=client, **given)

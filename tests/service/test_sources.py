@@ -63,6 +63,14 @@ def test_a_bundle_in_a_folder_of_another_name_is_refused(tmp_path: Path) -> None
         served(tmp_path / "downloaded", tmp_path / "cache")
 
 
+@pytest.mark.parametrize("folder", ["my model/1", "echo/v1"])
+def test_a_folder_that_no_model_repository_has_is_refused(tmp_path: Path, folder: str) -> None:
+    (tmp_path / folder).parent.mkdir()
+    shutil.move(write_bundle(tmp_path / "models"), tmp_path / folder)
+    with pytest.raises(BundleError, match=r"MIXER_MODEL .*: its folders with a manifest.json are no versions"):
+        served((tmp_path / folder).parent, tmp_path / "cache")
+
+
 def test_a_checkpoint_is_exported_once_as_long_as_it_is_the_same(
     tmp_path: Path, exports: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

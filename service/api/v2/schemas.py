@@ -66,7 +66,9 @@ class InferRequest(_Body):
         default_factory=dict, description="`timeout` in microseconds, `priority`, `binary_data_output`"
     )
     inputs: list[InputTensor] = Field(min_length=1)
-    outputs: list[RequestedOutput] | None = Field(default=None, description="logits and probabilities if left out")
+    outputs: list[RequestedOutput] | None = Field(
+        default=None, description="logits and probabilities if left out, or features where there is no head"
+    )
 
 
 class OutputTensor(_Body):

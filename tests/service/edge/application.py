@@ -47,11 +47,12 @@ class Application:
         return list(self.server.server_state.connections)
 
     def turn_away(self, scope: Scope) -> tuple[int, list[tuple[bytes, bytes]], bytes] | None:
-        """As the edge does, but of /full, and nobody else."""
-        if scope["path"] != "/full":
+        """As the edge does, but of /full and /full-and-draining, and nobody else."""
+        if not scope["path"].startswith("/full"):
             return None
         self.turned_away += 1
-        return 429, [(b"content-length", b"2")], b"{}"
+        closing = [(b"connection", b"close")] if scope["path"] == "/full-and-draining" else []
+        return 429, [(b"content-length", b"2"), *closing], b"{}"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.served.append(scope["path"])

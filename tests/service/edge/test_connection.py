@@ -220,6 +220,19 @@ async def test_where_bodies_exceed_their_room_the_upload_that_stalls_makes_some(
     assert application.uploads.held == 0
 
 
+async def test_where_bodies_exceed_their_room_a_request_that_is_all_here_is_refused(application: Application) -> None:
+    application.uploads.most_bytes = 100
+    async with connected(application) as (_, sending), connected(application) as (reader, writer):
+        sending.write(POST % (b"/sending", b"content-length: 200\r\n") + bytes(90))
+        while application.uploads.held != 90:
+            await asyncio.sleep(0.01)
+        writer.write(POST % (b"/whole", b"content-length: 20\r\nx-request-id: mine\r\n") + bytes(20))
+        status, headers, body = await answer_of(reader)
+        assert (status, headers["x-request-id"], body["error"]["reason"]) == (429, "mine", "inflight_bytes")
+        assert await reader.read() == b""
+        assert (application.uploads.held, application.served) == (90, ["/sending"])
+
+
 async def test_a_client_that_does_not_take_its_answer_is_left(
     application: Application, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -311,6 +324,16 @@ async def test_a_request_that_is_all_here_may_be_turned_away_without_a_task(appl
         writer.write(POST % (b"/full", b"content-length: 5\r\nconnection: close\r\n") + b"hello")
         assert (await answer_of(reader))[1]["connection"] == "close"
         assert await reader.read() == b""
+
+
+async def test_an_answer_that_says_so_is_the_last_of_its_connection(application: Application) -> None:
+    async with connected(application) as (reader, writer):
+        while not application.protocols():
+            await asyncio.sleep(0.01)
+        application.protocols()[0].timeout_keep_alive = 60
+        writer.write(POST % (b"/full-and-draining", b"content-length: 0\r\n"))
+        assert (await reader.readuntil(b"\r\n\r\n")).lower().count(b"connection: close") == 1
+        assert await reader.read() == b"{}"  # up to the end
 
 
 async def test_who_is_still_sending_or_pipelines_is_not_turned_away_by_a_look(application: Application) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from service.settings import LoggedRequests
 from tests.doubles import EchoEngine, level_png, replica_around
+from tests.service.api.test_hot import full, head
 from tests.service.api.v2.messages import INFER, pixels
 from tests.service.edge.application import Application, answer_of, connected
 from tests.service.replicas import client_of
@@ -81,6 +82,15 @@ async def test_a_probe_that_fails_is_quiet_unless_the_fault_is_ours(
         monkeypatch.setattr(replica, "check_ready", None)
         assert (await client.get("/healthz/ready")).status_code == 500
     assert told(caplog) == [("GET /healthz/ready 500", {"status": 500, "code": "internal"})]
+
+
+async def test_who_is_turned_away_has_the_same_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    async with full(tmp_path, log_requests="all") as (replica, app):
+        replica.admission.full = True
+        assert app.turn_away(head())
+    fields = {"model": "echo/1", "status": 429, "code": "over_capacity", "reason": "inflight_images"}
+    assert told(caplog) == [("POST /v1/classify 429", fields)]
 
 
 async def test_what_never_became_a_request_has_a_line(

@@ -1,6 +1,7 @@
 """Rows in a file: what is there is gone on with, half a row is cut away, and nobody else's file is touched."""
 
 import csv
+import io
 import json
 from pathlib import Path
 
@@ -72,6 +73,14 @@ def test_what_is_there_is_known_whatever_it_is_called(tmp_path: Path, form: type
     output = written(file, form(MODEL, 2), "new")
     assert not any(output.done.add(name) for name in ODD)
     assert paths_of(file, form) == [*ODD, "new"]
+
+
+def test_a_line_of_names_that_is_longer_than_a_buffer_is_known_again(tmp_path: Path) -> None:
+    file, rows = tmp_path / "x", CsvRows(MODEL, 10_000)
+    assert len(rows.start) > 2 * io.DEFAULT_BUFFER_SIZE
+    written(file, rows, "a.png", outcome=InvalidImage("no"))
+    assert "a.png" in written(file, rows, "b.png", outcome=InvalidImage("no")).done
+    assert paths_of(file, CsvRows) == ["a.png", "b.png"]
 
 
 @FORMS

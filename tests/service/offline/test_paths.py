@@ -56,13 +56,19 @@ def test_standard_input_has_a_path_a_line_and_no_globs() -> None:
     assert found("-", listed=listed) == ["a b.png", "c/d.png", "*.png", os.fsdecode(b"\xff.png")]
 
 
+def test_a_path_that_cannot_be_is_not_lost() -> None:
+    names = ["a" * 10_000, "nul\0l", "last"]
+    assert found("-", listed=tuple(f"{name}\n".encode() for name in names)) == names
+
+
 @pytest.mark.usefixtures("folder")
 def test_links_to_folders_are_followed_and_not_in_circles() -> None:
     make("a/b/c.png", "other/d.png")
     Path("a/b/up").symlink_to("..")
     Path("a/link").symlink_to("../other")
     Path("a/broken.png").symlink_to("nowhere")
-    assert found("a") == ["a/b/c.png", "a/broken.png", "a/link/d.png"]
+    Path("a/itself.png").symlink_to("itself.png")
+    assert found("a") == ["a/b/c.png", "a/broken.png", "a/itself.png", "a/link/d.png"]
 
 
 @pytest.mark.usefixtures("folder")
