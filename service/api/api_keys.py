@@ -80,6 +80,10 @@ class ApiKeys:
             )
         self._metrics.key_requests.labels(key.name, "ok").inc()
 
+    def know(self, headers: Headers) -> bool:
+        """Whether a request presents an accepted key, or needs none; its rate is left as it is."""
+        return not self._file or self._find(headers) is not None
+
     def _find(self, headers: Headers) -> "_Key | None":
         scheme, _, token = headers.get("authorization", "").partition(" ")
         presented = headers.get("x-api-key") or (token.strip(" ") if scheme.lower() == "bearer" else "")

@@ -47,8 +47,8 @@ class HotRoutes:
         admission = self._replica.admission
         if not admission.full or scope["query_string"] or any(name in _OWN_TIMES for name, _ in scope["headers"]):
             return None
-        found = _find(scope)
-        if not found:
+        found, headers = _find(scope), Headers(scope=scope)
+        if not found or not self._api_keys.know(headers):  # to look for a place may end somebody's stalled upload
             return None
         route, model, version = found
         try:
@@ -56,7 +56,7 @@ class HotRoutes:
             error = admission.refusal(classifier, classifier.promises.ticket())
             if not error:
                 return None
-            self._api_keys.check(Headers(scope=scope))
+            self._api_keys.check(headers)
         except UnknownModel:
             return None
         except ServiceError as unaccepted:

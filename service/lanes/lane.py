@@ -216,6 +216,8 @@ def _seconds(told: Any) -> float:
 
 
 def _error(item: dict[str, Any]) -> ServiceError:
+    if not isinstance(item["message"], str) or not isinstance(item["reason"], str | None):
+        raise TypeError("an error that is none")
     kind = getattr(errors, item["error"], None)
     if isinstance(kind, type) and issubclass(kind, ServiceError):
         return kind(item["message"], reason=item["reason"])

@@ -91,6 +91,8 @@ class Admission:
             promises.expect(ticket)
         late = promises.seconds_late(ticket, alone=self.inflight == ticket.is_inside)
         if late > 0:
+            if ticket.is_inside:
+                model.metrics.count_reason("deadline")
             raise Overloaded(
                 f"a deadline would be missed by {late * 1000:.0f} ms",
                 reason="deadline",
@@ -100,6 +102,7 @@ class Admission:
     def charge(self, model: Model, received: int) -> None:
         """Take in that so many bytes of a body have come; raises Overloaded if they are more than there is room for."""
         if self._bytes + received > self._max_bytes:
+            model.metrics.count_reason("inflight_bytes")
             raise self._full(model, "inflight_bytes", f"{self._bytes} bytes are inside, of {self._max_bytes}")
         self._bytes += received
 
@@ -156,5 +159,3 @@ class Place:
         self._model.promises.forget(self.ticket)
         self._admission.leave(self._model, self._charged)
         self._model.metrics.count_image(outcome)
-        if isinstance(error, Overloaded):  # its body told what the door could not know
-            self._model.metrics.count_reason(error.reason)

@@ -78,11 +78,24 @@ async def test_infer_is_turned_away_in_its_protocols_words(tmp_path: Path) -> No
             assert (status, body[:11]) == (429, b'{"error": "')
 
 
-async def test_without_a_key_it_is_that_which_is_said(tmp_path: Path) -> None:
+async def test_nobody_looks_for_room_for_who_has_no_key(tmp_path: Path) -> None:
     keys = tmp_path / "keys"
     keys.write_text(hashlib.sha256(KEY).hexdigest())
     async with full(tmp_path, api_keys_file=keys) as (replica, app):
         replica.admission.full = True
-        assert app.turn_away(head())[0] == 401
+        asked = []
+        replica.admission._make_room = lambda: bool(asked.append("for room"))
+        assert app.turn_away(head()) is None
+        assert not asked
         assert app.turn_away(head(x_api_key=KEY.decode()))[0] == 429
+        assert asked
         assert rejections(replica) == {"inflight_images": 1}
+
+
+async def test_a_key_beyond_its_rate_is_told_that(tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text(f"{hashlib.sha256(KEY).hexdigest()} app rate=0.001 burst=1")
+    async with full(tmp_path, api_keys_file=keys) as (replica, app):
+        replica.admission.full = True
+        answers = [app.turn_away(head(x_api_key=KEY.decode())) for _ in range(2)]
+        assert [b"rate_limit" in body for _, _, body in answers] == [False, True]

@@ -258,8 +258,14 @@ async def test_while_requests_arrive_faster_than_the_loop_reads_them_none_is_let
 @virtually
 async def test_who_finds_no_time_once_its_body_is_here_was_let_in_and_has_the_reason() -> None:
     house = House()
-    with pytest.raises(Overloaded), house.admission.admit(house.first, house.ticket()):
-        raise Overloaded("no time left after all", reason="deadline")
+    house.busy(1)
+    with (
+        house.admission.admit(house.second, house.ticket(10)),
+        pytest.raises(Overloaded),
+        house.admission.admit(house.first, house.ticket(10)) as place,
+    ):
+        place.ticket.allow(0.5, place.ticket.let_in_at)
+        house.admission.check_time(house.first, place.ticket)
     assert house.outcomes() == {"expired": 1}
     assert house.rejected("deadline") == 1
 
