@@ -15,7 +15,7 @@ from typing import Any, Self, overload
 import numpy as np
 
 from service.arrays import FeatureBatch, Features
-from service.bundles.bundle import Bundle, BundleError, find_bundles, load_bundle
+from service.bundles.bundle import Bundle, find_bundles, load_bundle
 from service.bundles.manifest import Manifest
 from service.host import allowed_cores, memory_limit
 from service.lanes.lane import Answer
@@ -77,13 +77,11 @@ class Classifier:
         The rest means what it does for the service; see docs/settings.md. The repository is ./models where it exists,
         else the one that is installed with the service.
 
-        Raises BundleError if it cannot be trusted or has no head, LoadFailure or LaneLost if it cannot be loaded,
+        Raises BundleError if it cannot be trusted, LoadFailure or LaneLost if it cannot be loaded,
         MemoryError if it does not fit, ValueError if more lanes and threads are asked for than there are cores, OSError
         if no process can be had.
         """
         verified = load_bundle(find_bundle(bundle, repository).resolve())
-        if not verified.manifest.classes:
-            raise BundleError(f"{verified.path}: the model has no head, so it predicts nothing")
         shape = choose_shape(
             allowed_cores(),
             verified.model_path.stat().st_size,

@@ -21,7 +21,7 @@ from service.errors import EngineFailure, InvalidImage, MalformedRequest, Unsupp
 from service.lanes.process import ForkedLane
 from service.offline.batches import Batches
 from service.offline.classifier import Outcome
-from tests.doubles import EchoEngine, FailingEngine, GatedEngine, ThreadLanes, level_pixels, level_png, write_bundle
+from tests.doubles import EchoEngine, FailingEngine, GatedEngine, ThreadLanes, level_pixels, level_png
 from tests.lane_faults import SEGFAULT, faulty_lane
 from tests.service.lanes.loading import order
 from tests.service.offline.doubles import classifier_around, label
@@ -210,11 +210,6 @@ def test_one_that_is_let_go_ends_its_lanes() -> None:
 def test_a_bundle_that_is_not_there_is_told_by_name() -> None:
     with pytest.raises(BundleError, match="no model 'nothing'; it has digits"):
         Classifier.load("nothing", repository=DIGITS.parent.parent)
-
-
-def test_a_model_without_a_head_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match="echo/1: the model has no head, so it predicts nothing"):
-        Classifier.load(write_bundle(tmp_path, features=True, head=False))
 
 
 def test_a_bundle_may_be_named() -> None:
