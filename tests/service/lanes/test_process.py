@@ -8,11 +8,13 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from io import BytesIO
 from multiprocessing import forkserver
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from service.bundles.bundle import load_bundle
 from service.lanes.lane import Answer, Lane, LaneLost
@@ -60,7 +62,10 @@ async def test_it_answers_the_golden_images_as_the_reference_did(lane: Lane) -> 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGABRT])
 async def test_a_lane_that_is_ended_is_lost_and_says_how(lane: Lane, number: signal.Signals) -> None:
     os.kill(lane.process.pid, signal.SIGSTOP)  # so that it cannot have answered before
-    batch = asyncio.create_task(logits(lane, b"an image"))
+    # Seconds of work: any thread may take the signal, and the lane's own one goes on while that one writes its stacks.
+    large = BytesIO()
+    Image.new("RGB", (1000, 1000)).save(large, "PNG")
+    batch = asyncio.create_task(logits(lane, *[large.getvalue()] * 400))
     await asyncio.sleep(0)
     os.kill(lane.process.pid, number)
     os.kill(lane.process.pid, signal.SIGCONT)
