@@ -17,7 +17,7 @@ from service.models.replica import Replica
 _CLASSIFY = "/v1/classify"
 _INFER = "/v2/models/{model}/infer"
 _INFER_VERSION = "/v2/models/{model}/versions/{version}/infer"
-_OWN_TIMES = (b"x-deadline-ms", b"x-priority")
+_OWN_TIMES = {b"x-deadline-ms", b"x-priority"}
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -39,13 +39,18 @@ class HotRoutes:
             return route, classify
         return route, partial(model_infer, model=model, version=version)
 
+    @property
+    def full(self) -> bool:
+        """Whether somebody was refused lately."""
+        return self._replica.admission.full
+
     def refusal(self, scope: Scope) -> tuple[str, ServiceError] | None:
         """The route, and why a request is refused; None where that needs more than a look, or it may be let in.
 
-        Nobody is looked at unless somebody was refused lately, nor who asks for other times than the usual ones.
+        Who asks for other times than the usual ones is not looked at.
         """
         admission = self._replica.admission
-        if not admission.full or scope["query_string"] or any(name in _OWN_TIMES for name, _ in scope["headers"]):
+        if scope["query_string"] or not _OWN_TIMES.isdisjoint([name for name, _ in scope["headers"]]):
             return None
         found, headers = _find(scope), Headers(scope=scope)
         if not found or not self._api_keys.know(headers):  # to look for a place may end somebody's stalled upload
@@ -53,8 +58,10 @@ class HotRoutes:
         route, model, version = found
         try:
             classifier = self._replica.models.find(model, version)
-            error = admission.refusal(classifier, classifier.promises.ticket())
+            ticket = classifier.promises.ticket()
+            error = admission.refusal(classifier, ticket)
             if not error:
+                admission.hold(classifier, ticket)
                 return None
             self._api_keys.check(headers)
         except UnknownModel:

@@ -15,7 +15,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCy
 from service.edge.connection_table import ConnectionTable
 from service.edge.linger import LAST_SECONDS, Linger
 from service.edge.reading import ReadingProtocol
-from service.edge.rendering import Rendered, render_error
+from service.edge.rendering import render_error
 from service.edge.request_id import request_id_of
 from service.edge.request_log import RequestLog
 from service.edge.sending import Sending
@@ -25,8 +25,6 @@ from service.errors import Overloaded, ServiceError
 from service.settings import LONGEST_DEADLINE_MS
 
 log = logging.getLogger(__name__)
-
-TurnAway = Callable[[Scope], Rendered | None]
 
 LATE_SECONDS = 2.0  # after its deadline that a request may have its answer, while the server stops
 _SMALL_BODY = 2**20  # bytes; sooner thrown away to the end than a new connection is made
@@ -42,15 +40,15 @@ class HttpProtocol(ReadingProtocol):
     - "mixer.upload", the Upload of its body, if it has one;
     - "mixer.refusal", once the connection has answered in the application's place: the ServiceError.
     The application may put the time of its deadline there, as "mixer.deadline" (loop time): so long a server that stops
-    waits for the answer. Without it that is what X-Deadline-Ms says, or `deadline_seconds`. An application that has a
-    method `turn_away` (scope -> the Rendered refusal, or None) is asked that before it is called. Its `send` is a
-    `Sending`.
+    waits for the answer. Without it that is what X-Deadline-Ms says, or `deadline_seconds`. An application that says
+    that it is `full` is asked whether to `turn_away` a request (scope -> the Rendered refusal, or None) before it is
+    called. Its `send` is a `Sending`.
     """
 
     def __init__(
         self, *args: Any, table: ConnectionTable, deadline_seconds: float, request_log: RequestLog, **kwargs: Any
     ) -> None:
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, turns=table.turns, **kwargs)
         self._table = table
         self._request_log = request_log
         self._deadline_seconds = deadline_seconds
@@ -117,8 +115,6 @@ class HttpProtocol(ReadingProtocol):
             self._keep_alive()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGIApp) -> None:  # type: ignore[override]
-        scope: Scope = cycle.scope  # type: ignore[assignment]
-        scope["mixer.on_leave"] = partial(self._call_on_leave, cycle)
         self._served, self._served_since, self._on_leave = cycle, self.loop.time(), None
         self._table.busy(self)
         self._waiting_to_start = app
@@ -130,12 +126,12 @@ class HttpProtocol(ReadingProtocol):
         if not app or not cycle or cycle.disconnected:
             return
         sending = Sending(cycle, self)
-        turn_away: TurnAway | None = getattr(app, "turn_away", None)
-        if turn_away and not cycle.more_body and not self._unfed and not self.flow.write_paused:
-            refusal = turn_away(cycle.scope)  # type: ignore[arg-type]
+        if getattr(app, "full", False) and not cycle.more_body and not self._unfed and not self.flow.write_paused:
+            refusal = app.turn_away(cycle.scope)  # type: ignore[attr-defined]
             if refusal:
                 sending.write(*refusal)
                 return
+        cycle.scope["mixer.on_leave"] = partial(self._call_on_leave, cycle)  # type: ignore[typeddict-unknown-key]
         received = len(cycle.body)
         if announced := self._announced if cycle.more_body else received:
             address = self.client[0] if self.client else ""
@@ -181,6 +177,8 @@ class HttpProtocol(ReadingProtocol):
     def on_response_complete(self) -> None:
         """Go on to the next request, or wait for the rest of this one."""
         self._release()
+        if self._served:  # lest it and its scope know each other: their memory would wait for the collector
+            self._served.scope.pop("mixer.on_leave", None)  # type: ignore[typeddict-item]
         super().on_response_complete()
         if self.transport.is_closing():
             return
@@ -188,7 +186,7 @@ class HttpProtocol(ReadingProtocol):
             self._table.idle(self)
             if self._closing or self.cycle.more_body:
                 self._begin_linger()
-        self._read_on()
+        self.read_on()
 
     def pause_writing(self) -> None:
         """Some of an answer is unsent."""
@@ -226,6 +224,8 @@ class HttpProtocol(ReadingProtocol):
 
     def shutdown(self) -> None:
         """The server stops: so does this connection, once its client has had the time to read its answer."""
+        if self._turns.leave(self):
+            self.read_on()
         left = self.seconds_left()
         self._last_timer = self.loop.call_later(left + LAST_SECONDS + LATE_SECONDS, self._abort, "shutdown")
         if self._linger.active:

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from prometheus_client import Counter
 
+from service.edge.turns import Turns
 from service.edge.uploads import Uploads
 
 log = logging.getLogger(__name__)
@@ -30,6 +31,7 @@ class ConnectionTable:
     limit: int
     uploads: Uploads
     ended: Counter
+    turns: Turns = field(default_factory=Turns)
     _open: set[Connection] = field(default_factory=set)
     _idle: dict[Connection, float] = field(default_factory=dict)  # since when, the longest idle first
     _last_told: float = float("-inf")

@@ -9,7 +9,7 @@ from fastapi import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.edge.rendering import SAFE_HEADERS, Headers, Rendered, error_response, known_error
+from service.edge.rendering import SAFE_HEADERS, Headers, Rendered, error_content, error_response, known_error
 from service.edge.request_id import request_id_of
 from service.edge.request_log import RequestLog
 from service.edge.sending import Sending
@@ -30,8 +30,12 @@ class HotRoutes(Protocol):
     def find(self, scope: Scope) -> tuple[str, Endpoint] | None:
         """A request's route, as the metrics name it, and endpoint."""
 
+    @property
+    def full(self) -> bool:
+        """Whether somebody was refused lately."""
+
     def refusal(self, scope: Scope) -> tuple[str, ServiceError] | None:
-        """Its route and why it is refused, if the service is full and its head tells that it would be."""
+        """Its route and why it is refused, if its head tells that it would be."""
 
 
 class Route(NamedTuple):
@@ -104,6 +108,11 @@ class Edge:
         finally:
             self._count(scope, status, timings)
 
+    @property
+    def full(self) -> bool:
+        """Whether somebody was refused lately: it pays to ask `turn_away`."""
+        return self._hot.full
+
     def turn_away(self, scope: Scope) -> Rendered | None:
         """The refusal of a request that can be told from its head alone to find no room; None: it is to be served.
 
@@ -116,9 +125,9 @@ class Edge:
         scope["route"] = Route(path)
         state, timings = self._begin(scope)
         state["error"] = error
-        response = error_response(scope, error)
+        headers, body = error_content(scope, error)
         self._count(scope, error.status, timings)
-        return error.status, self._headers(response.raw_headers, state), bytes(response.body)
+        return error.status, self._headers(headers, state), body
 
     def _begin(self, scope: Scope) -> tuple[dict[str, Any], StageTimings]:
         state, timings = scope.setdefault("state", {}), StageTimings()

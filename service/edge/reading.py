@@ -12,6 +12,7 @@ import httptools
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from service.edge.turns import Turns
 from service.errors import HeadersTooLarge, MalformedRequest, RequestTimeout, ServiceError
 
 HEAD_BYTES = 64 * 2**10  # of headers, of trailers, of what frames a chunk; what is read at once with it may pass
@@ -40,8 +41,9 @@ class ReadingProtocol(HttpToolsProtocol):
 
     flow: _Flow
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, turns: Turns, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._turns = turns
         self._unfed = memoryview(b"")  # read, and not parsed yet
         self._in_head = True  # or before one
         self._head_begun = False
@@ -68,6 +70,7 @@ class ReadingProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Leave no timer behind."""
         self._end_head()
+        self._turns.leave(self)
         self._unfed = memoryview(b"")
         super().connection_lost(exc)
 
@@ -76,9 +79,9 @@ class ReadingProtocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         if not self._closing:
             self._unfed = memoryview(bytes(self._unfed) + data if self._unfed else data)
-            self._read_on()
+            self._turns.take(self)
 
-    def _read_on(self) -> None:
+    def read_on(self) -> None:
         """Parse what was read, up to the end of a request that is not answered yet, or a little more."""
         while self._unfed and self._parses and not self._closing:
             self._feed_slice()
@@ -154,7 +157,9 @@ class ReadingProtocol(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """White space behind a value is none of it (RFC 9112, section 5.1); the parser removes only what is before."""
-        super().on_header(name, value.rstrip(b" \t"))
+        if value[-1:] in (b" ", b"\t"):
+            value = value.rstrip(b" \t")
+        super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """Begin to serve the request."""

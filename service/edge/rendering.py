@@ -23,25 +23,35 @@ def render_error(path: str, error: ServiceError, request_id: str, seconds: float
 
     `path` is as much of the request's as is known. `seconds` is the time since the request began.
     """
-    response = error_response({"path": path}, error)
-    headers = [
-        *response.raw_headers,
+    headers, body = error_content({"path": path}, error)
+    headers += [
         *SAFE_HEADERS,
         (b"x-request-id", request_id.encode()),
         (b"server-timing", b"total;dur=%.2f" % (seconds * 1000)),
     ]
-    return error.status, headers, bytes(response.body)
+    return error.status, headers, body
 
 
 def error_response(scope: Scope, error: ServiceError) -> Response:
-    """The answer to a request; under /v2 its body is that protocol's."""
+    """The answer to a request, for the framework."""
+    headers, body = error_content(scope, error)
+    response = Response(body, error.status)
+    response.raw_headers = headers
+    return response
+
+
+def error_content(scope: Scope, error: ServiceError) -> tuple[Headers, bytes]:
+    """The headers and the body of the answer to a request; under /v2 the body is that protocol's."""
     fields = error.body()
     request_id = scope.get("state", {}).get("request_id")
     if isinstance(error, EngineFailure) and request_id:  # a fault of ours, which the log has under this id
         fields["message"] += f"; the request id is {request_id}"
-    headers = error.headers | ({"retry-after": str(error.retry_after)} if error.retry_after else {})
-    body = json.dumps(error_json(scope, fields))
-    return Response(body, error.status, headers, media_type="application/json")
+    body = json.dumps(error_json(scope, fields)).encode()
+    headers = [(b"content-length", b"%d" % len(body)), (b"content-type", b"application/json")]
+    headers += [(name.encode(), value.encode()) for name, value in error.headers.items()]
+    if error.retry_after:
+        headers.append((b"retry-after", b"%d" % error.retry_after))
+    return headers, body
 
 
 def known_error(error: Exception) -> ServiceError | None:

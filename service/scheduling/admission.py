@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import time
 from collections import Counter
 from collections.abc import Callable
 from types import TracebackType
@@ -12,6 +13,7 @@ from service.metrics import ModelMetrics
 from service.scheduling.promises import Promises
 from service.scheduling.ticket import Ticket
 
+_LATELY = 1.0  # seconds
 # Of who was let in: what is "rejected" there has waited in vain, and only at the door is an image rejected.
 _OUTCOME_INSIDE = {"invalid": "invalid", "cancelled": "cancelled", "expired": "expired", "rejected": "expired"}
 
@@ -38,12 +40,18 @@ class Admission:
         self._inside: Counter[Model] = Counter()  # images, until they are answered
         self._emptied: dict[Model, asyncio.Event] = {}
         self._bytes = 0
-        self.full = False  # whether the last image that came was refused
+        self._coming: list[tuple[Model, Ticket]] = []
+        self.refused_at = -math.inf  # of `time.monotonic`: when an image was last refused
 
     @property
     def inflight(self) -> int:
         """Images inside."""
         return self._inside.total()
+
+    @property
+    def full(self) -> bool:
+        """Whether somebody was refused lately."""
+        return time.monotonic() < self.refused_at + _LATELY
 
     async def wait_until_left(self, model: Model) -> None:
         """Wait until the last image of a model that nobody is sent to any more is answered."""
@@ -65,39 +73,56 @@ class Admission:
         return Place(self, model, ticket)
 
     def refusal(self, model: Model, ticket: Ticket) -> NotReady | Overloaded | None:
-        """What `admit` would raise; `full` says so from now on."""
-        try:
-            self._check(model, ticket)
-        except (NotReady, Overloaded) as error:
-            self.full = True
-            return error
-        self.full = False
-        return None
+        """What `admit` would raise.
 
-    def _check(self, model: Model, ticket: Ticket) -> None:
+        It is returned and not raised: an error that was raised knows its frames and they know it, so that under a flood
+        the collector of such circles would hold the event loop for a tenth of the time.
+        """
+        error = self._at_the_door(model, ticket)
+        if error:
+            self.refused_at = time.monotonic()
+        return error
+
+    def _at_the_door(self, model: Model, ticket: Ticket) -> NotReady | Overloaded | None:
         if not model.serves:
-            raise NotReady("no lane serves this model", reason="no_lane")
+            return NotReady("no lane serves this model", reason="no_lane")
         if model.promises.loop_lag() > ticket.deadline - model.promises.now():
-            raise Overloaded("too many requests arrive at once", reason="event_loop", retry_after=1)
-        inside = self.inflight
+            return Overloaded("too many requests arrive at once", reason="event_loop", retry_after=1)
+        inside = self.inflight + len(self._coming)
         if inside >= self._max_images and not self._make_room():
-            raise self._full(model, "inflight_images", f"{inside} images are inside, of {self._max_images}")
-        self.check_time(model, ticket)
+            return self._full(model, "inflight_images", f"{inside} images are inside, of {self._max_images}")
+        return self._too_late(model, ticket)
+
+    def hold(self, model: Model, ticket: Ticket) -> None:
+        """Keep a place for an image that was not refused, until its request's task, which begins next, has it admitted.
+
+        So of several requests that are read at once no more are served than there is room for.
+        """
+        if not self._coming:
+            asyncio.get_running_loop().call_soon(self._hold_no_more)
+        self._coming.append((model, ticket))
+        model.promises.expect(ticket)
+
+    def _hold_no_more(self) -> None:
+        for model, ticket in self._coming:
+            model.promises.forget(ticket)
+        self._coming.clear()
 
     def check_time(self, model: Model, ticket: Ticket) -> None:
-        """Raise Overloaded if there is no time for a ticket: at the door, or inside once more is known of it."""
+        """Raise Overloaded if there is no time for a ticket that was let in, now that more is known of it."""
+        if error := self._too_late(model, ticket):
+            model.metrics.count_reason("deadline")
+            raise error
+
+    def _too_late(self, model: Model, ticket: Ticket) -> Overloaded | None:
         promises = model.promises
         if ticket in promises:
             promises.expect(ticket)
         late = promises.seconds_late(ticket, alone=self.inflight == ticket.is_inside)
-        if late > 0:
-            if ticket.is_inside:
-                model.metrics.count_reason("deadline")
-            raise Overloaded(
-                f"a deadline would be missed by {late * 1000:.0f} ms",
-                reason="deadline",
-                retry_after=max(1, math.ceil(late)),
-            )
+        if late <= 0:
+            return None
+        message = f"a deadline would be missed by {late * 1000:.0f} ms"
+        return Overloaded(message, reason="deadline", retry_after=max(1, math.ceil(late)))
 
     def charge(self, model: Model, received: int) -> None:
         """Take in that so many bytes of a body have come; raises Overloaded if they are more than there is room for."""

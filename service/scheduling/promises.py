@@ -34,6 +34,20 @@ class Patience:
     deadline: float  # the end of it
 
 
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    """Holds until a lane takes a batch: nobody like it who is promised no sooner is answered sooner."""
+
+    decode_seconds: float
+    promised_by: float
+    done: float  # when it would have been
+
+    def holds_for(self, ticket: Ticket) -> bool:
+        """Whether that one would be late too."""
+        in_time = ticket.promised_by >= self.done
+        return not in_time and ticket.promised_by >= self.promised_by and ticket.decode_seconds >= self.decode_seconds
+
+
 class Promises:
     """Knows every image that was let in and that no lane has taken yet."""
 
@@ -61,6 +75,7 @@ class Promises:
         self._unlike: set[Ticket] = set()  # of them, those that may be served before others that came sooner
         self._decoding = self._heaviest = 0.0  # of all together, and a bound of each one's
         self._earliest, self._latest = math.inf, -math.inf  # bounds of when any is promised, and is to be served
+        self._refused: _Refused | None = None
         # Seconds that answers lately lost between the front and its lanes.
         self._lost = RunningMean(0.0, least=0.0, ordinary=_SMALL)
 
@@ -115,6 +130,7 @@ class Promises:
 
     def forget(self, *tickets: Ticket) -> None:
         """They are taken by a lane, have left, or upload so slowly that nobody need be sent away for them."""
+        self._refused = None
         for ticket in tickets:
             self._decoding -= self._ahead.pop(ticket, 0.0)
             self._unlike.discard(ticket)
@@ -131,6 +147,20 @@ class Promises:
         now = self.now()
         if alone:  # whatever is believed of this machine, an idle service tries, and learns
             return now + self.pass_times.at_best(1) - ticket.promised_by
+        refused = self._refused
+        if refused and refused.holds_for(ticket) and self._is_usual(ticket):
+            return refused.done - ticket.promised_by
+        return self._late_among_others(ticket, now)
+
+    def _is_usual(self, ticket: Ticket) -> bool:
+        return not ticket.is_hard and ticket.priority == "interactive" and ticket not in self._ahead
+
+    def _refuse(self, ticket: Ticket, late: float) -> float:
+        if self._is_usual(ticket):
+            self._refused = _Refused(ticket.decode_seconds, ticket.promised_by, ticket.promised_by + late)
+        return late
+
+    def _late_among_others(self, ticket: Ticket, now: float) -> float:
         free_at = self._lanes.free_at(now)
         if not free_at:  # every lane is being replaced: what is let in waits for one
             return -math.inf
@@ -149,7 +179,7 @@ class Promises:
             whole = decoding + before * min(one, full / self.max_batch_size)
             late = _poured_out(free_at, sharing * whole) - until
             if late > 0:
-                return late
+                return self._refuse(ticket, late)
             if ticket not in self._ahead and not ticket.is_hard and not self._unlike and longest <= self.limits.seconds:
                 done, first = self._last_of_line(ticket, free_at, decoding / (before + 1))
                 return now + sharing * (done - now) - min(until, first)
@@ -176,8 +206,10 @@ class Promises:
         order = self._order([*others, ticket], now)
         times = dict(zip(order, self._times(order, now, free_at), strict=True))
         late = times[ticket] - (ticket.promised_by - self._kept(ticket, now, margin))
+        if late > 0:
+            return self._refuse(ticket, late)
         missed = [other for other in others if times[other] > other.promised_by - margin * other.is_hard]
-        if late <= 0 and missed:
+        if missed:
             # Who would be late anyway is no reason to refuse another.
             order.remove(ticket)
             before = dict(zip(order, self._times(order, now, free_at), strict=True))

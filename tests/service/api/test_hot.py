@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -37,11 +38,12 @@ def head(path: str = "/v1/classify", query: bytes = b"", method: str = "POST", *
     return {"type": "http", "method": method, "path": path, "query_string": query, "headers": named}
 
 
-async def test_nobody_is_turned_away_unless_somebody_was_refused(tmp_path: Path) -> None:
+async def test_once_somebody_was_refused_it_pays_to_ask_who_is_turned_away(tmp_path: Path) -> None:
     async with full(tmp_path) as (replica, app):
-        assert app.turn_away(head()) is None
+        assert not app.full
         classifier = replica.models.find()
         assert replica.admission.refusal(classifier, classifier.promises.ticket())
+        assert app.full
         status, headers, body = app.turn_away(head(x_request_id="mine"))
         assert status == 429
         assert b'"reason": "inflight_images"' in body
@@ -66,13 +68,13 @@ async def test_nobody_is_turned_away_unless_somebody_was_refused(tmp_path: Path)
 )
 async def test_who_asks_for_more_than_a_look_tells_goes_the_whole_way(tmp_path: Path, request_: dict[str, Any]) -> None:
     async with full(tmp_path) as (replica, app):
-        replica.admission.full = True
+        replica.admission.refused_at = time.monotonic()
         assert app.turn_away(request_) is None
 
 
 async def test_infer_is_turned_away_in_its_protocols_words(tmp_path: Path) -> None:
     async with full(tmp_path) as (replica, app):
-        replica.admission.full = True
+        replica.admission.refused_at = time.monotonic()
         for path in ("/v2/models/echo/infer", "/v2/models/echo/versions/1/infer"):
             status, _, body = app.turn_away(head(path))
             assert (status, body[:11]) == (429, b'{"error": "')
@@ -82,7 +84,7 @@ async def test_nobody_looks_for_room_for_who_has_no_key(tmp_path: Path) -> None:
     keys = tmp_path / "keys"
     keys.write_text(hashlib.sha256(KEY).hexdigest())
     async with full(tmp_path, api_keys_file=keys) as (replica, app):
-        replica.admission.full = True
+        replica.admission.refused_at = time.monotonic()
         asked = []
         replica.admission._make_room = lambda: bool(asked.append("for room"))
         assert app.turn_away(head()) is None
@@ -96,6 +98,15 @@ async def test_a_key_beyond_its_rate_is_told_that(tmp_path: Path) -> None:
     keys = tmp_path / "keys"
     keys.write_text(f"{hashlib.sha256(KEY).hexdigest()} app rate=0.001 burst=1")
     async with full(tmp_path, api_keys_file=keys) as (replica, app):
-        replica.admission.full = True
+        replica.admission.refused_at = time.monotonic()
         answers = [app.turn_away(head(x_api_key=KEY.decode())) for _ in range(2)]
         assert [b"rate_limit" in body for _, _, body in answers] == [False, True]
+
+
+async def test_of_requests_that_are_read_at_once_no_more_pass_than_there_is_room_for(tmp_path: Path) -> None:
+    async with started(replica_around(GatedEngine(), tmp_path / "models", max_inflight_images=2)) as replica:
+        app = with_edge(create_api(replica))
+        for _ in range(2):
+            assert [app.turn_away(head()) is None for _ in range(4)] == [True, True, False, False]
+            await asyncio.sleep(0)  # their tasks would have entered by now
+        assert len(replica.models.find().promises) == 0

@@ -26,6 +26,7 @@ class Application:
 
     def __init__(self) -> None:
         self.served: list[str] = []
+        self.full = True
         self.turned_away = 0
         self.left: list[str] = []
         self.entered = asyncio.Event()

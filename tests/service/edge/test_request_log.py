@@ -1,4 +1,5 @@
 import logging
+import time
 from pathlib import Path
 
 import httpx
@@ -87,7 +88,7 @@ async def test_a_probe_that_fails_is_quiet_unless_the_fault_is_ours(
 async def test_who_is_turned_away_has_the_same_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     async with full(tmp_path, log_requests="all") as (replica, app):
-        replica.admission.full = True
+        replica.admission.refused_at = time.monotonic()
         assert app.turn_away(head())
     fields = {"model": "echo/1", "status": 429, "code": "over_capacity", "reason": "inflight_images"}
     assert told(caplog) == [("POST /v1/classify 429", fields)]

@@ -172,3 +172,31 @@ async def test_of_a_promise_no_more_than_a_third_is_kept_in_hand() -> None:
 @virtually
 async def test_while_no_lane_serves_whoever_comes_waits_for_one() -> None:
     assert late(promises(), 0.001) < 0
+
+
+@virtually
+async def test_a_refusal_holds_for_who_comes_behind_until_a_lane_takes_a_batch() -> None:
+    lanes = Free(0.5)
+    busy = promises(0.5, target=0.55)
+    busy._lanes = lanes
+    for _ in range(4):
+        busy.expect(busy.ticket())
+    first = busy.seconds_late(busy.ticket(), alone=False)
+    assert first > 0
+    lanes.seconds = (0.0,)  # as no lane is before it has taken a batch: what was found is not looked for again
+    await asyncio.sleep(0.05)
+    assert busy.seconds_late(busy.ticket(), alone=False) == pytest.approx(first - 0.05, abs=1e-6)
+    assert busy.seconds_late(busy.ticket(2), alone=False) < 0  # nor is it who asks for another time
+    busy.forget(next(iter(busy._ahead)))
+    assert busy.seconds_late(busy.ticket(), alone=False) < 0
+
+
+@virtually
+async def test_a_refusal_ends_with_the_time_that_it_was_for() -> None:
+    busy = promises(0.5, target=0.55)
+    for _ in range(4):
+        busy.expect(busy.ticket())
+    assert busy.seconds_late(busy.ticket(), alone=False) > 0
+    busy._lanes = Free(0.0)
+    await asyncio.sleep(0.2)
+    assert busy.seconds_late(busy.ticket(), alone=False) < 0
