@@ -1,18 +1,19 @@
 """What every other server does for an image, whatever its idiom: decode, resize, crop, one pass, the five best classes.
 
 Of a bundle it takes what anybody would: the ONNX file, the labels, and the preprocessing that its manifest states. It
-runs in each server's own environment, and so needs numpy, Pillow and onnxruntime alone.
+runs in each server's own environment, and so needs numpy, Pillow and an engine alone: onnxruntime, or where the
+environment variable ENGINE is `openvino`, that.
 """
 
 import io
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime as ort
 from PIL import Image
 
 from service.host import allowed_cores
@@ -24,11 +25,35 @@ CORES = max(1, int(allowed_cores()))
 _TOP = 5
 
 
-class Classifier:
-    """One onnxruntime session over a bundle's model, or over another export of the same weights.
+Run = Callable[[npt.NDArray[Any]], npt.NDArray[np.float32]]  # a batch as the model takes it -> logits [N, classes]
 
-    `model` takes uint8 [N, H, W, 3] as a bundle's does, or float32 [N, 3, H, W], normalised. `threads` of 0 are
-    onnxruntime's own choice.
+
+def _onnxruntime(model: Path, threads: int) -> tuple[Run, bool]:
+    """The pass, and whether it takes pixels."""
+    import onnxruntime  # noqa: PLC0415 - a server's environment has one of the engines
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(model, options, ["CPUExecutionProvider"])
+    (given,) = session.get_inputs()
+    logits = session.get_outputs()[0].name  # a bundle has features beside them
+    return lambda batch: session.run([logits], {given.name: batch})[0], given.type == "tensor(uint8)"
+
+
+def _openvino(model: Path, threads: int) -> tuple[Run, bool]:
+    import openvino  # noqa: PLC0415
+
+    options = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
+    compiled = openvino.Core().compile_model(model, "CPU", options)
+    request = compiled.create_infer_request()
+    return lambda batch: request.infer([batch])[0], compiled.input(0).element_type == openvino.Type.u8
+
+
+class Classifier:
+    """One session over a bundle's model, or over another export of the same weights.
+
+    `model` takes uint8 [N, H, W, 3] as a bundle's does, or float32 [N, 3, H, W], normalised. `threads` of 0 are the
+    engine's own choice.
     """
 
     def __init__(self, bundle: Path, threads: int = 0, model: Path | None = None) -> None:
@@ -36,11 +61,8 @@ class Classifier:
         labels = manifest.get("labels")
         self._labels = (bundle / labels).read_text().splitlines() if labels else None
         self._preprocessing = manifest["preprocessing"]
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        self._session = ort.InferenceSession(model or bundle / "model.onnx", options, ["CPUExecutionProvider"])
-        (self._input,) = self._session.get_inputs()
-        self._logits = self._session.get_outputs()[0].name  # a bundle has features beside them
+        start = {"onnxruntime": _onnxruntime, "openvino": _openvino}[os.environ.get("ENGINE", "onnxruntime")]
+        self._run, self._takes_pixels = start(model or bundle / "model.onnx", threads)
 
     def pixels(self, image: bytes | Image.Image) -> Pixels:
         """Short side to the manifest's `resize_short`, centre crop: uint8 [crop, crop, 3]."""
@@ -54,7 +76,7 @@ class Classifier:
 
     def probabilities(self, batch: Sequence[Pixels] | Pixels) -> npt.NDArray[np.float32]:
         """One pass: float32 [N, classes]."""
-        (logits,) = self._session.run([self._logits], {self._input.name: self._as_input(np.asarray(batch))})
+        logits = self._run(self._as_input(np.asarray(batch)))
         exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
         result: npt.NDArray[np.float32] = exponentials / exponentials.sum(axis=1, keepdims=True)
         return result
@@ -64,7 +86,7 @@ class Classifier:
         return [self._answer(of_one) for of_one in self.probabilities(batch)]
 
     def _as_input(self, pixels: Pixels) -> npt.NDArray[Any]:
-        if self._input.type == "tensor(uint8)":
+        if self._takes_pixels:
             return pixels
         mean, std = (np.array(self._preprocessing[name], np.float32) for name in ("mean", "std"))
         return ((pixels / np.float32(255) - mean) / std).transpose(0, 3, 1, 2)
