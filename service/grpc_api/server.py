@@ -13,7 +13,7 @@ from service.grpc_api.methods import answers
 from service.models.replica import Replica
 from service.settings import Settings
 
-# Calls inside for each image that may be. Beyond, the library refuses them, and not in the service's words.
+# Calls at once for each image that may be inside. Beyond, the library refuses them, and not in the service's words.
 _CALLS_PER_IMAGE = 4
 
 
@@ -23,11 +23,11 @@ class GrpcServer:
     def __init__(self, api: FastAPI, listener: socket.socket, connections: int) -> None:
         """`listener` holds the port until `start`; no more than so many `connections` are open at once."""
         replica: Replica = api.state.replica
+        calls = _CALLS_PER_IMAGE * replica.settings.max_inflight_images
         self._listener = listener
         self._calls = Calls(api, RequestLog(replica.settings.log_requests))
         self._server = grpc.aio.server(
-            options=_options(replica.settings, connections),
-            maximum_concurrent_rpcs=_CALLS_PER_IMAGE * replica.settings.max_inflight_images,
+            options=_options(replica.settings, connections, calls), maximum_concurrent_rpcs=calls
         )
         for service, methods in answers().items():
             handlers = {name: self._calls.handler(f"/{service}/{name}", answer) for name, answer in methods.items()}
@@ -46,12 +46,12 @@ class GrpcServer:
         await self._server.stop(self._calls.seconds_left() + TASKS_SECONDS)
 
 
-def _options(settings: Settings, connections: int) -> list[tuple[str, Any]]:
+def _options(settings: Settings, connections: int, calls: int) -> list[tuple[str, Any]]:
     """The library's channel arguments (grpc/impl/channel_arg_names.h)."""
     return [
         ("grpc.so_reuseport", 0),  # or two services would share a port, and each have half of the calls
         ("grpc.max_allowed_incoming_connections", connections),
-        ("grpc.max_concurrent_streams", settings.max_inflight_images),
+        ("grpc.max_concurrent_streams", calls),
         ("grpc.max_receive_message_length", settings.max_body_bytes),
         ("grpc.http2.bdp_probe", 0),  # which would buffer megabytes of each call that is not read yet
         ("grpc.server_handshake_timeout_ms", 10_000),
