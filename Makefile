@@ -5,7 +5,7 @@ RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test test-container image check export bench finetune-digits kubernetes-rules pin-base sbom lock clean
+.PHONY: help setup serve test test-container image check export bench finetune-digits kubernetes-rules pin-base proto sbom lock clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ pin-base: ## Pin the base images in Dockerfile and docker-compose.yml to the dig
 		sed -i.old -E "s|$$image(@[a-z0-9:]+)?|$$image@$$digest|" Dockerfile docker-compose.yml; \
 		rm Dockerfile.old docker-compose.yml.old; \
 	done
+
+proto: $(VENV)/dev.stamp ## Write what the service reads of service/grpc_api/*.proto
+	cd service/grpc_api && ../../$(RUN) -m grpc_tools.protoc -I. --descriptor_set_out=descriptors.binpb *.proto
 
 sbom: $(VENV)/dev.stamp ## Write what the service is made of to dist/sbom.json (CycloneDX)
 	mkdir -p dist

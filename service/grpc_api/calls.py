@@ -14,7 +14,7 @@ from service.api.deadline import deadline
 from service.edge.rendering import known_error
 from service.edge.request_id import request_id_of
 from service.edge.request_log import RequestLog
-from service.errors import SUCCEEDED, ClientGone, EngineFailure, ServiceError
+from service.errors import SUCCEEDED, ClientGone, EngineFailure, NotReady, ServiceError
 from service.grpc_api.arrival import Arrivals
 from service.models.replica import Replica
 from service.timings import StageTimings
@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 Receive = Callable[[], Awaitable[bytes]]  # the call's message
 Answer = Callable[[Request, Receive], Awaitable[bytes]]
 
+_LAST_WORDS = 0.5  # seconds that a server that stops still says so, before the library ends connections without a word
 _ON_THE_WAY = 0.005  # seconds of a call's time that are left for what we say to arrive
 
 
@@ -48,11 +49,18 @@ class Calls:
         settings = self._replica.settings
         self._arrivals = Arrivals(settings.max_inflight_bytes, settings.max_body_bytes)
         self._inside: dict[int, Scope] = {}
+        self._closed = False
 
-    def seconds_left(self) -> float:
-        """Until the last deadline of those inside."""
-        now = asyncio.get_running_loop().time()
-        return max((scope["mixer.deadline"] - now for scope in self._inside.values()), default=0.0)
+    async def close(self, late_seconds: float) -> None:
+        """Refuse whoever comes, and wait until everybody inside is answered, or so long after the last deadline."""
+        self._closed = True
+        loop = asyncio.get_running_loop()
+        end = loop.time() + _LAST_WORDS
+        while loop.time() < end or self._inside:
+            latest = max((scope["mixer.deadline"] for scope in self._inside.values()), default=end)
+            if loop.time() > latest + late_seconds:
+                return
+            await asyncio.sleep(0.02)
 
     def handler(self, path: str, answer: Answer) -> Any:
         """That of a method with one message and one answer.
@@ -71,6 +79,8 @@ class Calls:
         self._inside[id(scope)] = scope
         error: ServiceError | None = None
         try:
+            if self._closed:
+                raise NotReady("the service is shutting down", reason="draining")
             answered = await answer(Request(scope), partial(self._receive, scope, context))
             context.set_trailing_metadata(_trailers(state))
             return answered

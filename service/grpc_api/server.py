@@ -43,7 +43,8 @@ class GrpcServer:
 
     async def stop(self) -> None:
         """Let nobody else in, and answer everybody inside, or end whose deadline has passed."""
-        await self._server.stop(self._calls.seconds_left() + TASKS_SECONDS)
+        await self._calls.close(TASKS_SECONDS)
+        await self._server.stop(TASKS_SECONDS)
 
 
 def _options(settings: Settings, connections: int, calls: int) -> list[tuple[str, Any]]:

@@ -267,8 +267,9 @@ async def test_stopping_answers_those_inside_and_refuses_new_calls(tmp_path: Pat
         inside = [client.infer(files(level_png(level))) for level in range(8)]
         await until(lambda: replica.admission.inflight == 8)
         stopping = asyncio.create_task(client.server.stop())
-        await until(lambda: not client.server._server._server.is_running())
-        assert (await failure(client.infer(files(level_png(9))))).code() == Code.UNAVAILABLE
+        await until(lambda: client.server._calls._closed)
+        error = await failure(client.infer(files(level_png(9))))
+        assert (error.code(), trailers(error)["error-reason"]) == (Code.UNAVAILABLE, "draining")
         assert not stopping.done()
         engine.gate.set()
         assert [levels(await call) for call in inside] == [[level] for level in range(8)]
