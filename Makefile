@@ -73,6 +73,7 @@ lock: ## Pin what pyproject.toml names and keep the rest; ARGS=--upgrade: the ne
 	sed -n 's/^onnxruntime==\([0-9.]*\).*/onnxruntime-gpu[cuda,cudnn]==\1/p' requirements/service.txt \
 		| uv pip compile $(LOCK) -o requirements/gpu.txt -c requirements/otel.txt -
 	echo pillow-heif | uv pip compile $(LOCK) --no-deps -o requirements/heic.txt -c requirements/dev.txt -
+	echo grpcio | uv pip compile $(LOCK) --no-deps -o requirements/grpc.txt -c requirements/dev.txt -
 	echo checkov | uv pip compile $(LOCK) -o requirements/checkov.txt -
 LOCK = --quiet $(ARGS) --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-package torch
 

@@ -11,7 +11,7 @@ from service.edge.server import TASKS_SECONDS
 from service.grpc_api.calls import Calls
 from service.grpc_api.methods import answers
 from service.models.replica import Replica
-from service.settings import Settings
+from service.settings import LONGEST_DEADLINE_MS, Settings
 
 # Calls at once for each image that may be inside. Beyond, the library refuses them, and not in the service's words.
 _CALLS_PER_IMAGE = 4
@@ -57,6 +57,8 @@ def _options(settings: Settings, connections: int, calls: int) -> list[tuple[str
         ("grpc.http2.bdp_probe", 0),  # which would buffer megabytes of each call that is not read yet
         ("grpc.server_handshake_timeout_ms", 10_000),
         ("grpc.max_connection_idle_ms", settings.keep_alive_seconds * 1000),
+        ("grpc.max_connection_age_ms", 300_000),
+        ("grpc.max_connection_age_grace_ms", LONGEST_DEADLINE_MS),  # then it is closed on whoever reads no answer
         ("grpc.keepalive_time_ms", 60_000),  # whoever is gone without a word
         ("grpc.keepalive_timeout_ms", 20_000),
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),  # whoever asks more often has to go

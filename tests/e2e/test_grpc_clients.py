@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import queue
+import re
 import signal
 import struct
 import subprocess
@@ -133,6 +134,14 @@ def test_a_probe_asks_for_health(service: ServiceProcess) -> None:
             assert answer.status == health.HealthCheckResponse.SERVING
 
 
+def test_the_documented_example_answers_as_shown(service: ServiceProcess) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "grpc.md").read_text(), re.DOTALL)
+    code = code.replace("localhost:8001", address(service)).replace("client_timeout=1.0", "client_timeout=60")
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    (shown,) = re.findall(r"# (\[\[.*\]\])", code)
+    assert [best.split(":")[1:] for best in shown.split()] == [best.split(":")[1:] for best in result.stdout.split()]
+
+
 def test_keys_and_two_models(tmp_path: Path) -> None:
     for name in ("one", "two"):
         add_digits(tmp_path / "models", name=name)
@@ -141,9 +150,9 @@ def test_keys_and_two_models(tmp_path: Path) -> None:
     with running_service(*flags) as service, triton.InferenceServerClient(address(service)) as client:
         outputs = [triton.InferRequestedOutput("logits", class_count=1)]
         for name in ("one", "two"):
-            result = client.infer(name, encoded(DIGIT), outputs=outputs, headers={"Authorization": "Bearer right"})
+            result = client.infer(name, encoded(DIGIT), outputs=outputs, headers={"authorization": "Bearer right"})
             assert result.as_numpy("logits")[0, 0].endswith(f"{name}/1 7".encode())
-        for headers in ({}, {"X-Api-Key": "wrong"}):
+        for headers in ({}, {"x-api-key": "wrong"}):
             with pytest.raises(triton.InferenceServerException) as refused:
                 client.infer("one", encoded(DIGIT), headers=headers)
             assert refused.value.status() == "StatusCode.UNAUTHENTICATED"
