@@ -26,6 +26,7 @@ triton = pytest.importorskip("tritonclient.grpc", reason="tritonclient is not in
 
 DIGIT = (GOLDEN / "digit-7.png").read_bytes()
 SIDE = 32
+PATIENT = ("--deadline-ms", "60000", "--latency-target-ms", "60000")  # however busy it is here
 
 
 def address(service: ServiceProcess) -> str:
@@ -34,7 +35,7 @@ def address(service: ServiceProcess) -> str:
 
 @pytest.fixture(scope="module")
 def service() -> Iterator[ServiceProcess]:
-    with running_service("--latency-target-ms", "5000", "--grpc-port", "0") as service:
+    with running_service(*PATIENT, "--grpc-port", "0") as service:
         yield service
 
 
@@ -146,7 +147,15 @@ def test_keys_and_two_models(tmp_path: Path) -> None:
     for name in ("one", "two"):
         add_digits(tmp_path / "models", name=name)
     (tmp_path / "keys").write_text(hashlib.sha256(b"right").hexdigest())
-    flags = ["--repository", str(tmp_path / "models"), "--api-keys-file", str(tmp_path / "keys"), "--grpc-port", "0"]
+    flags = [
+        "--repository",
+        str(tmp_path / "models"),
+        "--api-keys-file",
+        str(tmp_path / "keys"),
+        "--grpc-port",
+        "0",
+        *PATIENT,
+    ]
     with running_service(*flags) as service, triton.InferenceServerClient(address(service)) as client:
         outputs = [triton.InferRequestedOutput("logits", class_count=1)]
         for name in ("one", "two"):
@@ -160,7 +169,7 @@ def test_keys_and_two_models(tmp_path: Path) -> None:
 
 def test_a_drain_answers_everybody_and_tells_them_to_go(tmp_path: Path) -> None:
     """New work is served for a while after SIGTERM, then refused; nothing that was let in is lost."""
-    flags = ["--grpc-port", "0", "--drain-seconds", "1", "--log-requests", "off", "--latency-target-ms", "60000"]
+    flags = ["--grpc-port", "0", "--drain-seconds", "1", "--log-requests", "off", *PATIENT]
     with running_service(*flags) as service, triton.InferenceServerClient(address(service)) as client:
         outcomes: queue.Queue[Any] = queue.Queue()
         client.infer("digits", encoded(DIGIT))
