@@ -204,6 +204,6 @@ class Settings(BaseSettings):
             )
         if self.tracing and not all(map(importlib.util.find_spec, ("opentelemetry", "opentelemetry.sdk"))):
             raise ValueError("MIXER_TRACING needs OpenTelemetry: pip install 'mixer-serving[otel]'")
-        if self.grpc_port is not None and not all(map(importlib.util.find_spec, ("grpc", "google.protobuf"))):
+        if self.grpc_port is not None and not all(map(importlib.util.find_spec, ("grpc", "google", "google.protobuf"))):
             raise ValueError("MIXER_GRPC_PORT needs gRPC: pip install 'mixer-serving[grpc]'")
         return self
