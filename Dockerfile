@@ -6,9 +6,10 @@ ARG BASE_IMAGE=python:3.12-slim-bookworm
 FROM ${BASE_IMAGE} AS packages
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PIP_NO_COMPILE=1 PIP_PYTHON=/opt/venv/bin/python
 RUN python3 -m venv --without-pip /opt/venv
-COPY requirements/otel.txt requirements/heic.txt /requirements/
+COPY requirements/otel.txt requirements/heic.txt requirements/grpc.txt /requirements/
 RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
-    python3 -m pip install --require-hashes -r /requirements/otel.txt -r /requirements/heic.txt
+    python3 -m pip install --require-hashes -r /requirements/otel.txt -r /requirements/heic.txt \
+       -r /requirements/grpc.txt
 
 # Files that no CPU service uses: OpenVINO's GPU and NPU plugins and what reads anything but ONNX, onnxruntime's library
 # for C (Python has its own) and its export tools, headers, packages' tests.

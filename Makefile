@@ -5,7 +5,7 @@ RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test test-container image check export bench finetune-digits kubernetes-rules pin-base sbom lock clean
+.PHONY: help setup serve test test-container image check export bench finetune-digits kubernetes-rules pin-base proto sbom lock clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +58,9 @@ pin-base: ## Pin the base images in Dockerfile and docker-compose.yml to the dig
 		rm Dockerfile.old docker-compose.yml.old; \
 	done
 
+proto: $(VENV)/dev.stamp ## Write what the service reads of service/grpc_api/*.proto
+	cd service/grpc_api && ../../$(RUN) -m grpc_tools.protoc -I. --descriptor_set_out=descriptors.binpb *.proto
+
 sbom: $(VENV)/dev.stamp ## Write what the service is made of to dist/sbom.json (CycloneDX)
 	mkdir -p dist
 	$(RUN) -m cyclonedx_py requirements requirements/service.txt --pyproject pyproject.toml --output-reproducible -o dist/sbom.json
@@ -70,6 +73,7 @@ lock: ## Pin what pyproject.toml names and keep the rest; ARGS=--upgrade: the ne
 	sed -n 's/^onnxruntime==\([0-9.]*\).*/onnxruntime-gpu[cuda,cudnn]==\1/p' requirements/service.txt \
 		| uv pip compile $(LOCK) -o requirements/gpu.txt -c requirements/otel.txt -
 	echo pillow-heif | uv pip compile $(LOCK) --no-deps -o requirements/heic.txt -c requirements/dev.txt -
+	echo grpcio | uv pip compile $(LOCK) --no-deps -o requirements/grpc.txt -c requirements/dev.txt -
 	echo checkov | uv pip compile $(LOCK) -o requirements/checkov.txt -
 LOCK = --quiet $(ARGS) --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-package torch
 

@@ -19,7 +19,7 @@ from service.settings import Settings
 GROUPS = {
     "models": ("model_repository", "models", "model", "cache"),
     "network": (
-        *("host", "port", "metrics_port", "root_path", "cors_origins"),
+        *("host", "port", "metrics_port", "grpc_port", "root_path", "cors_origins"),
         *("keep_alive_seconds", "min_upload_bytes_per_second"),
     ),
     "engine and cores": ("engine", "providers", "lanes", "threads", "max_batch_size", "max_queue_delay_ms"),

@@ -29,6 +29,22 @@ image is counted in `mixer_images_total`; None means that no image was admitted.
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+_GRPC = {  # the status of a gRPC call that ends with one of HTTP's: grpc/doc/statuscodes.md; of any other INTERNAL
+    400: "INVALID_ARGUMENT",
+    401: "UNAUTHENTICATED",
+    403: "PERMISSION_DENIED",
+    404: "NOT_FOUND",
+    408: "UNAVAILABLE",
+    409: "FAILED_PRECONDITION",
+    413: "INVALID_ARGUMENT",
+    415: "INVALID_ARGUMENT",
+    422: "INVALID_ARGUMENT",
+    429: "RESOURCE_EXHAUSTED",
+    499: "CANCELLED",
+    503: "UNAVAILABLE",
+    504: "DEADLINE_EXCEEDED",
+}
+SUCCEEDED = 200
 FAILED = 400  # and above: what a status of HTTP says where there is no answer (RFC 9110, section 15)
 
 
@@ -45,6 +61,11 @@ class ServiceError(Exception):
         self.message = message
         self.reason = reason  # machine-readable detail
         self.retry_after = retry_after  # seconds
+
+    @property
+    def grpc_status(self) -> str:
+        """The name of the status of a gRPC call that fails so."""
+        return _GRPC.get(self.status, "INTERNAL")
 
     def body(self) -> dict[str, str]:
         """The fields of the JSON error object."""

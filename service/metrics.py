@@ -108,7 +108,7 @@ class Metrics:
         def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
             return Histogram(f"mixer_{name}", text, labels, buckets=buckets, registry=registry)
 
-        self.requests = counter("requests_total", "HTTP requests answered.", "route", "code")
+        self.requests = counter("requests_total", "Requests answered; a gRPC call has HTTP's code.", "route", "code")
         self.key_requests = counter(
             "key_requests_total", "Requests by API key; ok: the key let them in.", "key", "outcome"
         )

@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 
 # Objects more than before, at which a collection pays: of each request some hundred are young at once.
 _GARBAGE = 20_000
+_OF_GRPC = 4  # one connection in so many is gRPC's where it is served: each carries many calls
 
 
 def serve(command_line: CommandLine, started: float) -> None:
@@ -61,10 +62,13 @@ def serve(command_line: CommandLine, started: float) -> None:
     log.info("mixer-serve %s starts on %g cores, with the models of %s", __version__, cores, repository, extra=told)
     try:
         metrics_port = _serve_metrics(settings, metrics)
-        listener = _bind(settings)
+        listener = _bind(settings.host, settings.port, "MIXER_PORT")
+        grpc_listener = None
+        if settings.grpc_port is not None:
+            grpc_listener = _bind(settings.host, settings.grpc_port, "MIXER_GRPC_PORT")
         settings = settings_for(settings)
         runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
-        server = runner.run(_loaded(settings, metrics, metrics_port, started, hangups))
+        server = runner.run(_loaded(settings, metrics, metrics_port, grpc_listener, started, hangups))
         runner.run(server.serve(sockets=[listener]))
     except ExportFailed:
         os._exit(1)
@@ -79,17 +83,29 @@ def serve(command_line: CommandLine, started: float) -> None:
 
 
 async def _loaded(
-    settings: Settings, metrics: Metrics, metrics_port: int, started: float, hangups: list[int]
+    settings: Settings,
+    metrics: Metrics,
+    metrics_port: int,
+    grpc_listener: socket.socket | None,
+    started: float,
+    hangups: list[int],
 ) -> DrainingServer:
     """The server, once every model is loaded."""
     uploads = Uploads(settings.max_inflight_bytes, settings.min_upload_bytes_per_second)
     replica = build_replica(settings, metrics, make_room=uploads.end_most_stalled)
-    app = with_edge(create_api(replica))
+    api = create_api(replica)
+    app = with_edge(api)
     await replica.start()
+    connections, grpc = connections_allowed(), None
+    if grpc_listener:
+        from service.grpc_api.server import GrpcServer  # noqa: PLC0415 - an optional dependency
+
+        of_grpc = max(1, connections // _OF_GRPC)
+        connections, grpc = connections - of_grpc, GrpcServer(api, grpc_listener, of_grpc)
     gc.collect()
     gc.freeze()  # a collection that looks through all of this as well would hold the loop for tens of milliseconds
     gc.set_threshold(_GARBAGE)
-    table = ConnectionTable(connections_allowed(), uploads, metrics.connections_ended)
+    table = ConnectionTable(connections, uploads, metrics.connections_ended)
     metrics.connections.set_function(table.__len__)
     config = uvicorn.Config(
         app,
@@ -107,7 +123,7 @@ async def _loaded(
         proxy_headers=False,  # nothing here depends on who the client is
         timeout_keep_alive=settings.keep_alive_seconds,
     )
-    return DrainingServer(config, replica, table, metrics_port, started, hangups)
+    return DrainingServer(config, replica, table, metrics_port, started, hangups, grpc)
 
 
 def _serve_metrics(settings: Settings, metrics: Metrics) -> int:
@@ -119,9 +135,8 @@ def _serve_metrics(settings: Settings, metrics: Metrics) -> int:
     return server.server_port
 
 
-def _bind(settings: Settings) -> socket.socket:
-    """Take the port before the models are loaded; connections are refused until the server listens on it."""
-    host, port = settings.host, settings.port
+def _bind(host: str, port: int, setting: str) -> socket.socket:
+    """Take a port before the models are loaded; connections are refused until the server listens on it."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, protocol)
@@ -130,7 +145,7 @@ def _bind(settings: Settings) -> socket.socket:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         listener.bind(address)
     except (OSError, UnicodeError) as error:
-        raise _unbound(host, f"MIXER_PORT {port}", error) from None
+        raise _unbound(host, f"{setting} {port}", error) from None
     listener.setblocking(False)
     return listener
 

@@ -4,6 +4,7 @@ import importlib.util
 import os
 import re
 from difflib import get_close_matches
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -57,6 +58,12 @@ class Settings(BaseSettings):
     host: str = Field(default="0.0.0.0", description="address to listen on")  # nosec B104
     port: int = Field(default=8000, ge=0, le=65535, description="port of the HTTP API; 0 takes a free one")
     metrics_port: int = Field(default=9000, ge=0, le=65535, description="port of /metrics; 0 takes a free one")
+    grpc_port: int | None = Field(
+        default=None,
+        ge=0,
+        le=65535,
+        description="port of the Open Inference Protocol over gRPC; 0 takes a free one; left out: there is none",
+    )
     engine: EngineName = Field(
         default="auto", description="auto: the fastest that is installed and reproduces the golden images"
     )
@@ -177,8 +184,10 @@ class Settings(BaseSettings):
         if self.model and (self.models or "model_repository" in self.model_fields_set):
             other = "MIXER_MODELS" if self.models else "MIXER_MODEL_REPOSITORY"
             raise ValueError(f"MIXER_MODEL is served alone: leave out {other}")
-        if self.port == self.metrics_port != 0:
-            raise ValueError(f"MIXER_PORT and MIXER_METRICS_PORT are both {self.port}")
+        ports = {"MIXER_PORT": self.port, "MIXER_METRICS_PORT": self.metrics_port, "MIXER_GRPC_PORT": self.grpc_port}
+        for (one, port), (other, same) in combinations(ports.items(), 2):
+            if port and port == same:
+                raise ValueError(f"{one} and {other} are both {port}")
         if not self.providers:
             raise ValueError("MIXER_PROVIDERS names no provider")
         if self.engine == "openvino" and self.providers != ["CPUExecutionProvider"]:
@@ -195,4 +204,6 @@ class Settings(BaseSettings):
             )
         if self.tracing and not all(map(importlib.util.find_spec, ("opentelemetry", "opentelemetry.sdk"))):
             raise ValueError("MIXER_TRACING needs OpenTelemetry: pip install 'mixer-serving[otel]'")
+        if self.grpc_port is not None and not all(map(importlib.util.find_spec, ("grpc", "google", "google.protobuf"))):
+            raise ValueError("MIXER_GRPC_PORT needs gRPC: pip install 'mixer-serving[grpc]'")
         return self

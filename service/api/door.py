@@ -66,7 +66,7 @@ class Visit:
         ticket, promises = self.ticket, self._classifier.promises
         upload = self._scope.get("mixer.upload")
         if upload and upload.received >= upload.announced:  # it is all here: most are, when their turn comes
-            self._timings.stages["receive"] = 0.0
+            self._timings.stages.setdefault("receive", 0.0)
             body = await reading
             ticket.receive(promises.now())
             return body

@@ -17,6 +17,9 @@ _QUIET = (
     "/page/{file}",
     "/page/samples/{model}/{version}/{number}",
     "/docs/{file}",
+    "/grpc.health.v1.Health/Check",
+    "/inference.GRPCInferenceService/ServerLive",
+    "/inference.GRPCInferenceService/ServerReady",
 )
 
 

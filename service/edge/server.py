@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from typing import Protocol
 
 import uvicorn
 
@@ -19,6 +20,16 @@ from service.models.replica import Replica
 log = logging.getLogger(__name__)
 
 TASKS_SECONDS = 5.0  # beyond the last deadline that a request's task may take to end, while the server stops
+
+
+class Neighbour(Protocol):
+    """Another server of the same replica, on the same event loop."""
+
+    async def start(self) -> int:
+        """Listen; returns the port."""
+
+    async def stop(self) -> None:
+        """Let nobody else in, and answer everybody inside."""
 
 
 class DrainingServer(uvicorn.Server):
@@ -36,10 +47,12 @@ class DrainingServer(uvicorn.Server):
         metrics_port: int,
         started: float,
         early_hangups: Sequence[int] = (),
+        grpc: Neighbour | None = None,
     ) -> None:
         """`metrics_port` and `started` (of `time.monotonic`) are for the log.
 
-        `early_hangups` are the SIGHUPs that came while the models were loading.
+        `early_hangups` are the SIGHUPs that came while the models were loading. `grpc` begins and ends
+        with this server.
         """
         super().__init__(config)
         self._replica = replica
@@ -48,6 +61,8 @@ class DrainingServer(uvicorn.Server):
         self._metrics_port = metrics_port
         self._started = started
         self._early_hangups = early_hangups
+        self._grpc = grpc
+        self._grpc_stopping: asyncio.Task[None] | None = None
         self._signals = 0
         self._stopping_since = 0.0
         self._hasten = asyncio.Event()
@@ -62,9 +77,12 @@ class DrainingServer(uvicorn.Server):
             self._doors.append(door)
         if sockets:
             ports = {"port": sockets[0].getsockname()[1], "metrics_port": self._metrics_port}
+            if self._grpc:
+                ports["grpc_port"] = await self._grpc.start()
             ready = ports | {"ready_seconds": round(time.monotonic() - self._started, 1)}
+            also = ", gRPC on port %(grpc_port)d" if self._grpc else ""
             log.info(
-                "listening on port %(port)d, metrics on port %(metrics_port)d; ready after %(ready_seconds)g s",
+                f"listening on port %(port)d, metrics on port %(metrics_port)d{also}; ready after %(ready_seconds)g s",
                 ready,
                 extra=ready,
             )
@@ -90,6 +108,8 @@ class DrainingServer(uvicorn.Server):
         self._signals += 1
         if self._signals > 2:
             self.force_exit = True
+            if self._grpc_stopping:
+                self._grpc_stopping.cancel()
             self._tell(number, "the end, whoever waits for an answer")
         elif number == signal.SIGINT or self._draining:
             self._hasten.set()
@@ -122,9 +142,13 @@ class DrainingServer(uvicorn.Server):
 
         A connection is waited for until its request's deadline and a little longer, and then aborted; so are its tasks.
         """
+        if self._grpc:
+            self._grpc_stopping = asyncio.create_task(self._grpc.stop())
         await asyncio.gather(*(door.close() for door in self._doors))
         await self._let_newcomers_speak()
         seconds = max((connection.seconds_left() for connection in self._connections()), default=0.0)
+        if self._grpc_stopping:
+            await asyncio.wait([self._grpc_stopping])
         self.config.timeout_graceful_shutdown = math.ceil(seconds + TASKS_SECONDS)
         await super().shutdown(sockets)
         lost = self._replica.admission.inflight  # only a forced exit leaves any

@@ -47,6 +47,9 @@ def test_settings_cannot_change() -> None:
     ("values", "named"),
     [
         ({"port": 9000}, "MIXER_METRICS_PORT"),
+        ({"grpc_port": 8000}, "MIXER_PORT and MIXER_GRPC_PORT are both 8000"),
+        ({"grpc_port": 9000}, "MIXER_METRICS_PORT and MIXER_GRPC_PORT"),
+        ({"grpc_port": -1}, "grpc_port"),
         ({"providers": ""}, "MIXER_PROVIDERS"),
         ({"max_batch_size": 64, "max_inflight_images": 32}, "MIXER_MAX_INFLIGHT_IMAGES"),
         ({"port": 70_000}, "port"),

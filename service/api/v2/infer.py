@@ -13,7 +13,7 @@ from service.api.parameters import InferParameters
 from service.api.v2.names import widths
 from service.api.v2.request import Inference, parse
 from service.api.v2.response import answer
-from service.arrays import FEATURES, LOGITS
+from service.arrays import FEATURES, LOGITS, Outputs
 from service.errors import MalformedRequest, ServiceError
 from service.models.classifier import Classification, Classifier
 from service.models.replica import Replica
@@ -26,22 +26,33 @@ async def infer(request: Request, classifier: Classifier, asked: InferParameters
 
     The deadline and priority that are `asked` hold at the door, and further unless the body has its own.
     """
+    with Visit(request, classifier, asked.deadline_seconds, asked.priority) as visit:
+        reading = _read(request, classifier, asked, visit)
+        inference, given, size = await outputs(request, classifier, visit, reading)
+    accepted = request.headers.get("accept-encoding", "")
+    respond = partial(answer, inference, classifier.manifest, classifier.labels, given, accepted)
+    body, headers = await parsed(respond, size)
+    return Response(body, headers=headers)
+
+
+async def outputs(
+    request: Request, classifier: Classifier, visit: Visit, reading: Awaitable[Inference]
+) -> tuple[Inference, Outputs, int]:
+    """What is asked once it is read, and what the model gave for all of its images; the bytes of the latter.
+
+    Raises the ServiceError of the first image that has no answer.
+    """
     replica: Replica = request.app.state.replica
     timings: StageTimings = request.state.timings
-    with Visit(request, classifier, asked.deadline_seconds, asked.priority) as visit:
-        inference = await visit.receive(_read(request, classifier, asked, visit))
-        _take_its_own_times(replica, classifier, visit, inference)
-        answers = await visit.answer_all(_works(classifier, inference))
+    inference = await visit.receive(reading)
+    _take_its_own_times(replica, classifier, visit, inference)
+    answers = await visit.answer_all(_works(classifier, inference))
     for each in answers:
         timings.include(each.stages)
     rows = np.stack([np.frombuffer(each.answer, np.float32) for each in answers])
     top_k, _ = _asks(inference)
     classes = 0 if top_k is None else classifier.manifest.classes
-    given = {LOGITS: rows[:, :classes], FEATURES: rows[:, classes:]}
-    accepted = request.headers.get("accept-encoding", "")
-    respond = partial(answer, inference, classifier.manifest, classifier.labels, given, accepted)
-    body, headers = await parsed(respond, rows.nbytes)
-    return Response(body, headers=headers)
+    return inference, {LOGITS: rows[:, :classes], FEATURES: rows[:, classes:]}, rows.nbytes
 
 
 async def _read(request: Request, classifier: Classifier, asked: InferParameters, visit: Visit) -> Inference:

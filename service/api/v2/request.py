@@ -1,7 +1,7 @@
 """Body of a request for inference -> what is asked."""
 
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from service.api.mistaken import refuse_mistakes
 from service.api.v2.names import IMAGE_BYTES, IMAGES, INPUTS, PROBABILITIES
 from service.api.v2.number_list import NumberList, cut_out
 from service.api.v2.schemas import InferRequest, InputTensor, Parameters
-from service.api.v2.tensors import read_encoded, read_pixels
+from service.api.v2.tensors import Bytes, read_encoded, read_pixels
 from service.arrays import FEATURES, LOGITS, PixelBatch
 from service.errors import MalformedRequest
 from service.scheduling.ticket import Priority
@@ -66,6 +66,11 @@ def parse(body: bytes, json_length: int | None, side: int, outputs: Collection[s
         raise MalformedRequest("Inference-Header-Content-Length exceeds the body", reason="header_length")
     asked = _read_json(body if json_length is None else body[:json_length])
     binary = _split(asked, memoryview(body)[len(body) if json_length is None else json_length :])
+    return understood(asked, binary, side, outputs)
+
+
+def understood(asked: InferRequest, binary: Mapping[str, Bytes], side: int, outputs: Collection[str]) -> Inference:
+    """What is asked with inputs that are checked, where `binary` has the bytes of those without `data`; see `parse`."""
     parameters = asked.parameters
     if parameters.get("sequence_id"):
         raise MalformedRequest("sequences are not supported: every image is on its own", reason="sequence")
@@ -78,13 +83,8 @@ def parse(body: bytes, json_length: int | None, side: int, outputs: Collection[s
     )
 
 
-def _read_json(text: bytes) -> InferRequest:
-    rest, numbers = cut_out(text, json.dumps(_NUMBERS).encode())
-    asked = parse_json(rest, _MOST, _INSTEAD)
-    if numbers and not _put_back(asked, numbers):
-        asked = parse_json(text, _MOST, _INSTEAD)
-    if any(len(part) > _MOST_ENTRIES for part in _envelope(asked)):
-        raise MalformedRequest(f"a list or object has more than {_MOST_ENTRIES} entries", reason="json")
+def validated(asked: Any) -> InferRequest:
+    """A request as its schema has it; raises MalformedRequest."""
     try:
         return InferRequest.model_validate(asked)
     except ValidationError as errors:
@@ -92,6 +92,16 @@ def _read_json(text: bytes) -> InferRequest:
         where = ".".join(map(str, first["loc"]))[:100] or "the body"
         told = _TYPES.get(first["type"], first["msg"])
         raise MalformedRequest(f"{where}: {told}", reason="json") from None
+
+
+def _read_json(text: bytes) -> InferRequest:
+    rest, numbers = cut_out(text, json.dumps(_NUMBERS).encode())
+    asked = parse_json(rest, _MOST, _INSTEAD)
+    if numbers and not _put_back(asked, numbers):
+        asked = parse_json(text, _MOST, _INSTEAD)
+    if any(len(part) > _MOST_ENTRIES for part in _envelope(asked)):
+        raise MalformedRequest(f"a list or object has more than {_MOST_ENTRIES} entries", reason="json")
+    return validated(asked)
 
 
 def _put_back(asked: Any, numbers: NumberList) -> bool:
@@ -113,14 +123,20 @@ def _envelope(part: Any) -> Iterator[list[Any] | dict[str, Any]]:
                 yield from _envelope(value)
 
 
+def check_inputs(inputs: list[InputTensor]) -> None:
+    """Raise MalformedRequest unless there is one input, which models have."""
+    _check_names("input", [tensor.name for tensor in inputs], INPUTS)
+    if len(inputs) > 1:
+        raise MalformedRequest(f"send one of the inputs {' and '.join(INPUTS)}, not both", reason="inputs")
+    for tensor in inputs:
+        _refuse_shared_memory(tensor.parameters)
+
+
 def _split(asked: InferRequest, rest: memoryview) -> dict[str, memoryview]:
     """What follows the JSON, by the input that it belongs to: in their order, and nothing is left over."""
-    _check_names("input", [tensor.name for tensor in asked.inputs], INPUTS)
-    if len(asked.inputs) > 1:
-        raise MalformedRequest(f"send one of the inputs {' and '.join(INPUTS)}, not both", reason="inputs")
+    check_inputs(asked.inputs)
     parts = {}
     for tensor in asked.inputs:
-        _refuse_shared_memory(tensor.parameters)
         if "binary_data_size" not in tensor.parameters:
             continue
         size = tensor.parameters["binary_data_size"]
@@ -137,7 +153,7 @@ def _split(asked: InferRequest, rest: memoryview) -> dict[str, memoryview]:
     return parts
 
 
-def _images(tensors: list[InputTensor], binary: dict[str, memoryview], side: int) -> PixelBatch | list[bytes]:
+def _images(tensors: list[InputTensor], binary: Mapping[str, Bytes], side: int) -> PixelBatch | list[bytes]:
     (tensor,) = tensors
     if tensor.name == IMAGES:
         return read_pixels(tensor, binary.get(IMAGES), side)

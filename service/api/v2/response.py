@@ -22,7 +22,7 @@ def answer(
     inference: Inference, manifest: Manifest, labels: tuple[str, ...] | None, given: Outputs, accepted: str
 ) -> Answer:
     """The body and its headers; `accepted` is the client's Accept-Encoding."""
-    tensors, parts = zip(*(_write(output, given, labels) for output in inference.outputs), strict=True)
+    tensors, parts = zip(*(write(output, given, labels) for output in inference.outputs), strict=True)
     head = InferResponse.model_construct(
         model_name=manifest.name, model_version=manifest.version, id=inference.id, outputs=list(tensors)
     )
@@ -40,7 +40,8 @@ def answer(
     return body, headers | ({"content-encoding": encoding} if encoding else {})
 
 
-def _write(output: Output, given: Outputs, labels: tuple[str, ...] | None) -> tuple[OutputTensor, bytes]:
+def write(output: Output, given: Outputs, labels: tuple[str, ...] | None) -> tuple[OutputTensor, bytes]:
+    """One output, and its bytes if they are asked for; `given` is what the model gave for all images."""
     if output.name == PROBABILITIES:
         values = np.stack([softmax(row) for row in given[LOGITS]]).astype(np.float32)
     else:

@@ -6,6 +6,7 @@ Binary elements are row-major and little-endian; one of BYTES is its length in f
 
 import math
 import struct
+from collections.abc import Iterable
 from itertools import chain
 from typing import Any
 
@@ -19,14 +20,16 @@ from service.api.v2.schemas import InputTensor, OutputTensor
 from service.arrays import PixelBatch
 from service.errors import MalformedRequest
 
+Bytes = bytes | memoryview
+
 _LENGTH = struct.Struct("<I")  # of an element of BYTES
 _MISSHAPEN = "has data nested otherwise than its shape"
 
 
-def read_pixels(tensor: InputTensor, binary: memoryview | None, side: int) -> PixelBatch:
+def read_pixels(tensor: InputTensor, binary: Bytes | None, side: int) -> PixelBatch:
     """UINT8 [N, side, side, 3]; of binary data, a view. Raises MalformedRequest."""
     shape = _checked(tensor, "UINT8", (side, side, 3))
-    elements: bytes | memoryview
+    elements: Bytes
     if binary is None:
         try:
             elements = _small_integers(tensor, shape)
@@ -42,7 +45,7 @@ def read_pixels(tensor: InputTensor, binary: memoryview | None, side: int) -> Pi
     return np.frombuffer(elements, np.uint8).reshape(shape)
 
 
-def read_encoded(tensor: InputTensor, binary: memoryview | None) -> list[bytes]:
+def read_encoded(tensor: InputTensor, binary: Bytes | None) -> list[bytes]:
     """BYTES [N] or [N, 1], encoded images; in JSON, which has no bytes, each in base64. Raises MalformedRequest."""
     column = len(tensor.shape) == 2
     shape = _checked(tensor, "BYTES", (1,) if column else ())
@@ -77,8 +80,13 @@ def write_strings(name: str, rows: list[list[str]], binary: bool) -> tuple[Outpu
     strings, shape = list(chain.from_iterable(rows)), (len(rows), len(rows[0]))
     if not binary:
         return _output(name, "BYTES", shape, strings), b""
-    data = b"".join(_LENGTH.pack(len(element)) + element for element in (string.encode() for string in strings))
+    data = joined(string.encode() for string in strings)
     return _output(name, "BYTES", shape, size=len(data)), data
+
+
+def joined(elements: Iterable[bytes]) -> bytes:
+    """Elements of BYTES as binary data."""
+    return b"".join(_LENGTH.pack(len(element)) + element for element in elements)
 
 
 def _checked(tensor: InputTensor, datatype: str, of_one: tuple[int, ...]) -> tuple[int, ...]:

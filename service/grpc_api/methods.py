@@ -1,0 +1,121 @@
+"""The methods: what REST's routes answer, by another wire."""
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
+
+from fastapi import Request
+from google.protobuf.json_format import ParseDict
+from google.protobuf.message import DecodeError
+from pydantic import BaseModel
+
+from service.api.body import parsed
+from service.api.door import Visit
+from service.api.parameters import InferParameters
+from service.api.v2 import routes
+from service.api.v2.infer import outputs
+from service.api.v2.names import widths
+from service.api.v2.schemas import AllStatistics, ModelConfig
+from service.errors import MalformedRequest, NotReady, UnknownRoute
+from service.grpc_api.calls import Answer, Receive
+from service.grpc_api.envelope import open_envelope
+from service.grpc_api.messages import HEALTH, SERVICE, methods
+from service.grpc_api.request import read_request
+from service.grpc_api.response import write_response
+from service.models.replica import Replica
+from service.settings import LONGEST_DEADLINE_MS
+
+Fields = dict[str, Any]  # of an answer
+Endpoint = Callable[..., Awaitable[BaseModel | Fields]]  # of a request and its message
+
+
+async def model_infer(request: Request, receive: Receive) -> bytes:
+    """Logits, probabilities or features of all images of a request, or one error."""
+    request.app.state.api_keys.check(request.headers)
+    asked = InferParameters.of(request)
+    message = await receive()
+    envelope = open_envelope(message)
+    replica: Replica = request.app.state.replica
+    classifier = replica.models.find(envelope.model, envelope.version or None)
+    manifest = classifier.manifest
+    reading = partial(read_request, envelope, manifest.image_size, widths(manifest))
+    with Visit(request, classifier, _seconds(request, asked), asked.priority) as visit:
+        visit.charge(len(message))
+        inference, given, size = await outputs(request, classifier, visit, parsed(reading, len(message)))
+    return await parsed(partial(write_response, inference, manifest, classifier.labels, given), size)
+
+
+def _seconds(request: Request, asked: InferParameters) -> float | None:
+    """The time to answer: the call's, or a header's that says less."""
+    given = [seconds for seconds in (request.scope["mixer.seconds"], asked.deadline_seconds) if seconds]
+    return min(*given, LONGEST_DEADLINE_MS / 1000) if given else None
+
+
+def _of_server(endpoint: Endpoint) -> Endpoint:
+    return lambda request, _: endpoint(request)
+
+
+def _of_model(endpoint: Endpoint) -> Endpoint:
+    return lambda request, asked: endpoint(request, asked.name, asked.version or None)
+
+
+async def _model_config(request: Request, asked: Any) -> Fields:
+    config: ModelConfig = await routes.model_config(request, asked.name, asked.version or None)
+    return {"config": config.model_dump(exclude_none=True)}
+
+
+async def _model_statistics(request: Request, asked: Any) -> AllStatistics:
+    if not asked.name:
+        statistics: AllStatistics = await routes.all_statistics(request)
+    else:
+        statistics = await routes.model_statistics(request, asked.name, asked.version or None)
+    return statistics
+
+
+async def _check(request: Request, asked: Any) -> Fields:
+    replica: Replica = request.app.state.replica
+    checks = dict.fromkeys(("", "readiness", SERVICE), replica.check_ready) | {"liveness": replica.check_live}
+    if asked.service not in checks:
+        raise UnknownRoute(f"no such service; there are {', '.join(name for name in checks if name)}")
+    checks[asked.service]()
+    return {"status": "SERVING"}
+
+
+_NOT_READY = {"ready": False, "live": False, "status": "NOT_SERVING"}  # in the words of each that says so
+
+_DESCRIBED: dict[str, dict[str, Endpoint]] = {
+    SERVICE: {
+        "ServerLive": _of_server(routes.server_live),
+        "ServerReady": _of_server(routes.server_ready),
+        "ModelReady": _of_model(routes.model_ready),
+        "ServerMetadata": _of_server(routes.server_metadata),
+        "ModelMetadata": _of_model(routes.model_metadata),
+        "ModelConfig": _model_config,
+        "ModelStatistics": _model_statistics,
+    },
+    HEALTH: {"Check": _check},
+}
+
+
+def answers() -> dict[str, dict[str, Answer]]:
+    """By service and method, for all that the .proto files promise."""
+    return {
+        service: {
+            name: partial(_answer, *kinds, described[name]) if name in described else model_infer
+            for name, kinds in methods(service).items()
+        }
+        for service, described in _DESCRIBED.items()
+    }
+
+
+async def _answer(kind: Any, answer: Any, endpoint: Endpoint, request: Request, receive: Receive) -> bytes:
+    try:
+        asked = kind.FromString(await receive())
+    except DecodeError:
+        raise MalformedRequest(f"the message is not a {kind.DESCRIPTOR.name}", reason="message") from None
+    try:
+        found = await endpoint(request, asked)
+    except NotReady:
+        found = _NOT_READY
+    fields = found.model_dump(exclude_none=True) if isinstance(found, BaseModel) else found
+    return bytes(ParseDict(fields, answer(), ignore_unknown_fields=True).SerializeToString())
