@@ -12,13 +12,17 @@ IN_ONE_PROCESS = ("tests/benchmarks/", "tests/deploy/")
 
 
 class ByFile(LoadFileScheduling):
-    """Which tests go to the same process, where there are several: a file's, for its fixtures, and some folders'."""
+    """Which tests go to the same process, where there are several: a file's, for its fixtures, and some folders'.
+
+    They begin in the order of their names: the longest, benchmarks, deploy and e2e, before the many short ones.
+    """
 
     def _split_scope(self, nodeid: str) -> str:
         return next((folder for folder in IN_ONE_PROCESS if nodeid.startswith(folder)), super()._split_scope(nodeid))
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile:
+    config.option.loadscopereorder = False
     return ByFile(config, log)
 
 

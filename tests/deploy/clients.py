@@ -2,6 +2,8 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import httpx
 
@@ -21,10 +23,11 @@ class Clients:
         self.versions: Counter[str] = Counter()
         self._changed = asyncio.Condition()
         self._stopping = False
+        self._pause_seconds = 0.0
         self._tasks = [asyncio.create_task(self._post(url, keep_alive=i % 2 == 0)) for i in range(number)]
 
     async def _post(self, url: str, keep_alive: bool) -> None:
-        headers = {"x-deadline-ms": "5000"}  # a slow machine is no reason to be refused here
+        headers = {"x-deadline-ms": "60000"}  # a slow machine is no reason to be refused here
         headers |= {} if keep_alive else {"connection": "close"}
         async with httpx.AsyncClient(base_url=url, headers=headers, timeout=30) as client:
             while not self._stopping:
@@ -32,6 +35,7 @@ class Clients:
                     self.outcomes[await self._ask(client, digit, image)] += 1
                     async with self._changed:
                         self._changed.notify_all()
+                    await asyncio.sleep(self._pause_seconds)
 
     async def _ask(self, client: httpx.AsyncClient, digit: str, image: bytes) -> str:
         try:
@@ -44,6 +48,15 @@ class Clients:
             return f"{response.status_code} {answer}"
         self.versions[answer["model"]["version"]] += 1
         return "right"
+
+    @contextmanager
+    def resting(self) -> Iterator[None]:
+        """In the block they pause between posts, so that they leave the cores to what starts in it."""
+        self._pause_seconds = 0.1
+        try:
+            yield
+        finally:
+            self._pause_seconds = 0.0
 
     async def more_answers(self, number: int = 100) -> None:
         async with self._changed, asyncio.timeout(60):

@@ -3,7 +3,6 @@
 import os
 import re
 import shutil
-import socket
 import subprocess
 import uuid
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ import httpx
 import pytest
 
 from tests.debian import CACHE, package_lock
-from tests.deploy.processes import wait_until
+from tests.deploy.processes import free_port, wait_until
 from tests.e2e.processes import ROOT
 
 CONFIGURATION = ROOT / "deploy" / "haproxy" / "haproxy.cfg"
@@ -65,13 +64,6 @@ def program() -> tuple[str, dict[str, str]]:
                 pytest.skip(f"haproxy is missing, and Debian's package could not be fetched: {result.stderr[-600:]}")
     (libraries,) = {str(path.parent) for path in folder.glob("usr/lib/*/liblua5.3.so.0")}
     return str(unpacked), {"LD_LIBRARY_PATH": libraries}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """A real Prometheus that scrapes a real service, and clients that keep it busy."""
 
+import random
 import shutil
 import socket
 import subprocess
@@ -48,9 +49,7 @@ def running_prometheus(service: ServiceProcess, scratch: Path, rules: Path = RUL
     mixer["static_configs"] = [{"targets": [f"127.0.0.1:{service.metrics_port}"]}]
     config["scrape_configs"] = [mixer]
     (scratch / "prometheus.yml").write_text(yaml.safe_dump(config))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
     with (scratch / "log").open("w") as log:
         process = subprocess.Popen(
             [
@@ -97,6 +96,15 @@ def load(service: ServiceProcess, clients: int, bodies: list[bytes]) -> Iterator
         over.set()
         for thread in threads:
             thread.join()
+
+
+def free_port() -> int:
+    """One of 127.0.0.1's, below those that connections get, so that none takes it before somebody listens there."""
+    while True:
+        port = random.randrange(20_000, 30_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 90) -> None:

@@ -24,9 +24,11 @@ GRAFANA = ROOT / "deploy" / "grafana"
 class Stack:
     """The services of docker-compose.yml whose images can be had here."""
 
-    def __init__(self, docker: Docker, flags: tuple[str, ...] = ("--project-name", "mixer-test")) -> None:
+    def __init__(self, docker: Docker, name: str, *files: str) -> None:
         self.docker = docker
-        self.flags = flags
+        self.flags = ("--project-name", name)
+        for file in ("docker-compose.yml", *files, "tests/deploy/compose.yml"):
+            self.flags += ("--file", file)
 
     def compose(self, *arguments: str) -> str:
         return self.docker("compose", *self.flags, *arguments)
@@ -60,7 +62,7 @@ def stack(docker: Docker, image: str) -> Iterator[Stack]:
     prometheus = docker.public_image("prom/prometheus:v3.5.0", "prometheus")
     free_ports = {"PORT": "0", "PROMETHEUS_PORT": "0", "GRAFANA_PORT": "0"}
     images = {"IMAGE": image, "PROMETHEUS_IMAGE": prometheus}
-    stack = Stack(replace(docker, environment=docker.environment | free_ports | images))
+    stack = Stack(replace(docker, environment=docker.environment | free_ports | images), "mixer-test")
     try:
         stack.compose("up", "--detach", "--wait", "--no-build", "mixer", "prometheus")
         yield stack
@@ -95,11 +97,9 @@ def test_stopping_it_drains(stack: Stack) -> None:
 def fleet(docker: Docker, image: str) -> Iterator[Stack]:
     """Three replicas behind HAProxy."""
     haproxy = docker.public_image("haproxy:3.2", "haproxy")
-    environment = {"PORT": "0", "IMAGE": image, "HAPROXY_IMAGE": haproxy, "CPUS": "0.5"}
-    stack = Stack(
-        replace(docker, environment=docker.environment | environment),
-        ("--project-name", "mixer-fleet", "--file", "docker-compose.yml", "--file", "deploy/haproxy/compose.yml"),
-    )
+    environment = {"PORT": "0", "IMAGE": image, "HAPROXY_IMAGE": haproxy}
+    engine = replace(docker, environment=docker.environment | environment)
+    stack = Stack(engine, "mixer-fleet", "deploy/haproxy/compose.yml")
     if docker.call("compose", "version")[0] != 0:
         pytest.skip("the Docker engine that runs here has no `docker compose`")
     try:
@@ -121,21 +121,20 @@ async def test_a_fleet_loses_nothing_when_a_replica_is_restarted_or_killed(fleet
     docker = fleet.docker
     url = fleet.url("haproxy", 8080)
     await asyncio.to_thread(wait_until, lambda: answers(url))
-    containers = [f"mixer-fleet-mixer-{number}" for number in (1, 2, 3)]
     clients = Clients(url, 6)
     await clients.more_answers()
 
     async def healthy(container: str) -> None:
-        await asyncio.to_thread(docker.wait_until, container, "{{.State.Health.Status}}", "healthy")
+        with clients.resting():
+            await asyncio.to_thread(docker.wait_until, container, "{{.State.Health.Status}}", "healthy")
         await clients.more_answers()
 
-    for container in containers:
-        await asyncio.to_thread(docker, "restart", "--time", "20", container)
-        await healthy(container)
-    await asyncio.to_thread(docker, "kill", containers[0])
+    await asyncio.to_thread(docker, "restart", "--time", "20", "mixer-fleet-mixer-1")
+    await healthy("mixer-fleet-mixer-1")
+    await asyncio.to_thread(docker, "kill", "mixer-fleet-mixer-2")
     await clients.more_answers(200)
-    await asyncio.to_thread(docker, "start", containers[0])
-    await healthy(containers[0])
+    await asyncio.to_thread(docker, "start", "mixer-fleet-mixer-2")
+    await healthy("mixer-fleet-mixer-2")
     await clients.stop()
     assert clients.outcomes.keys() == {"right"}
 

@@ -13,8 +13,8 @@ import httpx
 import pytest
 
 from tests.deploy.clients import DIGITS, Clients
-from tests.deploy.haproxy import CONFIGURATION, Haproxy, free_port, running_haproxy
-from tests.deploy.processes import wait_until
+from tests.deploy.haproxy import CONFIGURATION, Haproxy, running_haproxy
+from tests.deploy.processes import free_port, wait_until
 from tests.e2e.processes import ROOT, ServiceProcess, add_digits, running_service
 
 ADMIN = {"x-api-key": "an admin's"}
@@ -72,6 +72,13 @@ async def test_a_fleet_under_load_loses_nothing(repository: Path) -> None:
 
         await all_up()
         clients = Clients(haproxy.url, 8)
+
+        async def start(replica: Replica) -> None:
+            with clients.resting():
+                await asyncio.to_thread(replica.start)
+                await all_up()
+            await clients.more_answers()
+
         await clients.more_answers()
         assert clients.versions.keys() == {"1"}
 
@@ -89,16 +96,12 @@ async def test_a_fleet_under_load_loses_nothing(repository: Path) -> None:
         for replica in replicas:
             await asyncio.to_thread(replica.stop)
             await clients.more_answers()
-            await asyncio.to_thread(replica.start)
-            await all_up()
-            await clients.more_answers()
+            await start(replica)
 
         replicas[0].kill()
         await clients.more_answers(200)
-        assert haproxy.up() == {"2", "3"}
-        await asyncio.to_thread(replicas[0].start)
-        await all_up()
-        await clients.more_answers()
+        await asyncio.to_thread(wait_until, lambda: haproxy.up() == {"2", "3"})
+        await start(replicas[0])
 
         await clients.stop()
         assert clients.outcomes.keys() == {"right"}
@@ -143,7 +146,7 @@ def standing_in(*statuses: int) -> Iterator[tuple[Haproxy, list[int]]]:
         for server in servers:
             stack.callback(server.server_close)
             stack.callback(server.shutdown)
-            threading.Thread(target=server.serve_forever, daemon=True).start()
+            threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield stack.enter_context(running_haproxy(*(server.server_port for server in servers))), asked
 
 

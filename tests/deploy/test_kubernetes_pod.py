@@ -3,7 +3,6 @@
 import asyncio
 import copy
 import json
-import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from tests.deploy.clients import Clients
 from tests.deploy.docker import Docker
 from tests.deploy.kustomization import Manifest, Rendered, compose, render
 from tests.deploy.podman import Podman, podman_engine
+from tests.deploy.processes import free_port
 
 pytestmark = pytest.mark.anyio
 
@@ -44,13 +44,6 @@ def pod_manifests(rendered: Rendered, image: str, name: str, port: int) -> list[
     container["image"] = image
     container["ports"] = [{**container["ports"][0], "hostPort": port, "hostIP": "127.0.0.1"}]
     return [settings, deployment]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 async def probe_until(container: Manifest, name: str, port: int, status: int) -> None:

@@ -54,9 +54,8 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def service_process() -> Iterator[ServiceProcess]:
-    with running_service(
-        "--deadline-ms", "60000", "--latency-target-ms", "60000"
-    ) as process:  # however busy it is here
+    patient = ("--deadline-ms", "60000", "--latency-target-ms", "60000")  # however busy it is here
+    with running_service("--engine", "auto", *patient) as process:
         yield process
 
 

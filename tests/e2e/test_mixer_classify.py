@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 
 from service import Classifier
-from tests.e2e.processes import GOLDEN, ROOT, running_service
+from tests.e2e.processes import GOLDEN, ONE_ENGINE, ROOT, running_service
 
 COMMAND = [sys.executable, "-m", "service.offline"]
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("MIXER_")}
-ENVIRONMENT |= {"PYTHONPATH": str(ROOT)}
+ENVIRONMENT |= {"PYTHONPATH": str(ROOT)} | ONE_ENGINE
 BAD = {"empty.png": b"", "text.jpg": b"hello", "half.png": (GOLDEN / "digit-1.png").read_bytes()[:-300]}
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -117,7 +117,7 @@ def test_who_is_stopped_goes_on_with_every_row_once(run: Run, tmp_path: Path, nu
 
 def _check_features(features: np.ndarray, rows: list[dict[str, Any]]) -> None:
     """Row i of the features is of row i's image."""
-    with Classifier.load(GOLDEN.parent, lanes=1) as classifier:
+    with Classifier.load(GOLDEN.parent, lanes=1, engine="onnxruntime") as classifier:
         expected = classifier.features([GOLDEN / f"digit-{digit}.png" for digit in range(10)])
     assert (features.dtype, features.shape) == (np.float32, (len(rows), 128))
     for row, of_row in zip(rows, features, strict=True):

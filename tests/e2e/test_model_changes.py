@@ -17,6 +17,7 @@ from tests.e2e.processes import GOLDEN, ServiceProcess, add_digits, running_serv
 pytestmark = pytest.mark.anyio
 
 SEVEN = (GOLDEN / "digit-7.png").read_bytes()
+PATIENT = {"x-deadline-ms": "60000"}  # a slow machine is not what is tested
 ADMIN = {"x-api-key": "an admin's"}
 
 
@@ -75,7 +76,7 @@ class Clients:
         self._tasks = [asyncio.create_task(self._client()) for _ in range(clients)]
 
     async def _client(self) -> None:
-        async with httpx.AsyncClient(base_url=self._service.url, timeout=60) as client:
+        async with httpx.AsyncClient(base_url=self._service.url, timeout=60, headers=PATIENT) as client:
             while not self._stopped:
                 response = await client.post("/v1/classify", content=SEVEN)
                 body = response.json()

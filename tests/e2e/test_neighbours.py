@@ -2,7 +2,7 @@
 
 import asyncio
 import io
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
@@ -15,6 +15,13 @@ from tests.e2e.processes import GOLDEN, ServiceProcess, add_digits, running_serv
 pytestmark = pytest.mark.anyio
 
 SEVEN = (GOLDEN / "digit-7.png").read_bytes()
+PATIENT = {"x-deadline-ms": "60000"}  # a slow machine is not what is tested
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[ServiceProcess]:
+    with running_service() as service:
+        yield service
 
 
 @asynccontextmanager
@@ -32,7 +39,7 @@ async def beside(count: int, neighbour: Callable[[], Awaitable[None]]) -> AsyncI
 async def answers(service: ServiceProcess, count: int) -> list[int]:
     """The statuses that a good client gets, asking one image after the other, and probing between them."""
     statuses = []
-    async with httpx.AsyncClient(base_url=service.url, timeout=30) as client:
+    async with httpx.AsyncClient(base_url=service.url, timeout=60, headers=PATIENT) as client:
         for _ in range(count):
             response = await client.post("/v1/classify", content=SEVEN)
             statuses.append(response.status_code)
@@ -45,35 +52,31 @@ async def answers(service: ServiceProcess, count: int) -> list[int]:
 
 @pytest.mark.parametrize("count", [16, 200])
 @pytest.mark.parametrize("head", ["Content-Length: 16777216", "Transfer-Encoding: chunked"])
-async def test_uploads_that_trickle(count: int, head: str) -> None:
-    with running_service() as service:
+async def test_uploads_that_trickle(service: ServiceProcess, count: int, head: str) -> None:
+    async def trickle() -> None:
+        _, writer = await asyncio.open_connection("127.0.0.1", service.port)
+        with closing(writer):
+            writer.write(f"POST /v1/classify HTTP/1.1\r\nHost: mixer\r\n{head}\r\n\r\n".encode())
+            while True:
+                writer.write(b"1\r\nx\r\n" if "chunked" in head else b"x" * 16)
+                await writer.drain()
+                await asyncio.sleep(0.1)
 
-        async def trickle() -> None:
-            _, writer = await asyncio.open_connection("127.0.0.1", service.port)
-            with closing(writer):
-                writer.write(f"POST /v1/classify HTTP/1.1\r\nHost: mixer\r\n{head}\r\n\r\n".encode())
-                while True:
-                    writer.write(b"1\r\nx\r\n" if "chunked" in head else b"x" * 16)
-                    await writer.drain()
-                    await asyncio.sleep(0.1)
-
-        async with beside(count, trickle):
-            assert await answers(service, 100) == [200] * 100
+    async with beside(count, trickle):
+        assert await answers(service, 100) == [200] * 100
 
 
-async def test_large_honest_images_in_bulk() -> None:
+async def test_large_honest_images_in_bulk(service: ServiceProcess) -> None:
     file = io.BytesIO()
     Image.linear_gradient("L").resize((1280, 720)).convert("RGB").save(file, "PNG")
-    with running_service() as service:
-        async with httpx.AsyncClient(base_url=service.url, timeout=60) as client:
+    async with httpx.AsyncClient(base_url=service.url, timeout=60) as client:
 
-            async def bulk() -> None:
-                while True:
-                    await client.post("/v1/classify", content=file.getvalue(), headers={"x-priority": "bulk"})
+        async def bulk() -> None:
+            while True:
+                await client.post("/v1/classify", content=file.getvalue(), headers={"x-priority": "bulk"})
 
-            async with beside(32, bulk):
-                statuses = await answers(service, 50)
-        assert statuses == [200] * 50
+        async with beside(32, bulk):
+            assert await answers(service, 50) == [200] * 50
 
 
 async def test_one_model_beside_a_crowd_at_another(tmp_path: Path) -> None:
@@ -82,7 +85,7 @@ async def test_one_model_beside_a_crowd_at_another(tmp_path: Path) -> None:
     with running_service("--model-repository", str(tmp_path), "--max-inflight-images", "128") as service:
         async with (
             httpx.AsyncClient(base_url=service.url, timeout=60, limits=httpx.Limits(max_connections=64)) as many,
-            httpx.AsyncClient(base_url=service.url, timeout=60) as one,
+            httpx.AsyncClient(base_url=service.url, timeout=60, headers=PATIENT) as one,
         ):
 
             async def crowd() -> None:

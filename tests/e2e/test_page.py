@@ -17,7 +17,7 @@ from tests.e2e.strokes import SHAPES, DrawnDigit, draw
 
 expect.set_options(timeout=20_000)
 
-QUICKLY = ("--engine", "openvino", "--max-batch-size", "1")  # there is less to measure at start
+QUICKLY = ("--max-batch-size", "1")  # there is less to measure at start
 
 # Hands the page a File as a browser does when one is dropped or pasted.
 _GIVE = """({kind, files}) => {

@@ -26,6 +26,8 @@ from tests.e2e.processes import GOLDEN, ROOT, ServiceProcess, running_service
 
 pytestmark = pytest.mark.anyio
 
+PATIENT = {"x-deadline-ms": "60000"}  # a slow machine is not what is tested
+
 # What an image's answer is when it is alone: probability of every class.
 Sent = tuple[bytes, np.ndarray]
 
@@ -60,7 +62,7 @@ async def test_each_of_many_concurrent_digits_gets_its_own_answer(
 ) -> None:
     before = service.metrics()
     limits = httpx.Limits(max_connections=64)
-    async with httpx.AsyncClient(base_url=service.url, limits=limits, timeout=60) as client:
+    async with httpx.AsyncClient(base_url=service.url, limits=limits, timeout=60, headers=PATIENT) as client:
         responses = await asyncio.gather(
             *(client.post("/v1/classify?top_k=10", content=data) for data, _ in real_digits * 2)
         )
@@ -123,7 +125,7 @@ class Load:
         self._answers = asyncio.Condition()
 
     async def _client(self, number: int) -> None:
-        headers = {} if self._keep_alive else {"connection": "close"}
+        headers = PATIENT | ({} if self._keep_alive else {"connection": "close"})
         async with httpx.AsyncClient(base_url=self._service.url, timeout=60, headers=headers) as client:
             for i in range(number, 100_000):
                 data, expected = self._sent[i % len(self._sent)]
@@ -153,14 +155,14 @@ class Load:
 @pytest.mark.parametrize("keep_alive", [True, False], ids=["keep-alive", "a connection a request"])
 async def test_sigterm_under_load_loses_nothing(real_digits: list[Sent], keep_alive: bool) -> None:
     """Every request that got a connection is answered rightly, before, during and after SIGTERM; then exit 0."""
-    with running_service("--drain-seconds", "1") as service:
+    with running_service("--drain-seconds", "2") as service:
         load = Load(service, real_digits, clients=32, keep_alive=keep_alive)
         await load.answered(200)
         service.terminate()
         while service.metrics()["mixer_draining"] == 0:
             await asyncio.sleep(0.01)
         during = load.counts["ok"]
-        async with httpx.AsyncClient(base_url=service.url) as client:
+        async with httpx.AsyncClient(base_url=service.url, headers=PATIENT) as client:
             ready = await client.get("/healthz/ready")
             served = await client.post("/v1/classify", content=real_digits[0][0])
         assert (ready.status_code, served.status_code) == (503, 200)
@@ -189,7 +191,7 @@ async def test_a_second_sigterm_hastens_the_drain(real_digits: list[Sent]) -> No
 async def test_metrics_answer_while_the_service_is_saturated(real_digits: list[Sent]) -> None:
     with running_service("--max-inflight-images", "16", "--max-batch-size", "8") as service:
         limits = httpx.Limits(max_connections=128)
-        async with httpx.AsyncClient(base_url=service.url, limits=limits, timeout=60) as client:
+        async with httpx.AsyncClient(base_url=service.url, limits=limits, timeout=60, headers=PATIENT) as client:
             posts = asyncio.gather(*(client.post("/v1/classify", content=data) for data, _ in real_digits * 2))
             scraped = await asyncio.to_thread(service.metrics)
             assert scraped["mixer_ready"] == 1

@@ -41,7 +41,8 @@ async def test_the_server_s_accounts_are_of_the_window() -> None:
     assert sum(server.received.values()) > images  # the warm-up's are not in it
 
 
-async def test_an_open_loop_asks_at_its_rate_whatever_the_latency() -> None:
+async def test_an_open_loop_asks_at_its_rate_whatever_the_latency(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.load.figures._LATE_MS", 250)  # a test's machine may be busy
     async with fake_server() as server:
         server.seconds = 0.3
         run = await _session(server).open("server", 0, 100)
@@ -52,7 +53,10 @@ async def test_an_open_loop_asks_at_its_rate_whatever_the_latency() -> None:
     assert run.invalid == []  # the server is slow, the generator isn't
 
 
-async def test_a_stall_shows_in_p99_of_an_open_loop_and_the_run_remains_valid() -> None:
+async def test_a_stall_shows_in_p99_of_an_open_loop_and_the_run_remains_valid(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("benchmarks.load.figures._LATE_MS", 250)  # a test's machine may be busy
     async with fake_server() as server:
         session = _session(server, seconds=3)
         running = asyncio.ensure_future(session.open("server", 0, 200))

@@ -1,6 +1,7 @@
 """JPEGs decoded at a fraction of their size: the parity gate, and everything that must not change with it."""
 
 import io
+from functools import cache
 from itertools import pairwise
 
 import numpy as np
@@ -16,6 +17,7 @@ from tests.doubles import encode
 
 LIMIT = 10_000_000
 BOUND = 1.0  # of 255: mean absolute difference of the prepared pixels
+large_photograph = cache(photograph)  # which takes most of a second to draw
 
 
 def spec(resize_short: int = 256, crop: int = 224, interpolation: str = "bicubic") -> Preprocessing:
@@ -36,7 +38,7 @@ def difference(data: bytes, preprocessing: Preprocessing) -> float:
 
 @pytest.fixture(scope="module")
 def photo() -> Image.Image:
-    return photograph(1601, 1203)
+    return large_photograph(1601, 1203)
 
 
 @pytest.mark.parametrize("quality", [60, 85, 95])
@@ -70,7 +72,7 @@ def test_an_edge_that_the_scale_cuts_is_found_whichever_way_up(size: tuple[int, 
     """At 1/8 of 1607 pixels the last of 201 is one eighth beyond the image: a crop that ignores it is off."""
     exif = Image.Exif()
     exif[0x0112] = orientation
-    data = encode(photograph(*size), "JPEG", quality=90, exif=exif)
+    data = encode(large_photograph(*size), "JPEG", quality=90, exif=exif)
     assert difference(data, spec(64, 64)) < BOUND
 
 
