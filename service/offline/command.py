@@ -204,7 +204,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--model", type=_named, metavar="B", help="bundle's path, or name or name/version in the model repository"
     )
-    parser.add_argument("--top-k", type=_positive, default=5, metavar="K", help="predictions of an image; default: 5")
+    parser.add_argument("--top-k", type=positive, default=5, metavar="K", help="predictions of an image; default: 5")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--csv", type=_named, metavar="F", help="file to write CSV to, or go on with; -: standard output")
     form.add_argument("--jsonl", type=_named, metavar="F", help="the same in JSON, an object a line")
@@ -229,7 +229,8 @@ def _file(text: str) -> str:
     return text
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """An argument that is a whole number from 1 on; raises ArgumentTypeError."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
     return int(text)
