@@ -8,12 +8,13 @@ import signal
 import sys
 import time
 
-from service.host import check_limits
+from service.host import check_limits, open_standard_streams
 
 
 def main() -> None:
     """Serve. Exits with 2 for unusable settings, 1 if a model or a port cannot be had, 0 after a drain or a SIGTERM."""
     started = time.monotonic()
+    open_standard_streams()
     # Before the libraries are loaded, which takes a second: as a container's first process, which no signal ends
     # unless it asks for that, it would otherwise come up after all.
     for early in (signal.SIGTERM, signal.SIGINT):

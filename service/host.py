@@ -1,7 +1,8 @@
-"""What this process may use: cores and memory, by cgroup (v1 or v2), affinity and `ulimit`."""
+"""What this process may use: cores and memory, by cgroup (v1 or v2), affinity and `ulimit`; standard streams."""
 
 import os
 import resource
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -41,6 +42,18 @@ def check_limits() -> None:
         limit = resource.getrlimit(kind)[0]
         if limit != resource.RLIM_INFINITY and limit < least:
             raise OSError(f"the limit of {limit // unit} {told}")
+
+
+def open_standard_streams() -> None:
+    """Open those that this process was started without, or a file or socket of ours would take their numbers.
+
+    What is read from standard input, or written to standard output, fails then; what is told to standard error is lost.
+    """
+    for name, mode, flags in (("stdin", "r", os.O_WRONLY), ("stdout", "w", os.O_RDONLY), ("stderr", "w", os.O_WRONLY)):
+        if getattr(sys, name) is None:
+            descriptor = os.open(os.devnull, flags)  # the lowest number that is free: the one that is missing
+            os.set_inheritable(descriptor, True)  # the lanes', too
+            setattr(sys, name, open(descriptor, mode))  # noqa: SIM115, PTH123 - for good
 
 
 def connections_allowed() -> int:

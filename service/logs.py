@@ -90,8 +90,7 @@ def configure_logging(
     logging._srcfile = None
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     # Not sys.stderr: a write that blocks would hold its lock, and the interpreter aborts where it cannot get that.
-    descriptor = sys.stderr.fileno() if sys.stderr else os.open(os.devnull, os.O_WRONLY)  # where it was closed
-    handler = QueuedHandler(descriptor, count_dropped)
+    handler = QueuedHandler(sys.stderr.fileno(), count_dropped)
     if log_format == "json":
         handler.setFormatter(
             JsonFormatter("{levelname}{name}{message}", style="{", timestamp=True, rename_fields={"levelname": "level"})

@@ -4,28 +4,34 @@ Ray reads, schedules, and does again what a lost machine had; `service.Classifie
 """
 
 import argparse
+import os
 import sys
 from collections import Counter
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pyarrow as pa
-import ray.data
 from parts import Output, Refused
-from rows import Classify, keyed, of_sample
+from rows import Classify, keyed, named, of_sample, path_table
 
-from service.bundles.bundle import load_bundle
+from service.bundles.bundle import BundleError, load_bundle
 from service.offline.classifier import check_gives, find_bundle
+from service.offline.command import positive
 from service.offline.paths import ImagePaths, PathSet
+
+if TYPE_CHECKING:
+    import ray.data
 
 _LIGHT = 0.1  # of a core, for tasks that read, so that none waits for those who classify
 
 
-def read(options: argparse.Namespace, done: PathSet) -> ray.data.Dataset | None:
+def read(options: argparse.Namespace, done: PathSet) -> "ray.data.Dataset | None":
     """Rows with `path`, and `image` unless every machine can read that file; None if all are done."""
+    import ray.data  # noqa: PLC0415 - what is refused is refused without it
+
     if options.format == "folder":
-        paths = [path for path in ImagePaths([options.source], ()) if path not in done]
-        table = pa.table({"path": pa.array(paths, pa.string())})
+        paths = [path for path in ImagePaths([options.source], ()) if named(os.fsencode(path)) not in done]
+        table = path_table(paths)
         parts = [table.slice(start, options.rows) for start in range(0, len(paths), options.rows)]
         return ray.data.from_arrow(parts) if parts else None
     if options.format == "parquet":
@@ -38,48 +44,63 @@ def read(options: argparse.Namespace, done: PathSet) -> ray.data.Dataset | None:
 
 
 def main() -> None:
-    """Exits with 1 if rows are missing or there twice, or the output is another job's."""
+    """Exits with 1 if rows are missing or there twice, or if it cannot go on; with 2 for bad arguments."""
     options = _parser().parse_args()
+    try:
+        sys.exit(_run(options))
+    except (BundleError, Refused, OSError, ValueError) as error:
+        sys.exit(f"job.py: {error}")
+
+
+def _run(options: argparse.Namespace) -> int:
     if options.format == "folder":
         if not Path(options.source).is_dir():
-            sys.exit(f"{options.source}: no such folder")
+            raise ValueError(f"{options.source}: no such folder")
         options.source = str(Path(options.source).absolute())  # on other machines, as it is here
     bundle = load_bundle(find_bundle(options.model))
-    try:
-        check_gives(bundle.manifest, features=options.features)
-    except ValueError as refused:
-        sys.exit(str(refused))
+    check_gives(bundle.manifest, features=options.features)
     model = f"{bundle.manifest.name}/{bundle.manifest.version}@{bundle.sha256[:12]}"
     options.output.mkdir(parents=True, exist_ok=True)
     output = Output(options.output.absolute(), model, options.top_k, options.features)
     done = PathSet()
-    try:
-        for path in output.paths():
-            done.add(path)
-    except Refused as refused:
-        sys.exit(f"{refused}; it is left as it is")
+    for path in output.paths():
+        done.add(path)
     print(f"{len(done):,} rows are there already", flush=True)
-    if images := read(options, done):
-        # Ray lists the files of other sources in a task that takes a whole core, which nobody else may have for good.
-        cores = int(ray.cluster_resources()["CPU"]) - (options.format != "folder")
-        actors = cores // options.cores
-        if not actors:
-            sys.exit(f"there are {cores} cores to classify with; --cores {options.cores} takes more")
-        images.map_batches(
-            Classify,
-            fn_constructor_args=(str(bundle.path), output, options.top_k, options.cores, done),
-            batch_format="pyarrow",
-            batch_size=None,  # a block is a part
-            num_cpus=options.cores - 2 * _LIGHT,
-            compute=ray.data.ActorPoolStrategy(min_size=actors, max_size=max(actors, options.actors)),
-        ).materialize()
+    _classify(options, str(bundle.path), output, done)
     counted = Counter(output.paths())
+    if not counted:
+        raise ValueError(f"{options.source}: no images")
     twice = sum(count - 1 for count in counted.values())
-    missing = (
-        [path for path in ImagePaths([options.source], ()) if path not in counted] if options.format == "folder" else []
-    )
-    print(f"{len(counted):,} rows; {output.failed():,} with errors; {twice} twice; {len(missing)} missing")
-    sys.exit(1 if twice or missing else 0)
+    missing = 0
+    if options.format == "folder":
+        missing = sum(named(os.fsencode(path)) not in counted for path in ImagePaths([options.source], ()))
+    print(f"{len(counted):,} rows; {output.failed():,} with errors; {twice} twice; {missing} missing")
+    return 1 if twice or missing else 0
+
+
+def _classify(options: argparse.Namespace, bundle: str, output: Output, done: PathSet) -> None:
+    """Raises ValueError for what fails in a task or an actor, such as a column that is not there, as Ray tells it."""
+    import ray.data  # noqa: PLC0415 - see above
+    from ray.exceptions import RayError  # noqa: PLC0415
+
+    try:
+        if images := read(options, done):
+            # Ray lists the files of other sources in a task that takes a whole core: that one is nobody's for good.
+            cores = int(ray.cluster_resources()["CPU"]) - (options.format != "folder")
+            actors = cores // options.cores
+            if not actors:
+                raise ValueError(f"there are {cores} cores to classify with; --cores {options.cores} takes more")
+            images.map_batches(
+                Classify,
+                fn_constructor_args=(bundle, output, options.top_k, options.cores, done),
+                batch_format="pyarrow",
+                batch_size=None,  # a block is a part
+                num_cpus=options.cores - 2 * _LIGHT,
+                compute=ray.data.ActorPoolStrategy(min_size=actors, max_size=max(actors, options.actors)),
+            ).materialize()
+    except RayError as error:
+        first, *_ = str(error).strip().split("\n\nThe above exception was the direct cause")  # of a failed task's
+        raise ValueError(first.splitlines()[-1]) from None
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -94,15 +115,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--model", default="digits", help="bundle's path on every machine, or its name; default: digits"
     )
-    parser.add_argument("--top-k", type=int, default=5)
+    parser.add_argument("--top-k", type=positive, default=5)
     parser.add_argument(
         "--features", action="store_true", help="a column of these too; of a model without a head, these alone"
     )
-    parser.add_argument("--cores", type=int, default=1, help="of an actor, which has a copy of the model for each")
+    parser.add_argument("--cores", type=positive, default=1, help="of an actor, which has a copy of the model for each")
     parser.add_argument(
-        "--actors", type=int, default=0, help="most of them, where machines come; default: those of now"
+        "--actors", type=positive, default=1, help="most of them, where machines come; default: those of now"
     )
-    parser.add_argument("--rows", type=int, default=256, help="folder: of a task, and of a part; default: 256")
+    parser.add_argument("--rows", type=positive, default=256, help="folder: of a task, and of a part; default: 256")
     parser.add_argument(
         "--image", default="image", help="parquet: column of the encoded images, or of structs with bytes"
     )

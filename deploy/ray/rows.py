@@ -1,5 +1,7 @@
 """Rows of the job: what comes in from each kind of source, and what goes out."""
 
+import os
+from collections.abc import Iterable
 from typing import Any
 
 import pyarrow as pa
@@ -22,12 +24,13 @@ class Classify:
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """How many rows the part has. A batch that comes again, since a machine was lost, has its part already."""
-        rows = [row for row in batch.to_pylist() if row["path"] not in self._done]
-        name = part_name(row["path"] for row in rows)
+        rows = [(named(row["path"]), row) for row in batch.to_pylist()]
+        rows = [(path, row) for path, row in rows if path not in self._done]
+        name = part_name(path for path, _ in rows)
         if rows and not self._output.has(name):
-            images = [row["image"] if "image" in row else row["path"] for row in rows]
+            images = [row["image"] if "image" in row else os.fsdecode(row["path"]) for _, row in rows]
             outcomes = self._classifier.stream(images, self._top_k, features=self._output.features)
-            told = [self._row(row["path"], outcome) for row, outcome in zip(rows, outcomes, strict=True)]
+            told = [self._row(path, outcome) for (path, _), outcome in zip(rows, outcomes, strict=True)]
             self._output.write(name, pa.Table.from_pylist(told, self._output.schema))
         return pa.table({"rows": [len(rows)]})
 
@@ -40,14 +43,29 @@ class Classify:
         return told | {"features": outcome.features}  # where the schema has them
 
 
+def path_table(paths: Iterable[str]) -> pa.Table:
+    """Rows of files, with `path` alone: its bytes, which need not be UTF-8."""
+    return pa.table({"path": pa.array(map(os.fsencode, paths), pa.binary())})
+
+
+def named(path: bytes | str) -> str:
+    """What a row is called: a path, in which each byte that is not UTF-8 stands as \\xff."""
+    return os.fsencode(path).decode(errors="backslashreplace")
+
+
 def keyed(table: pa.Table, image: str, key: str) -> pa.Table:
-    """Rows of a parquet file as `path` and `image`; an image may be a struct with its `bytes`, as the Hub has them."""
+    """Rows of a parquet file as `path` and `image`; an image may be a struct with its `bytes`, as the Hub has them.
+
+    Raises ValueError if a key is null, since nothing tells such rows apart.
+    """
     images = table[image]
     if pa.types.is_struct(images.type):
         images = pc.struct_field(images, "bytes")
     name, _, field = key.partition(".")
     keys = pc.struct_field(table[name], field) if field else table[name]
-    return pa.table({"path": keys.cast(pa.string()), "image": images.cast(pa.binary())})
+    if keys.null_count:
+        raise ValueError(f"{keys.null_count} of {len(keys)} rows have no {key}, which is to tell them apart (--key)")
+    return pa.table({"path": keys.cast(pa.string(), safe=False).cast(pa.binary()), "image": images.cast(pa.binary())})
 
 
 def of_sample(sample: dict[str, Any]) -> dict[str, Any]:

@@ -156,7 +156,7 @@ def _as_data(folder: Path, found: Found, layout: str, parts: dict[str, _Classes]
         datasets[part] = files_below(folder, classes, [label for _, label in labelled], [path for path, _ in labelled])
     unused = len(found.images) - used
     notes = (f"{unused:,} images outside class folders are not used",) if unused else ()
-    return Data(layout, datasets, notes + found.notes)
+    return Data(layout, datasets, notes + found.notes, one_each=True)
 
 
 def sorted_names(names: Iterable[str]) -> tuple[str, ...]:

@@ -54,7 +54,7 @@ def open_data(data: str, splits: bool = True) -> Data:
             f"{data}: has one class, {', '.join(seen)}, as {opened.layout}; at least two are needed, in one of these "
             f"layouts: {_KNOWN}"
         )
-    check_names(data, opened.classes)
+    check_names(data, opened.classes, opened.one_each)
     if len(seen) > _DISTINCT * (images := sum(map(len, opened.parts.values()))) and images > _MANY:
         raise DataError(f"{data}: {len(seen):,} classes for {images:,} images, as {opened.layout}: they are no classes")
     return opened

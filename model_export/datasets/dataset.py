@@ -44,6 +44,9 @@ class Data:
     parts: dict[str, Dataset]
     notes: tuple[str, ...] = ()  # what lies there and is not used
     guessed: bool = False  # nothing but its place says which column of a table is the class
+    one_each: bool = (
+        False  # a folder or a number says the class, which can be no list of several, whatever it is called
+    )
 
     @property
     def classes(self) -> tuple[str, ...]:

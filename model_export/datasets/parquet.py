@@ -39,7 +39,8 @@ def open_parquet(path: Path) -> Data | None:
     if unlabelled == list(columns):
         raise DataError(f"{path}: its images have no labels")
     kept = {part: data for part, data in parts.items() if part not in unlabelled}
-    return Data("parquet", kept, tuple(f"the {part} part has no labels" for part in unlabelled))
+    notes = tuple(f"the {part} part has no labels" for part in unlabelled)
+    return Data("parquet", kept, notes, one_each=any(column.names for column in columns.values()))
 
 
 class _Columns:

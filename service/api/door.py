@@ -37,7 +37,7 @@ class Visit:
         self._told = request.scope["state"]  # of which the log line is made
         self._told["model"] = classifier.reference
         self._timings: StageTimings = self._told["timings"]
-        self._results: list[Result] = []
+        self._outcomes: Sequence[Classification | BaseException] = []  # one an image, once they are known
         self._left = False
         self.ticket = classifier.promises.ticket(seconds, priority)  # the first image's
         self._tickets = [self.ticket]
@@ -87,10 +87,11 @@ class Visit:
         first, *others = works
         if others:
             images = [self._do(first, self.ticket), *map(self._admitted, others)]
-            self._results = await asyncio.gather(*map(_result, images))
+            results = await asyncio.gather(*map(_result, images))
         else:
-            self._results = [await _result(self._do(first, self.ticket))]
-        return self._results
+            results = [await _result(self._do(first, self.ticket))]
+        self._outcomes = results
+        return results
 
     async def answer_all(self, works: Sequence[Work]) -> list[Classification]:
         """The same, but one image's error is the request's: the first is raised, and the other images are withdrawn."""
@@ -106,8 +107,8 @@ class Visit:
             finally:
                 for task in tasks:
                     task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
-        self._results = list(answers)
+                self._outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        self._outcomes = answers
         return answers
 
     async def _do(self, work: Work, ticket: Ticket) -> Classification:
@@ -130,13 +131,12 @@ class Visit:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        first = self._results[0] if self._results else None
-        if error is None and isinstance(first, ServiceError):
-            error = first  # the place was the first image's, and ends as that did
-        self._place.__exit__(type(error) if error else None, error, traceback)
+        own = self._outcomes[0] if self._outcomes else error  # the place was the first image's, and ends as that did
+        failed = own if isinstance(own, BaseException) else None
+        self._place.__exit__(type(failed) if failed else None, failed, traceback)
         statistics = self._classifier.statistics
-        answers = [result for result in self._results if isinstance(result, Classification)]
-        if error is None and len(answers) == len(self._results):
+        answers = [outcome for outcome in self._outcomes if isinstance(outcome, Classification)]
+        if error is None and len(answers) == len(self._outcomes):
             statistics.request_answered(self._timings.total, [answer.stages for answer in answers])
         else:
             statistics.request_failed(self._timings.total)

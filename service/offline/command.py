@@ -56,7 +56,7 @@ def run(arguments: list[str] | None = None) -> NoReturn:
         settings = Settings()
     except ValidationError as error:
         _refuse("; ".join(f"{'.'.join(map(str, each['loc']))} {each['msg']}".strip() for each in error.errors()))
-    if settings.model and not options.model:
+    if settings.model and options.model is None:
         _refuse("MIXER_MODEL is for mixer-serve, which can export what it names: give a bundle with --model")
     try:
         sys.exit(_classify(options, settings))
@@ -69,7 +69,7 @@ def run(arguments: list[str] | None = None) -> NoReturn:
 
 
 def _classify(options: argparse.Namespace, settings: Settings) -> int:
-    if options.model:
+    if options.model is not None:
         path = find_bundle(options.model, settings.model_repository)
     else:
         path = find_bundles(settings.model_repository, settings.models)[0]
@@ -201,11 +201,13 @@ def _parser() -> argparse.ArgumentParser:
         help="image file, folder (all images below it but hidden ones), quoted glob, or - for one path a line on "
         "standard input",
     )
-    parser.add_argument("--model", metavar="B", help="bundle's path, or name or name/version in the model repository")
-    parser.add_argument("--top-k", type=_positive, default=5, metavar="K", help="predictions of an image; default: 5")
+    parser.add_argument(
+        "--model", type=_named, metavar="B", help="bundle's path, or name or name/version in the model repository"
+    )
+    parser.add_argument("--top-k", type=positive, default=5, metavar="K", help="predictions of an image; default: 5")
     form = parser.add_mutually_exclusive_group()
-    form.add_argument("--csv", metavar="F", help="file to write CSV to, or go on with; -: standard output")
-    form.add_argument("--jsonl", metavar="F", help="the same in JSON, an object a line")
+    form.add_argument("--csv", type=_named, metavar="F", help="file to write CSV to, or go on with; -: standard output")
+    form.add_argument("--jsonl", type=_named, metavar="F", help="the same in JSON, an object a line")
     parser.add_argument(
         "--features",
         type=_file,
@@ -215,13 +217,20 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _named(text: str) -> str:
+    if not text:  # perhaps a shell's variable that is not set
+        raise argparse.ArgumentTypeError("it is empty")
+    return text
+
+
 def _file(text: str) -> str:
     if text in ("", "-"):
         raise argparse.ArgumentTypeError("it must be a file")
     return text
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """An argument that is a whole number from 1 on; raises ArgumentTypeError."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
     return int(text)

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from typing import Any, Protocol
@@ -10,6 +11,7 @@ from typing import Any, Protocol
 from service.errors import ServiceError
 from service.offline.classifier import Outcome
 
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 Seen = tuple[str, bool]  # a path, and whether it has no error
 
 
@@ -98,12 +100,16 @@ class JsonRows:
 
 
 class TextRows:
-    """For people: the path, a tab, and each label with its probability, or of a model without a head the path alone."""
+    """For people: the path, a tab, and each label with its probability, or of a model without a head the path alone.
+
+    Control characters of a path are escaped as Python does, so that a row is one line and a terminal obeys nothing.
+    """
 
     start = ""
 
     def row(self, path: str, outcome: Outcome) -> str:
         """See above."""
+        path = _CONTROLS.sub(lambda found: ascii(found[0])[1:-1], path)
         if isinstance(outcome, Exception):
             told = error_fields(outcome)
             return f"{path}\terror: {told['code']}: {told['message']}\n"
@@ -137,8 +143,8 @@ def _columns(top_k: int) -> list[str]:
 
 def _csv(cells: list[Any]) -> str:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(cells)
-    return text.getvalue()
+    csv.writer(text).writerow(cells)  # whose lines end in \r\n, or else it would not quote a name with \r
+    return text.getvalue().removesuffix("\r\n") + "\n"
 
 
 def _check_model(model: object, ours: str, line: int) -> None:

@@ -2,6 +2,8 @@
 
 import importlib
 import io
+import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +16,7 @@ import pytest
 import yaml
 
 from service.offline.paths import PathSet
+from tests.doubles import write_bundle
 from tests.e2e.processes import GOLDEN, ROOT
 
 FOLDER = ROOT / "deploy" / "ray"
@@ -88,9 +91,71 @@ def test_features_are_a_column_of_whoever_asks(rows: ModuleType, parts: ModuleTy
 def test_parquet_files_may_have_images_in_structs(rows: ModuleType) -> None:
     plain = pa.table({"id": [1, 2], "image": [b"a", b"b"]})
     hub = pa.table({"picture": [{"bytes": b"a", "path": "1"}, {"bytes": b"b", "path": "2"}]})
-    expected = [{"path": "1", "image": b"a"}, {"path": "2", "image": b"b"}]
+    expected = [{"path": b"1", "image": b"a"}, {"path": b"2", "image": b"b"}]
     assert rows.keyed(plain, "image", "id").to_pylist() == expected
     assert rows.keyed(hub, "picture", "picture.path").to_pylist() == expected
+
+
+def test_rows_that_nothing_tells_apart_are_refused(rows: ModuleType) -> None:
+    for keys in (pa.table({"id": ["a", None, None]}), pa.table({"id": [{"of": "a"}, {"of": None}, None]})):
+        key = "id" if keys["id"].type == pa.string() else "id.of"
+        table = keys.append_column("image", pa.array([b"a"] * 3))
+        with pytest.raises(ValueError, match=f"2 of 3 rows have no {key}, which is to tell them apart"):
+            rows.keyed(table, "image", key)
+
+
+def test_names_need_not_be_utf_8(rows: ModuleType, parts: ModuleType, tmp_path: Path) -> None:
+    """Of files, and of parquet's keys."""
+    file = tmp_path / os.fsdecode(b"caf\xe9-\xc3\xa9.png")
+    file.write_bytes(SEVEN)
+    keys = pa.array([b"k\xe9y", b"key"], pa.binary())
+    unchecked = pa.Array.from_buffers(pa.string(), 2, keys.buffers())  # a careless writer's
+    tables = [
+        rows.path_table([str(file)]),
+        rows.keyed(pa.table({"id": unchecked, "image": [SEVEN, SEVEN]}), "image", "id"),
+        rows.keyed(pa.table({"id": keys, "image": [SEVEN, SEVEN]}), "image", "id"),
+    ]
+    output = parts.Output(tmp_path, MODEL, 1)
+    classify = rows.Classify(DIGITS, output, 1, 1, PathSet())
+    for table in tables:
+        classify(table)
+    (of_file, of_keys) = sorted((pq.read_table(part).to_pylist() for part in output.parts()), key=len)
+    assert [row["path"] for row in of_file] == [f"{tmp_path}/caf\\xe9-é.png"]
+    assert [row["path"] for row in of_keys] == ["k\\xe9y", "key"]
+    assert {row["predictions"][0]["label"] for row in of_file + of_keys} == {"7"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (["images", "out", "--top-k", "0"], 2, "argument --top-k: '0' is no whole number from 1 on"),
+        (["images", "out", "--cores", "0"], 2, "argument --cores: '0' is no whole number from 1 on"),
+        (["images", "out", "--rows", "-1"], 2, "argument --rows: '-1' is no whole number from 1 on"),
+        (["images", "out", "--model", "nope"], 1, "has no model 'nope'; it has backbone, digits"),
+        (["images", "out", "--model", "backbone"], 1, "backbone/1 has no head, so it predicts nothing"),
+        (["images", "images/file"], 1, "File exists: 'images/file'"),
+        (["nowhere", "out"], 1, "nowhere: no such folder"),
+    ],
+)
+def test_what_cannot_be_is_one_sentence_before_ray_is_needed(
+    tmp_path: Path, arguments: list[str], code: int, told: str
+) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "file").touch()
+    write_bundle(tmp_path / "models", "backbone", features=True, head=False)
+    write_bundle(tmp_path / "models", "digits")
+    ended = subprocess.run(
+        [sys.executable, FOLDER / "job.py", *arguments],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    *_, line = ended.stderr.splitlines()
+    assert (ended.returncode, line.startswith("job.py: ")) == (code, True), ended.stderr
+    assert told in line
+    assert "Traceback" not in ended.stderr
 
 
 def test_of_a_sample_the_image_counts_whatever_its_suffix(rows: ModuleType) -> None:

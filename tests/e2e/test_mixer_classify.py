@@ -148,6 +148,9 @@ def test_what_is_not_its_own_is_refused_and_left_as_it_is(run: Run, tmp_path: Pa
         (["images", "--top-k", "0"], "--top-k"),
         (["images", "--csv", "a", "--jsonl", "b"], "not allowed with"),
         (["images", "--features", "-"], "argument --features: it must be a file"),
+        (["images", "--csv", ""], "argument --csv: it is empty"),
+        (["images", "--jsonl", ""], "argument --jsonl: it is empty"),
+        (["images", "--model", ""], "argument --model: it is empty"),
         (["images", "--modell", "x"], "--modell"),
     ],
 )
@@ -179,14 +182,40 @@ def test_a_folder_without_images_is_no_success(run: Run, tmp_path: Path) -> None
     assert (ended.returncode, ended.stderr) == (1, "mixer-classify: no image files in empty\n")
 
 
-def test_whoever_reads_only_the_first_rows_is_no_error(tmp_path: Path, run: Run) -> None:
-    del run
-    line = f"{sys.executable} -m service.offline images --csv - | head -n 1"
-    ended = subprocess.run(
-        line, shell=True, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=120, check=False
+def in_shell(arguments: str, folder: Path) -> "subprocess.CompletedProcess[str]":
+    line = f"{sys.executable} -m service.offline {arguments}"
+    return subprocess.run(
+        line, shell=True, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=120, check=False
     )
+
+
+@pytest.mark.usefixtures("run")
+def test_whoever_reads_only_the_first_rows_is_no_error(tmp_path: Path) -> None:
+    ended = in_shell("images --csv - | head -n 1", tmp_path)
     assert (ended.returncode, ended.stderr.count("Traceback")) == (0, 0)
     assert ended.stdout.startswith("path,model,error,")
+
+
+@pytest.mark.usefixtures("run")
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_no_standard_stream_is_needed_where_rows_go_to_a_file(tmp_path: Path, closed: str) -> None:
+    assert in_shell(f"images --jsonl answers.jsonl {closed}", tmp_path).returncode == 1
+    rows = json_rows(tmp_path / "answers.jsonl")
+    assert (len(rows), sum("error" in row for row in rows)) == (44, 4)
+
+
+@pytest.mark.usefixtures("run")
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ("images --csv - >&-", "mixer-classify: [Errno 9] Bad file descriptor\n"),
+        ("- --csv x.csv <&-", "mixer-classify: [Errno 9] Bad file descriptor\n"),
+        ("images >/dev/full", "mixer-classify: [Errno 28] No space left on device\n"),
+    ],
+)
+def test_rows_and_paths_that_have_no_way_are_told(tmp_path: Path, arguments: str, told: str) -> None:
+    ended = in_shell(arguments, tmp_path)
+    assert (ended.returncode, ended.stderr) == (1, told)
 
 
 def test_progress_is_for_terminals(run: Run, tmp_path: Path) -> None:

@@ -1,11 +1,14 @@
 import os
 import resource
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from service.host import allowed_cores, check_limits, memory_limit
 
+ROOT = Path(__file__).parent.parent.parent
 AFFINITY = len(os.sched_getaffinity(0))
 MIB = 2**20
 
@@ -113,3 +116,23 @@ def test_a_limit_below_what_the_service_takes_is_refused(
     limits[kind] = limit
     with pytest.raises(OSError, match=told):
         check_limits()
+
+
+def test_standard_streams_that_were_closed_are_there_for_lanes_too_and_no_file_of_ours_is_one_of_them() -> None:
+    shows = 'test "$(readlink /proc/self/fd/1)" = /dev/null && test "$(readlink /proc/self/fd/2)" = /dev/null'
+    program = f"""
+import os, sys
+from service.host import open_standard_streams
+open_standard_streams()
+for use in (lambda: sys.stdin.read(), lambda: os.write(1, b"row")):
+    try:
+        use()
+    except OSError as error:
+        assert error.errno == 9, error
+    else:
+        sys.exit("taken for read, or written")
+print("told", file=sys.stderr)
+sys.exit(os.system({shows!r}) + os.open("/dev/zero", os.O_RDONLY) - 3)
+"""
+    command = ["bash", "-c", 'exec "$0" -c "$1" <&- >&- 2>&-', sys.executable, program]
+    assert subprocess.run(command, cwd=ROOT, check=False).returncode == 0

@@ -12,7 +12,10 @@ import pytest
 from service.logs import QueuedHandler, TextFormatter
 
 ROOT = Path(__file__).parent.parent.parent
-CONFIGURED = "import logging, os, sys, warnings; from service.logs import configure_logging; "
+CONFIGURED = (
+    "import logging, os, sys, warnings; from service.host import open_standard_streams; "
+    "from service.logs import configure_logging; "
+)
 
 
 class Pipe:
@@ -177,6 +180,6 @@ def test_a_process_ends_although_nobody_reads_what_it_logs() -> None:
 
 
 def test_a_process_without_standard_error_logs_to_nowhere() -> None:
-    program = "configure_logging('json'); logging.error('x'); print('served')"
+    program = "open_standard_streams(); configure_logging('json'); logging.error('x'); print('served')"
     command = ["bash", "-c", 'exec "$0" -c "$1" 2>&-', sys.executable, CONFIGURED + program]
     assert subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout == "served\n"

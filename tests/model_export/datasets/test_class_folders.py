@@ -16,6 +16,15 @@ def test_a_folder_without_division_is_one_part(tmp_path: Path) -> None:
     assert data.load(0).getpixel((0, 0)) == colour(data.name(0))
 
 
+@pytest.mark.parametrize("part", ["", "train/"])
+def test_a_folder_called_like_two_others_together_is_a_class_of_its_own(tmp_path: Path, part: str) -> None:
+    write_images(tmp_path, *[f"{part}{name}/1.png" for name in ("hot", "dog", "hot dog")])
+    assert open_data(str(tmp_path)).classes == ("dog", "hot", "hot dog")
+    write_images(tmp_path, f"{part}hot, dog/1.png")
+    with pytest.raises(DataError, match="'hot, dog' names several of the classes"):
+        open_data(str(tmp_path))
+
+
 @pytest.mark.parametrize(
     ("train", "val", "test"),
     [

@@ -36,6 +36,15 @@ def test_shards_of_the_hub(tmp_path: Path) -> None:
     assert data.notes == ("the test part has no labels",)
 
 
+def test_a_number_is_one_class_whatever_it_is_called(tmp_path: Path) -> None:
+    names = ["hot", "dog", "hot dog"]
+    write(tmp_path / "numbers.parquet", [0, 1, 2], names=names)
+    assert open_data(str(tmp_path / "numbers.parquet")).classes == tuple(names)
+    write(tmp_path / "texts.parquet", names)
+    with pytest.raises(DataError, match="'hot dog' names several of the classes"):
+        open_data(str(tmp_path / "texts.parquet"))
+
+
 @pytest.mark.parametrize(
     ("labels", "classes"),
     [(["dog", "cat", "dog"], ("cat", "dog")), ([10, 2, 10], ("2", "10")), ([5, 3, 3], ("3", "5"))],

@@ -200,8 +200,14 @@ def test_a_table_without_classes_does_not_hide_class_folders(tmp_path: Path) -> 
         ("file,label,is_valid\n1.png,cat,maybe\n2.png,dog,True\n", "row 2, is_valid is 'maybe', neither true nor"),
         ("file,age\n1.png,20.5\n2.png,21\n3.png,30\n", r"20.5, 21, 30, ... are measurements and no classes"),
         ("file,label\n1.png,cat\n2.png,Cat\n3.png,dog\n", "Cat and cat are spelt differently"),
-        ("file,label\n1.png,cat\n2.png,cat|dog\n3.png,dog\n", "'cat|dog' names several of the classes"),
-        ("file,label\n1.png,cat\n2.png,cat dog\n3.png,dog\n", "'cat dog' names several of the classes"),
+        (
+            "file,label\n1.png,cat\n2.png,cat|dog\n3.png,dog\n",
+            "'cat|dog' names several of the classes, and an image has one",
+        ),
+        (
+            "file,label\n1.png,cat\n2.png,cat dog\n3.png,dog\n",
+            "'cat dog' names several of the classes, .* call it 'cat_dog'",
+        ),
         ("file,tags\n1.png,cat wild\n2.png,dog\n3.png,cat\n", r"which column is the class\? It has tags"),
         ("file,cat,dog\n1.png,1,0\n2.png,0,1\n3.png,1,0\n", r"which column is the class\? It has cat, dog"),
     ],

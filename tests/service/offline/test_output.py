@@ -11,11 +11,21 @@ from service.errors import InvalidImage, UnsupportedImage
 from service.lanes.postprocess import Prediction
 from service.offline.classifier import Classification, Outcome
 from service.offline.output import Output
-from service.offline.rows import CsvRows, JsonRows, NotOurs, Rows
+from service.offline.rows import CsvRows, JsonRows, NotOurs, Rows, TextRows
 
 MODEL = "echo/1@0123456789ab"
 IMAGE = {"width": 4, "height": 4, "format": "PNG"}
-ODD = ["plain.png", 'a "b", c.png', "two\nlines.png", "\udcff.png", "ünï.png", ",", " x "]
+ODD = [
+    "plain.png",
+    'a "b", c.png',
+    "two\nlines.png",
+    "carriage\rreturn.png",
+    "both\r\n.png",
+    "\udcff.png",
+    "ünï.png",
+    ",",
+    " x ",
+]
 FORMS = pytest.mark.parametrize("form", [CsvRows, JsonRows])
 
 
@@ -32,10 +42,10 @@ def written(path: Path, rows: Rows, *names: str, outcome: Outcome | None = None)
 
 
 def paths_of(path: Path, form: type) -> list[str]:
-    text = path.read_text("utf-8", "surrogateescape")
-    if form is CsvRows:
-        return [row[0] for row in csv.reader(text.splitlines(keepends=True), strict=True)][1:]
-    return [json.loads(line)["path"] for line in text.splitlines()]
+    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as lines:
+        if form is CsvRows:
+            return [row[0] for row in csv.reader(lines, strict=True)][1:]
+        return [json.loads(line)["path"] for line in lines]
 
 
 def test_the_columns_of_csv(tmp_path: Path) -> None:
@@ -64,6 +74,14 @@ def test_the_fields_of_json_lines(tmp_path: Path) -> None:
         {"code": "unsupported_image", "message": "no", "reason": "format"},
         {"code": "unreadable", "message": "No such file or directory"},
     ]
+
+
+def test_rows_for_people_are_a_line_each_and_a_terminal_obeys_nothing() -> None:
+    told = [
+        TextRows().row(name, UnsupportedImage("no")) for name in ("ünï \udcff.png", "a\r\n\tb", "\x1b[31m\x9b1m\u2028")
+    ]
+    names = ["ünï \udcff.png", r"a\r\n\tb", r"\x1b[31m\x9b1m\u2028"]
+    assert told == [f"{name}\terror: unsupported_image: no\n" for name in names]
 
 
 @FORMS

@@ -205,6 +205,18 @@ async def test_priority(tmp_path: Path, parameters: dict[str, int], header: str 
         assert levels(await running) == [0]
 
 
+async def test_the_first_image_ends_as_it_did_and_not_as_the_one_that_failed(tmp_path: Path) -> None:
+    engine = GatedEngine()
+    replica = replica_around(engine, tmp_path / "models", max_inflight_images=1)
+    body, headers = files(level_png(1), level_png(2))
+    async with client_of(replica) as client:
+        refused = await client.post(INFER, content=body, headers=headers)
+        assert refused.status_code == 429
+        assert replica.admission.inflight == 0
+        engine.gate.set()
+    assert outcomes(replica) == {"cancelled": 1, "rejected": 1}
+
+
 async def test_an_image_that_fails_withdraws_the_others(tmp_path: Path) -> None:
     engine = GatedEngine()
     replica = replica_around(engine, tmp_path / "models", max_batch_size=1)
