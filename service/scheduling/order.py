@@ -8,6 +8,7 @@ from service.scheduling.ticket import Ticket
 PassSecondsOf = Callable[[int], float]  # batch size -> forecast wall time of a pass
 
 _HEAD_START = 0.05  # seconds, and two full batches
+_STEP = 8  # images
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,15 +23,25 @@ class BatchLimits:
 
         A suspect is alone in its batch.
         """
-        size, decoding, taken = 0, 0.0, 0.0
+        decoding, taken = 0.0, list[float]()
         for ticket in tickets[start : start + self.images]:
-            total = decoding + ticket.decode_seconds + pass_seconds(size + 1)
-            if size and (total > self.seconds or ticket.suspect):
+            total = decoding + ticket.decode_seconds + pass_seconds(len(taken) + 1)
+            if taken and (total > self.seconds or ticket.suspect):
                 break
-            size, decoding, taken = size + 1, decoding + ticket.decode_seconds, total
+            decoding += ticket.decode_seconds
+            taken.append(total)
             if ticket.suspect:
                 break
-        return size, taken
+        size = self.even(len(taken))
+        return size, taken[size - 1] if size else 0.0
+
+    def even(self, images: int) -> int:
+        """How many of them go into one batch: beyond 8 a multiple of 8, unless it is full.
+
+        An engine prepares itself anew for a size that is not the last one's, which costs a small model the time of
+        several images.
+        """
+        return images if images in (self.images, 0) or images < _STEP else images - images % _STEP
 
 
 def serving_order(tickets: Sequence[Ticket], now: float, images: int, full_batch: float) -> list[Ticket]:

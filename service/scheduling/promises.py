@@ -191,14 +191,17 @@ class Promises:
         Alike: served in the order of their coming, in batches bounded by number alone; `decoding` seconds each. It is
         what playing them out comes to, by batches instead of by images: under a flood this is asked for each request.
         """
-        batches, rest = divmod(len(self._ahead), self.max_batch_size)
-        full = self.max_batch_size * decoding + self.pass_times.seconds(self.max_batch_size)
+        limits, left = self.limits, len(self._ahead) + 1
         lanes = list(free_at)
         heapify(lanes)
-        for _ in range(batches):
-            heapreplace(lanes, lanes[0] + full)
-        done = lanes[0] + (rest + 1) * decoding + self.pass_times.seconds(rest + 1)
-        first = next(islice(reversed(self._ahead), rest - 1, None)) if rest else ticket
+        while True:
+            size = limits.even(min(left, limits.images))
+            done = lanes[0] + size * decoding + self.pass_times.seconds(size)
+            if size == left:
+                break
+            heapreplace(lanes, done)
+            left -= size
+        first = next(islice(reversed(self._ahead), size - 2, None)) if size > 1 else ticket
         return done, first.promised_by
 
     def _late_by_playing_out(self, ticket: Ticket, now: float, free_at: list[float], margin: float) -> float:

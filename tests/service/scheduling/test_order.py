@@ -45,6 +45,20 @@ def test_a_batch_is_bounded_in_images_and_in_seconds(decode_seconds: list[float]
     assert (found, taken) == (size, pytest.approx(seconds))
 
 
+@pytest.mark.parametrize(
+    ("images", "sizes"),
+    [(9, [8, 1]), (15, [8, 7]), (16, [16]), (19, [16, 3]), (20 + 13, [20, 8, 5]), (8, [8]), (7, [7])],
+)
+def test_a_batch_beyond_eight_is_a_multiple_of_eight_or_full(images: int, sizes: list[int]) -> None:
+    limits, found, start = BatchLimits(20, 10), list[int](), 0
+    while start < images:
+        size, seconds = limits.batch_size(decoding(*[0.01] * images), start, one_by_one)
+        assert seconds == pytest.approx(0.02 * size)
+        found.append(size)
+        start += size
+    assert found == sizes
+
+
 def test_a_batch_begins_where_the_one_before_it_ended() -> None:
     tickets = decoding(0, 0, 0, 0, 0, 0.05, 0.05)
     assert BatchLimits(4, 0.1).batch_size(tickets, 4, one_by_one)[0] == 2
