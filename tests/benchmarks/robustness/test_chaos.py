@@ -52,7 +52,7 @@ def test_faults_on_a_real_service_are_caused_and_a_lost_lane_costs_the_good_clie
     with running_service("--lanes", "2") as service:
         before = {lane.pid for lane in lanes(service.process.pid)}
         told = [part for fault in faults for part in ("--fault", fault)]
-        report = chaos("--url", service.url, "--pid", service.process.pid, "--minutes", 0.2, *told)
+        report = chaos("--url", service.url, "--pid", service.process.pid, "--minutes", 0.1, *told)
         after = {lane.pid for lane in lanes(service.process.pid)}
         killed = service.metrics()['mixer_lane_restarts_total{reason="crash"}']
     assert killed >= 1

@@ -1,15 +1,23 @@
+from collections.abc import Iterator
+
 import httpx
 import pytest
 
 from benchmarks.robustness.doors import DOORS
 from benchmarks.robustness.fuzz import Digit, fuzzed, measure_fuzz
 from benchmarks.robustness.mutations import Seed, mutated, seeds
-from benchmarks.servers.own import own_service
+from benchmarks.servers.own import OwnService, own_service
 from service.images.formats import FORMATS
 from tests.doubles import level_png
-from tests.e2e.processes import GOLDEN, running_service
+from tests.e2e.processes import GOLDEN
 
 SEVEN = Digit((GOLDEN / "digit-7.png").read_bytes(), 7)
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[OwnService]:
+    with own_service("service", "--engine", "onnxruntime") as service:
+        yield service
 
 
 def test_the_same_seed_gives_the_same_images_and_another_gives_others() -> None:
@@ -24,9 +32,8 @@ def test_the_same_seed_gives_the_same_images_and_another_gives_others() -> None:
 
 
 @pytest.mark.anyio
-async def test_some_hundred_damaged_requests_are_all_answered_as_documented() -> None:
-    with own_service() as service:
-        result = await measure_fuzz(service, SEVEN, count=400, seed=1)
+async def test_some_hundred_damaged_requests_are_all_answered_as_documented(service: OwnService) -> None:
+    result = await measure_fuzz(service, SEVEN, count=400, seed=1)
     (row,) = result.tables["rows"]
     assert row["unexpected"] == "none"
     digits, answers = row["digits"], row["answers"]
@@ -41,18 +48,17 @@ async def test_some_hundred_damaged_requests_are_all_answered_as_documented() ->
 
 
 @pytest.mark.anyio
-async def test_a_wrong_answer_in_between_is_seen() -> None:
-    with own_service() as service:
-        result = await measure_fuzz(service, Digit(level_png(1), 99), count=1, seed=1)
+async def test_a_wrong_answer_in_between_is_seen(service: OwnService) -> None:
+    result = await measure_fuzz(service, Digit(level_png(1), 99), count=1, seed=1)
     digits = result.tables["rows"][0]["digits"]
     assert isinstance(digits, dict)
     assert digits["wrong"] >= 1
 
 
-def test_an_intact_image_gets_its_answer_through_every_door() -> None:
+def test_an_intact_image_gets_its_answer_through_every_door(service: OwnService) -> None:
     """Or what is damaged would be refused for another reason."""
-    with running_service() as service:
-        for request in (door(SEVEN.data, SEVEN.data) for door in DOORS.values()):
-            headers = {"content-type": "application/octet-stream", **request.headers}
-            answer = httpx.post(f"{service.url}{request.path}", content=request.body, headers=headers)
-            assert answer.status_code == 200, answer.text
+    for request in (door(SEVEN.data, SEVEN.data) for door in DOORS.values()):
+        headers = {"content-type": "application/octet-stream", **request.headers}
+        url = service.url.removesuffix("/v1/classify") + request.path
+        answer = httpx.post(url, content=request.body, headers=headers)
+        assert answer.status_code == 200, answer.text
