@@ -194,5 +194,7 @@ class Settings(BaseSettings):
                 f"MIXER_MAX_BODY_BYTES {self.max_body_bytes}"
             )
         if self.tracing and not all(map(importlib.util.find_spec, ("opentelemetry", "opentelemetry.sdk"))):
-            raise ValueError("MIXER_TRACING needs OpenTelemetry: pip install 'mixer-serving[otel]'")
+            raise ValueError(
+                "MIXER_TRACING needs OpenTelemetry: pip install 'mixer-serving[otel]', or in a checkout make setup"
+            )
         return self
