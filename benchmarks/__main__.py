@@ -44,7 +44,8 @@ def main() -> None:
             if not missing.name or missing.name.partition(".")[0] in _OURS:
                 raise
             extra = "bench,export" if line[0] in _WITH_TORCH else "bench"
-            sys.exit(f"mixer-bench {line[0]} needs {missing.name}: pip install 'mixer-serving[{extra}]'")
+            told = f"pip install 'mixer-serving[{extra}]', or in a checkout make setup"
+            sys.exit(f"mixer-bench {line[0]} needs {missing.name}: {told}")
         print(path.read_text(), path, sep="\n")
 
 

@@ -39,7 +39,8 @@ def main(arguments: list[str] | None = None) -> None:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] in ("model_export", "service"):
             raise
-        sys.exit(f'mixer-export: {error.name} is not installed; pip install "mixer-serving[export]"')
+        told = "pip install 'mixer-serving[export]', or in a checkout make setup"
+        sys.exit(f"mixer-export: {error.name} is not installed: {told}")
     except _FAILURES as error:
         sys.exit(f"mixer-export: {error}")
 

@@ -17,7 +17,7 @@ from typing import Any, Self, TypeVar
 try:
     import httpx
 except ModuleNotFoundError as missing:
-    raise ModuleNotFoundError(f"{__name__} needs httpx: pip install 'mixer-serving[client]'", name="httpx") from missing
+    raise ModuleNotFoundError(f"{__name__} needs httpx: pip install 'httpx>=0.28'", name="httpx") from missing
 
 _TRY_AGAIN = (httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE)
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0  # seconds, doubling

@@ -203,7 +203,11 @@ class Settings(BaseSettings):
                 f"MIXER_MAX_BODY_BYTES {self.max_body_bytes}"
             )
         if self.tracing and not all(map(importlib.util.find_spec, ("opentelemetry", "opentelemetry.sdk"))):
-            raise ValueError("MIXER_TRACING needs OpenTelemetry: pip install 'mixer-serving[otel]'")
+            raise ValueError(
+                "MIXER_TRACING needs OpenTelemetry: pip install 'mixer-serving[otel]', or in a checkout make setup"
+            )
         if self.grpc_port is not None and not all(map(importlib.util.find_spec, ("grpc", "google", "google.protobuf"))):
-            raise ValueError("MIXER_GRPC_PORT needs gRPC: pip install 'mixer-serving[grpc]'")
+            raise ValueError(
+                "MIXER_GRPC_PORT needs gRPC: pip install 'mixer-serving[grpc]', or in a checkout make setup"
+            )
         return self

@@ -1,12 +1,16 @@
 """What `--model` names -> a bundle: one that is there, or one that a process of the export stage makes in a cache."""
 
+import fcntl
 import hashlib
 import importlib.util
+import logging
 import os
 import re
 import signal
 import subprocess
 import sys
+from contextlib import suppress
+from io import FileIO
 from pathlib import Path
 from types import FrameType
 
@@ -14,6 +18,8 @@ from service import __version__
 from service.bundles.bundle import BundleError, choose_bundles, list_bundles, load_bundle, sha256_of
 from service.bundles.manifest import SCHEMA_VERSION
 from service.settings import Settings
+
+log = logging.getLogger(__name__)
 
 _HUB = "hf:"
 _COMMIT = re.compile(r"@[0-9a-f]{40}$")
@@ -27,8 +33,8 @@ class ExportFailed(Exception):
 def settings_for(settings: Settings) -> Settings:
     """The same, with the repository and the model that `settings.model` stands for, if it is given.
 
-    A checkpoint is exported once: as long as it is unchanged, later starts find its bundle. A SIGTERM or SIGINT ends
-    the export, and then this process with 0.
+    A checkpoint is exported once: as long as it is unchanged, later starts find its bundle, and those that come
+    meanwhile wait for it. A SIGTERM or SIGINT ends the export, and then this process with 0.
 
     Raises BundleError if there is no export stage here, the cache cannot be written or a bundle is not as its folder
     says, ExportFailed if a source becomes no bundle.
@@ -64,10 +70,25 @@ def _bundle(source: str, cache: Path) -> Path:
     if not (bundle / "manifest.json").is_file():
         try:
             repository.mkdir(parents=True, exist_ok=True)
+            lock = FileIO(repository / ".lock", "a")
         except OSError as error:
             raise BundleError(f"MIXER_CACHE {cache}: {error.strerror}") from None
-        _export("export", source, "--name", name, "--version", "1", "--repository", str(repository))
+        with lock:
+            _acquire(lock, source)
+            if not (bundle / "manifest.json").is_file():
+                arguments = ("--name", name, "--version", "1", "--repository", str(repository))
+                _export("export", source, *arguments, lock=lock)
     return bundle
+
+
+def _acquire(lock: FileIO, source: str) -> None:
+    """Wait until no other process has it; the kernel takes it from whoever ends. Not where there are no locks."""
+    with suppress(OSError):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            log.info("waiting for another start, which exports %s into %s", source, Path(os.fsdecode(lock.name)).parent)
+            fcntl.flock(lock, fcntl.LOCK_EX)
 
 
 def _key(source: str) -> str:
@@ -90,10 +111,14 @@ def _name(source: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("._-") or "model"
 
 
-def _export(*arguments: str) -> str:
-    """Run a command of the export stage, whose progress goes to the terminal; what it prints."""
+def _export(*arguments: str, lock: FileIO | None = None) -> str:
+    """Run a command of the export stage, whose progress goes to the terminal; what it prints.
+
+    It has the lock too: if this process is killed, others wait until that one has ended.
+    """
     if not all(map(importlib.util.find_spec, ("model_export", "torch", "onnx"))):
-        raise BundleError(f'MIXER_MODEL {arguments[1]} is to be exported first: pip install "mixer-serving[export]"')
+        told = "pip install 'mixer-serving[export]', or in a checkout make setup"
+        raise BundleError(f"MIXER_MODEL {arguments[1]} is to be exported first: {told}")
     ended: list[int] = []
 
     def end(number: int, _: FrameType | None) -> None:
@@ -101,7 +126,13 @@ def _export(*arguments: str) -> str:
         process.terminate()
 
     # In a session of its own, so that Ctrl-C reaches it once.
-    process = subprocess.Popen([*_EXPORT, *arguments], stdout=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(
+        [*_EXPORT, *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        pass_fds=[lock.fileno()] if lock else (),
+    )
     before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         printed, _ = process.communicate()

@@ -83,7 +83,7 @@ class _Columns:
             from pyarrow import ArrowException  # noqa: PLC0415 - optional
             from pyarrow.parquet import ParquetFile  # noqa: PLC0415
         except ImportError:
-            raise DataError(f"{file}: reading parquet needs pyarrow; install mixer-serving[parquet]") from None
+            raise DataError(f"{file}: reading parquet needs pyarrow: pip install 'pyarrow>=19'") from None
         row = -1
         try:
             with ParquetFile(file) as table:

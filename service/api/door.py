@@ -65,19 +65,20 @@ class Visit:
         """Await the body until the deadline; raises DeadlineExceeded, which says that it was the upload."""
         ticket, promises = self.ticket, self._classifier.promises
         upload = self._scope.get("mixer.upload")
-        if upload and upload.received >= upload.announced:  # it is all here: most are, when their turn comes
-            self._timings.stages.setdefault("receive", 0.0)
-            body = await reading
-            ticket.receive(promises.now())
-            return body
-        slow = promises.call_later(_SLOW_UPLOAD, promises.forget, ticket)
         started = time.perf_counter()
         try:
-            async with deadline(ticket.deadline, upload):
+            if upload and upload.received >= upload.announced:  # most are all here, when their turn comes
                 body = await reading
+            else:
+                slow = promises.call_later(_SLOW_UPLOAD, promises.forget, ticket)
+                try:
+                    async with deadline(ticket.deadline, upload):
+                        body = await reading
+                finally:
+                    slow.cancel()
         finally:
-            slow.cancel()
-            self._timings.stages["receive"] = time.perf_counter() - started
+            stages = self._timings.stages  # with what came before, and with what it takes to inflate or parse it
+            stages["receive"] = stages.get("receive", 0.0) + time.perf_counter() - started
         ticket.receive(promises.now())
         return body
 

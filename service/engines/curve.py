@@ -3,7 +3,8 @@
 PassSeconds = dict[int, float]  # batch size: seconds of a pass
 
 _GOOD_ENOUGH = 0.95  # of the best rate: beyond it, larger batches only make their images wait
-_EACH_BATCH = 0.001  # seconds that a batch costs besides its pass, on cores that are busy: to be gathered, sent and answered
+# Seconds that a batch costs besides its pass, on cores that are busy: to be gathered, sent, stacked and answered.
+_EACH_BATCH = 0.001
 
 
 def batch_sizes_up_to(largest: int) -> list[int]:

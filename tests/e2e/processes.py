@@ -51,13 +51,13 @@ class ServiceProcess:
 
     def lanes(self) -> list[int]:
         """The processes of the lanes: children of the one that they are forked from, which is the front's."""
-        return [lane for child in _children(self.process.pid) for lane in _children(child)]
+        return [lane for child in children(self.process.pid) for lane in children(child)]
 
     def terminate(self) -> None:
         self.process.send_signal(signal.SIGTERM)
 
 
-def _children(pid: int) -> list[int]:
+def children(pid: int) -> list[int]:
     """Whichever of its threads started them."""
     return [
         int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()

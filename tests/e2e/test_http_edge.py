@@ -1,5 +1,6 @@
 """Clients that are awkward, at the real service: they send what is refused, offer upgrades, leave things half done."""
 
+import gzip
 import hashlib
 import http.client
 import json
@@ -97,6 +98,16 @@ def test_an_upload_that_stalls_ends_with_the_deadline(service: ServiceProcess) -
     response = connection.getresponse()
     assert (response.status, json.load(response)["error"]["code"]) == (504, "deadline_exceeded")
     connection.close()
+
+
+def test_the_time_that_inflating_takes_is_told_of_a_body_that_came_with_its_head(service: ServiceProcess) -> None:
+    body = gzip.compress(IMAGE.read_bytes())
+    head = f"Host: x\r\nConnection: close\r\nContent-Encoding: gzip\r\nContent-Length: {len(body)}\r\n\r\n"
+    with connect(service) as connection:
+        connection.sendall(b"POST /v1/classify HTTP/1.1\r\n" + head.encode() + body)
+        answer = json.loads(read_to_end(connection).partition(b"\r\n\r\n")[2])
+    assert answer["predictions"][0]["label"] == "7"
+    assert answer["timing_ms"]["receive"] > 0
 
 
 def test_chunked_uploads_and_pipelined_requests(service: ServiceProcess) -> None:

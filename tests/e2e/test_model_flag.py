@@ -11,7 +11,7 @@ import httpx
 import pytest
 from safetensors.numpy import save_file
 
-from tests.e2e.processes import GOLDEN, ROOT, running_service
+from tests.e2e.processes import GOLDEN, ROOT, children, running_service
 from tests.model_export import oracle
 
 
@@ -67,6 +67,24 @@ def test_a_checkpoint_is_exported_and_found_again(checkpoint: Path, tmp_path: Pa
         assert len(httpx.post(f"{service.url}/v1/features", content=image).json()["features"]) == 16
 
 
+def test_of_two_starts_one_exports_even_if_it_is_killed(checkpoint: Path, tmp_path: Path) -> None:
+    flags = ("--model", str(checkpoint), "--cache", str(tmp_path / "cache"))
+    first = start(*flags)
+    while not (export := children(first.pid)):
+        assert first.poll() is None
+    os.kill(export[0], signal.SIGSTOP)
+    second = start(*flags)
+    assert second.stderr is not None
+    while "waiting for another start" not in (line := second.stderr.readline()):
+        assert line
+    first.kill()
+    os.kill(export[0], signal.SIGCONT)
+    lines = lines_until_it_listens(second)
+    assert not any(line.startswith("tiny/1") for line in lines)
+    _, told = first.communicate(timeout=60)
+    assert "tiny/1: tiny/4" in told
+
+
 def test_a_repository_on_the_hub_from_the_hubs_own_cache(checkpoint: Path, tmp_path: Path) -> None:
     commit = "0123456789abcdef0123456789abcdef01234567"
     repository = tmp_path / "hub" / "models--someone--mixer"
@@ -113,4 +131,4 @@ def test_sigterm_ends_the_export_and_leaves_nothing(checkpoint: Path, tmp_path: 
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
     assert process.returncode == 0
-    assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+    assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file() and path.name != ".lock"]

@@ -38,7 +38,9 @@ def test_help_and_version_need_no_extra() -> None:
 def test_a_missing_extra_is_one_line_that_names_it(missing: str) -> None:
     shown = without_the_extra("export", "m.npz", "--name", "m", missing=(missing,))
     assert shown.returncode == 1
-    assert shown.stderr == f'mixer-export: {missing} is not installed; pip install "mixer-serving[export]"\n'
+    assert shown.stderr == (
+        f"mixer-export: {missing} is not installed: pip install 'mixer-serving[export]', or in a checkout make setup\n"
+    )
 
 
 @pytest.mark.parametrize("arguments", [[], ["frobnicate"]])

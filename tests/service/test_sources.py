@@ -1,6 +1,9 @@
 """`--model`: what becomes of a bundle, a checkpoint and a repository on the Hub. The export is a double here."""
 
+import fcntl
 import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -20,7 +23,7 @@ def exports(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
     """What the export stage is told to do; it does it."""
     told: list[tuple[str, ...]] = []
 
-    def export(*arguments: str) -> str:
+    def export(*arguments: str, lock: object = None) -> str:
         told.append(arguments)
         if arguments[0] == "download":
             return f"/cache/models--owner--repo/snapshots/{COMMIT}"
@@ -89,6 +92,28 @@ def test_a_checkpoint_is_exported_once_as_long_as_it_is_the_same(
     assert len(exports) == 2
 
 
+def test_a_start_waits_for_another_one_that_exports_the_same(
+    tmp_path: Path, exports: list[tuple[str, ...]], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "service")
+    checkpoint, cache = tmp_path / "mixer.safetensors", tmp_path / "cache"
+    checkpoint.write_bytes(b"weights")
+    made = served(checkpoint, cache)
+    shutil.move(made, tmp_path / "not yet")
+    exports.clear()
+    waits = threading.Event()
+    caplog.handler.addFilter(lambda record: waits.set() or True)
+    with ThreadPoolExecutor(1) as threads, (made.parent.parent / ".lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # as the other one has it
+        second = threads.submit(served, checkpoint, cache)
+        assert waits.wait(60)
+        shutil.move(tmp_path / "not yet", made)
+        lock.close()
+        assert second.result(60) == made
+    assert caplog.messages == [f"waiting for another start, which exports {checkpoint} into {made.parent.parent}"]
+    assert exports == []
+
+
 @pytest.mark.parametrize("source", ["hub", "hub/model.safetensors.index.json"])
 def test_of_a_folder_and_of_shards_every_file_counts(
     tmp_path: Path, exports: list[tuple[str, ...]], source: str
@@ -118,7 +143,7 @@ def test_of_a_repository_the_commit_counts(tmp_path: Path, exports: list[tuple[s
 
 def test_without_the_export_stage_a_line_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(BundleError, match=r'm\.npz is to be exported first: pip install "mixer-serving\[export\]"'):
+    with pytest.raises(BundleError, match=r"m\.npz is to be exported first: pip install 'mixer-serving\[export\]', or"):
         served("m.npz", tmp_path / "cache")
 
 
