@@ -218,5 +218,5 @@ def test_without_the_extra_one_line_says_which(tmp_path: Path) -> None:
     )  # fmt: skip
     assert (result.returncode, result.stderr) == (
         2,
-        "mixer-serve: --grpc-port needs gRPC: pip install 'mixer-serving[grpc]'\n",
+        "mixer-serve: --grpc-port needs gRPC: pip install 'mixer-serving[grpc]', or in a checkout make setup\n",
     )
