@@ -52,6 +52,7 @@ class ReadingProtocol(HttpToolsProtocol):
         self._announced = 0.0  # bytes of the body; infinite where the head does not say
         self._body_left = 0  # of these, where it does
         self._head_timer: asyncio.TimerHandle | None = None
+        self._held_back = False  # from reading, until its turn comes
         self._closing = False  # no more requests are read
 
     def refuse(self, error: ServiceError) -> None:
@@ -80,9 +81,15 @@ class ReadingProtocol(HttpToolsProtocol):
         if not self._closing:
             self._unfed = memoryview(bytes(self._unfed) + data if self._unfed else data)
             self._turns.take(self)
+            if self in self._turns and len(self._unfed) > WAITING_BYTES:
+                self._held_back = True
+                self.flow.pause_reading()
 
     def read_on(self) -> None:
         """Parse what was read, up to the end of a request that is not answered yet, or a little more."""
+        if self._held_back:
+            self._held_back = False
+            self.flow.resume_reading()
         while self._unfed and self._parses and not self._closing:
             self._feed_slice()
         self._start()

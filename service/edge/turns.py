@@ -24,6 +24,10 @@ class Turns:
         self._until = 0.0  # when this turn is over
         self._begun = False
 
+    def __contains__(self, reader: Reader) -> bool:
+        """Whether it waits for its turn."""
+        return reader in self._waiting
+
     def take(self, reader: Reader) -> None:
         """Let it read at once, or where this turn is over once its own one comes."""
         if not self._begun:

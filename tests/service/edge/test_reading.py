@@ -1,6 +1,7 @@
 """What a connection takes in, on real sockets, and so of the parts of uvicorn it rests on."""
 
 import asyncio
+import math
 
 import pytest
 
@@ -192,6 +193,26 @@ async def test_no_more_is_read_of_a_client_than_is_answered_and_a_little(applica
         assert (await answer_of(reader))[2]["path"] == "/gate"
         for _ in range(2000):
             assert (await answer_of(reader))[2]["path"] == "/x"
+
+
+@pytest.mark.parametrize("framing", [b"content-length: 3000000\r\n", b"transfer-encoding: chunked\r\n"])
+async def test_while_it_waits_for_its_turn_no_more_is_read_of_a_client_than_a_little(
+    application: Application, framing: bytes
+) -> None:
+    body = bytes(3_000_000)
+    turns = application.table.turns
+    async with connected(application) as (reader, writer):
+        writer.write(POST % (b"/x", framing) + (b"2dc6c0\r\n%b" if b"chunked" in framing else b"%b") % body[:1000])
+        await application.entered.wait()
+        (protocol,) = application.protocols()
+        turns._begun, turns._until = True, -math.inf  # somebody else's, for as long as the test wants
+        writer.write(body[1000:] + (b"\r\n0\r\n\r\n" if b"chunked" in framing else b""))
+        async with asyncio.timeout(10):
+            while not protocol.flow.read_paused:
+                await asyncio.sleep(0.01)
+        assert reading.WAITING_BYTES < len(protocol._unfed) < 600_000, "twice what the event loop reads at once"
+        turns._next()
+        assert len((await answer_of(reader))[2]["body"]) == len(body)
 
 
 @pytest.mark.parametrize("asked", [b"/gate", b"/early"])
