@@ -21,14 +21,14 @@ _LOG_SECONDS = 10.0  # at most one line in this time says so
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
-class Door:
+class Listener:
     """A listening socket. uvloop's own server closes for ever when it is out of descriptors, without a word."""
 
     def __init__(
-        self, listener: socket.socket, connect: Callable[[], asyncio.Protocol], make_room: Callable[[], None]
+        self, bound: socket.socket, connect: Callable[[], asyncio.Protocol], make_room: Callable[[], None]
     ) -> None:
         """`connect` makes the protocol of a new connection; `make_room` is called where descriptors run out."""
-        self._listener = listener
+        self._socket = bound
         self._connect = connect
         self._make_room = make_room
         self._loop = asyncio.get_running_loop()
@@ -38,29 +38,29 @@ class Door:
 
     def open(self, backlog: int) -> None:
         """Listen."""
-        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BYTES)  # connections inherit it
-        self._listener.listen(backlog)
-        self._loop.add_reader(self._listener, self._accept)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BYTES)  # connections inherit it
+        self._socket.listen(backlog)
+        self._loop.add_reader(self._socket, self._accept)
 
     async def close(self) -> None:
         """Take in whom the kernel has let in already, since closing would reset them, and nobody else."""
-        _stop_handshakes(self._listener)
+        _stop_handshakes(self._socket)
         await asyncio.sleep(_HANDSHAKE_SECONDS)
         if self._resting:
             self._resting.cancel()
-        self._loop.remove_reader(self._listener)
+        self._loop.remove_reader(self._socket)
         while self._accept():
             pass
         if self._resting:
             self._resting.cancel()
-        self._listener.close()
+        self._socket.close()
         await asyncio.gather(*self._entering, return_exceptions=True)
 
     def _accept(self) -> bool:
         """Let some in; false if nobody is left who could be."""
         for _ in range(_AT_ONCE):
             try:
-                connection, _ = self._listener.accept()
+                connection, _ = self._socket.accept()
             except BlockingIOError:
                 return False
             except OSError as error:
@@ -80,8 +80,8 @@ class Door:
             log.error("a connection cannot be accepted: %s", error.strerror, extra={"errno": error.errno})
         for _ in range(_AT_ONCE):
             self._make_room()
-        self._loop.remove_reader(self._listener)
-        self._resting = self._loop.call_later(_REST_SECONDS, self._loop.add_reader, self._listener, self._accept)
+        self._loop.remove_reader(self._socket)
+        self._resting = self._loop.call_later(_REST_SECONDS, self._loop.add_reader, self._socket, self._accept)
 
 
 def _stop_handshakes(listener: socket.socket) -> None:

@@ -14,7 +14,7 @@ import uvicorn
 
 from service.edge.connection import HttpProtocol
 from service.edge.connection_table import ConnectionTable
-from service.edge.listener import Door
+from service.edge.listener import Listener
 from service.models.replica import Replica
 
 log = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ class DrainingServer(uvicorn.Server):
         super().__init__(config)
         self._replica = replica
         self._table = table
-        self._doors: list[Door] = []
+        self._listeners: list[Listener] = []
         self._metrics_port = metrics_port
         self._started = started
         self._early_hangups = early_hangups
@@ -71,10 +71,10 @@ class DrainingServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, and say so once it is true. From then on there is something to reload."""
         await super().startup([])  # which would listen by uvloop's own server
-        for listener in sockets or []:
-            door = Door(listener, self._protocol, self._table.make_room)
-            door.open(self.config.backlog)
-            self._doors.append(door)
+        for bound in sockets or []:
+            listener = Listener(bound, self._protocol, self._table.make_room)
+            listener.open(self.config.backlog)
+            self._listeners.append(listener)
         if sockets:
             ports = {"port": sockets[0].getsockname()[1], "metrics_port": self._metrics_port}
             if self._grpc:
@@ -144,7 +144,7 @@ class DrainingServer(uvicorn.Server):
         """
         if self._grpc:
             self._grpc_stopping = asyncio.create_task(self._grpc.stop())
-        await asyncio.gather(*(door.close() for door in self._doors))
+        await asyncio.gather(*(listener.close() for listener in self._listeners))
         await self._let_newcomers_speak()
         seconds = max((connection.seconds_left() for connection in self._connections()), default=0.0)
         if self._grpc_stopping:

@@ -18,7 +18,7 @@ from service.lanes.orders import Loaded, LoadOrder
 from service.lanes.pool import LanePool
 from service.lanes.process import LaneProcess, Spawn
 from service.lanes.wire import Item
-from service.offline.source import ImageInput, read
+from service.offline.image_input import ImageInput, read
 
 _T = TypeVar("_T")
 Answers = list[Answer | Exception]  # an image's exception says why it has no answer

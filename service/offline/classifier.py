@@ -24,7 +24,7 @@ from service.lanes.postprocess import Prediction
 from service.lanes.process import StartedLane
 from service.lanes.shape import choose_shape
 from service.offline.batches import Answers, Batches
-from service.offline.source import ImageInput
+from service.offline.image_input import ImageInput
 from service.settings import EngineName, default_repository
 
 _CPU = ("CPUExecutionProvider",)

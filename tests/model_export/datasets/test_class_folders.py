@@ -16,6 +16,31 @@ def test_a_folder_without_division_is_one_part(tmp_path: Path) -> None:
     assert data.load(0).getpixel((0, 0)) == colour(data.name(0))
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "told"),
+    [
+        ("hot dog", "hot_dog", "hot dog and hot_dog are spelt differently"),
+        ("Hot-Dog", "hot_dog", "Hot-Dog and hot_dog are spelt differently"),
+        ("cafe\u0301", "caf\xe9", r"'cafe\\u0301' and 'caf\\xe9' are spelt differently"),  # as macOS has it, and others
+        ("cat", "cat\u200b", r"'cat' and 'cat\\u200b' are spelt differently"),
+        ("1", "01", "01 and 1 are spelt differently|1 and 01 are spelt differently"),
+        ("7", "7.0", "7 and 7.0 are spelt differently"),
+    ],
+)
+def test_a_class_in_two_spellings_is_refused(tmp_path: Path, one: str, other: str, told: str) -> None:
+    write_images(tmp_path, f"{one}/1.png", f"{other}/1.png", "another/1.png")
+    with pytest.raises(DataError, match=told):
+        open_data(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "names", [("a", "A"), ("C", "C-", "C+"), ("1", "10", "100", "0"), ("1.5 l", "15 l"), ("-1 x", "1 x")]
+)
+def test_classes_that_look_somewhat_alike_are_their_own(tmp_path: Path, names: tuple[str, ...]) -> None:
+    write_images(tmp_path, *[f"{name}/1.png" for name in names])
+    assert set(open_data(str(tmp_path)).classes) == set(names)
+
+
 @pytest.mark.parametrize("part", ["", "train/"])
 def test_a_folder_called_like_two_others_together_is_a_class_of_its_own(tmp_path: Path, part: str) -> None:
     write_images(tmp_path, *[f"{part}{name}/1.png" for name in ("hot", "dog", "hot dog")])
