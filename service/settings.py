@@ -30,6 +30,11 @@ def default_repository() -> Path:
     return here.absolute() if here.is_dir() else Path(__file__).parent.parent / "models"
 
 
+def export_repository() -> Path:
+    """Where bundles are written: what the service is told to read, else ./models, which it reads if it is there."""
+    return Path(os.environ.get("MIXER_MODEL_REPOSITORY") or "models")
+
+
 def default_cache() -> Path:
     """Where the XDG base directory specification has it."""
     home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111 - Path's raises without a home

@@ -22,6 +22,7 @@ from model_export.datasets.image_folder import image_files
 from model_export.errors import ExportError
 from model_export.variants import Gelu
 from service.bundles.manifest import Gate, Precision
+from service.settings import export_repository
 
 _NO_LABELS = "none"
 
@@ -31,7 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", help="checkpoint: file, Hub folder or hf:OWNER/REPO[@REVISION]")
     parser.add_argument("--name", required=True, help="model name in the repository")
     parser.add_argument("--version", help="model version (default: the next free one)")
-    parser.add_argument("--repository", type=Path, default=Path("models"), help="default: %(default)s")
+    parser.add_argument(
+        "--repository",
+        type=Path,
+        default=export_repository(),
+        help="folder of bundles; MIXER_MODEL_REPOSITORY; default: %(default)s",
+    )
     parser.add_argument(
         "--labels",
         metavar="NAMES",

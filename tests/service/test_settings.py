@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from service.settings import Settings
+from service.settings import Settings, export_repository
 
 
 def test_the_defaults_serve_the_embedded_bundle(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -102,3 +102,14 @@ def test_what_kubernetes_says_about_services_is_not_for_us(monkeypatch: pytest.M
         monkeypatch.setenv(f"{service}_PORT_{port}_TCP_PORT", str(port))
         monkeypatch.setenv(f"{service}_PORT_{port}_TCP_ADDR", "10.0.0.1")
     assert (Settings().port, Settings().metrics_port) == (8000, 9000)
+
+
+@pytest.mark.parametrize("told", ["/srv/models", None])
+def test_bundles_are_written_where_the_service_reads(
+    told: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if told:
+        monkeypatch.setenv("MIXER_MODEL_REPOSITORY", told)
+    (tmp_path / "models").mkdir()
+    assert export_repository().absolute() == Settings().model_repository.absolute()
