@@ -6,8 +6,9 @@ import time
 class StageTimings:
     """Seconds per stage of one request, plus the total since its head arrived."""
 
-    def __init__(self) -> None:
-        self.started = time.perf_counter()
+    def __init__(self, waited: float = 0.0) -> None:
+        """`waited`: seconds since the head arrived."""
+        self.started = time.perf_counter() - waited
         self.stages: dict[str, float] = {}
 
     def include(self, stages: dict[str, float]) -> None:

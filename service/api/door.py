@@ -39,7 +39,8 @@ class Visit:
         self._timings: StageTimings = self._told["timings"]
         self._outcomes: Sequence[Classification | BaseException] = []  # one an image, once they are known
         self._left = False
-        self.ticket = classifier.promises.ticket(seconds, priority)  # the first image's
+        waited = request.scope.get("mixer.waited", 0.0)
+        self.ticket = classifier.promises.ticket(seconds, priority, waited)  # the first image's
         self._tickets = [self.ticket]
         try:
             self._place = self._admission.admit(classifier, self.ticket)

@@ -47,7 +47,7 @@ class HotRoutes:
     def refusal(self, scope: Scope) -> tuple[str, ServiceError] | None:
         """The route, and why a request is refused; None where that needs more than a look, or it may be let in.
 
-        Who asks for other times than the usual ones is not looked at.
+        Of the latter a place is held until its task begins. Who asks for other times than the usual is not looked at.
         """
         admission = self._replica.admission
         if scope["query_string"] or not _OWN_TIMES.isdisjoint([name for name, _ in scope["headers"]]):
@@ -58,7 +58,7 @@ class HotRoutes:
         route, model, version = found
         try:
             classifier = self._replica.models.find(model, version)
-            ticket = classifier.promises.ticket()
+            ticket = classifier.promises.ticket(waited=scope.get("mixer.waited", 0.0))
             error = admission.refusal(classifier, ticket)
             if not error:
                 admission.hold(classifier, ticket)

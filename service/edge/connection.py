@@ -38,6 +38,7 @@ class HttpProtocol(ReadingProtocol):
     - "mixer.on_leave", a function that takes one callback (the last one given counts) and calls it once if the client
       leaves before its answer is complete, or at once if it has left already;
     - "mixer.upload", the Upload of its body, if it has one;
+    - "mixer.waited", the seconds that it waited for its turn to be read, if it did;
     - "mixer.refusal", once the connection has answered in the application's place: the ServiceError.
     The application may put the time of its deadline there, as "mixer.deadline" (loop time): so long a server that stops
     waits for the answer. Without it that is what X-Deadline-Ms says, or `deadline_seconds`. An application that says
@@ -115,7 +116,10 @@ class HttpProtocol(ReadingProtocol):
             self._keep_alive()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGIApp) -> None:  # type: ignore[override]
-        self._served, self._served_since, self._on_leave = cycle, self.loop.time(), None
+        self._unset_keepalive_if_required()
+        if self._waited:
+            cycle.scope["mixer.waited"] = self._waited  # type: ignore[typeddict-unknown-key]
+        self._served, self._served_since, self._on_leave = cycle, self.loop.time() - self._waited, None
         self._table.busy(self)
         self._waiting_to_start = app
 
@@ -224,8 +228,7 @@ class HttpProtocol(ReadingProtocol):
 
     def shutdown(self) -> None:
         """The server stops: so does this connection, once its client has had the time to read its answer."""
-        if self._turns.leave(self):
-            self.read_on()
+        self.read_at_once()
         left = self.seconds_left()
         self._last_timer = self.loop.call_later(left + LAST_SECONDS + LATE_SECONDS, self._abort, "shutdown")
         if self._linger.active:

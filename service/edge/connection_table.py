@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Protocol
 
 from prometheus_client import Counter
@@ -12,6 +13,7 @@ from service.edge.uploads import Uploads
 
 log = logging.getLogger(__name__)
 
+_LOOKED_AT = 64  # of those who are idle longest
 NEWCOMERS = 16  # beyond the limit, while everybody else is busy: probes are among them
 NEWCOMER_SECONDS = 1.0  # that a connection may take for its first request before it counts as idle
 _LOG_SECONDS = 10.0  # at most one line in this time says that the table is full
@@ -69,7 +71,8 @@ class ConnectionTable:
     def make_room(self, patience: float = NEWCOMER_SECONDS) -> None:
         """End the connection that is idle longest, or where all are busy the upload that stalls."""
         self._tell_that_it_is_full()
-        longest, since = next(iter(self._idle.items()), (None, 0.0))
+        silent = ((each, since) for each, since in islice(self._idle.items(), _LOOKED_AT) if each not in self.turns)
+        longest, since = next(silent, (None, 0.0))
         if longest and (_now() - since >= patience or len(self) > self.limit + NEWCOMERS):
             self.leave(longest)
             self.ended.labels("idle").inc()

@@ -53,6 +53,7 @@ class ReadingProtocol(HttpToolsProtocol):
         self._body_left = 0  # of these, where it does
         self._head_timer: asyncio.TimerHandle | None = None
         self._held_back = False  # from reading, until its turn comes
+        self._waited = 0.0  # seconds, for this turn
         self._closing = False  # no more requests are read
 
     def refuse(self, error: ServiceError) -> None:
@@ -80,13 +81,26 @@ class ReadingProtocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         if not self._closing:
             self._unfed = memoryview(bytes(self._unfed) + data if self._unfed else data)
-            self._turns.take(self)
+            self._turns.take(self, len(data))
             if self in self._turns and len(self._unfed) > WAITING_BYTES:
                 self._held_back = True
                 self.flow.pause_reading()
 
-    def read_on(self) -> None:
+    def abort(self) -> None:
+        """End the connection at once."""
+        self.transport.abort()
+
+    def read_at_once(self) -> None:
+        """Read what waits for its turn, if anything does."""
+        waited = self._turns.leave(self)
+        if waited is not None:
+            self.read_on(waited)
+
+    def read_on(self, waited: float = 0.0) -> None:
         """Parse what was read, up to the end of a request that is not answered yet, or a little more."""
+        if self.transport.is_closing():
+            return
+        self._waited = waited
         if self._held_back:
             self._held_back = False
             self.flow.resume_reading()

@@ -146,9 +146,11 @@ class DrainingServer(uvicorn.Server):
             self._grpc_stopping = asyncio.create_task(self._grpc.stop())
         await asyncio.gather(*(listener.close() for listener in self._listeners))
         await self._let_newcomers_speak()
-        seconds = max((connection.seconds_left() for connection in self._connections()), default=0.0)
         if self._grpc_stopping:
             await asyncio.wait([self._grpc_stopping])
+        for connection in self._connections():
+            connection.read_at_once()
+        seconds = max((connection.seconds_left() for connection in self._connections()), default=0.0)
         self.config.timeout_graceful_shutdown = math.ceil(seconds + TASKS_SECONDS)
         await super().shutdown(sockets)
         lost = self._replica.admission.inflight  # only a forced exit leaves any

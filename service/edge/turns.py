@@ -1,17 +1,24 @@
 """Connections read in turns, so that between two of them the event loop looks at everything else."""
 
 import asyncio
+import logging
 import time
 from typing import Protocol
 
+log = logging.getLogger(__name__)
+
 TURN_SECONDS = 0.004
+WAITING_MOST_BYTES = 16 * 2**20  # of all that waits together, which is charged to nobody yet
 
 
 class Reader(Protocol):
     """What a turn asks of a connection."""
 
-    def read_on(self) -> None:
-        """Serve what has come."""
+    def read_on(self, waited: float = 0.0) -> None:
+        """Serve what has come, and has waited for so many seconds."""
+
+    def abort(self) -> None:
+        """End it."""
 
 
 class Turns:
@@ -20,30 +27,39 @@ class Turns:
     """
 
     def __init__(self) -> None:
-        self._waiting: dict[Reader, None] = {}  # who came first is first
+        self._waiting: dict[Reader, tuple[float, int]] = {}  # who came first is first; since when, with how many bytes
+        self._bytes = 0
         self._until = 0.0  # when this turn is over
         self._begun = False
 
-    def __contains__(self, reader: Reader) -> bool:
+    def __contains__(self, reader: object) -> bool:
         """Whether it waits for its turn."""
         return reader in self._waiting
 
-    def take(self, reader: Reader) -> None:
-        """Let it read at once, or where this turn is over once its own one comes."""
+    def take(self, reader: Reader, size: int) -> None:
+        """Let it read the `size` bytes that have come, at once, or where this turn is over once its own one comes."""
         if not self._begun:
             self._begin()
-        if self._waiting or time.monotonic() > self._until:
-            self._waiting[reader] = None
+        now = time.monotonic()
+        over = self._waiting or now > self._until
+        if over and self._bytes + size <= WAITING_MOST_BYTES:
+            since, before = self._waiting.get(reader, (now, 0))
+            self._waiting[reader] = since, before + size
+            self._bytes += size
         else:
-            reader.read_on()
+            reader.read_on(self.leave(reader) or 0.0)
 
-    def leave(self, reader: Reader) -> bool:
-        """It waits no more; whether it did."""
-        return reader in self._waiting and self._waiting.pop(reader) is None
+    def leave(self, reader: Reader) -> float | None:
+        """It waits no more; the seconds that it has, or None if it did not."""
+        if reader not in self._waiting:
+            return None
+        since, size = self._waiting.pop(reader)
+        self._bytes -= size
+        return time.monotonic() - since
 
     def _begin(self) -> None:
         self._begun, self._until = True, time.monotonic() + TURN_SECONDS
-        asyncio.get_running_loop().call_soon(self._next)  # all else that is ready comes before it
+        asyncio.get_running_loop().call_soon(self._next)
 
     def _next(self) -> None:
         self._begun = False
@@ -52,5 +68,9 @@ class Turns:
         self._begin()
         while self._waiting and time.monotonic() <= self._until:
             reader = next(iter(self._waiting))
-            del self._waiting[reader]
-            reader.read_on()
+            waited = self.leave(reader) or 0.0
+            try:
+                reader.read_on(waited)
+            except Exception:  # a fault of ours; the loop would close the connection, too
+                log.exception("a connection failed")
+                reader.abort()

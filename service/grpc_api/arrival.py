@@ -9,7 +9,7 @@ import grpc.aio
 
 from service.errors import MalformedRequest, RequestTimeout
 
-_PATIENCE_SECONDS = 1.0  # with a message on its way, while others wait for its room
+_PATIENCE_SECONDS = 1.0
 
 
 class Arrivals:
@@ -19,7 +19,9 @@ class Arrivals:
     for longer than a second makes room for whoever waits.
     """
 
-    def __init__(self, most_bytes: int, longest: int) -> None:
+    def __init__(self, most_bytes: int, longest: int, patience_seconds: float = _PATIENCE_SECONDS) -> None:
+        """`patience_seconds`: with a message on its way, while others wait for its room."""
+        self._patience_seconds = patience_seconds
         self._room = asyncio.Semaphore(max(1, most_bytes // longest))
         self._arriving: dict[asyncio.Timeout, float] = {}  # since when, the longest on its way first
 
@@ -36,14 +38,14 @@ class Arrivals:
         return bytes(message)
 
     async def _enter(self) -> None:
-        while True:
-            try:
-                async with asyncio.timeout(_PATIENCE_SECONDS):
-                    await self._room.acquire()
-            except TimeoutError:
+        entering = asyncio.ensure_future(self._room.acquire())
+        try:
+            while not (await asyncio.wait([entering], timeout=self._patience_seconds))[0]:
                 self._end_slowest()
-            else:
-                return
+        except asyncio.CancelledError:
+            if not entering.cancel():
+                self._room.release()
+            raise
 
     @asynccontextmanager
     async def _making_room(self) -> AsyncIterator[None]:
@@ -61,6 +63,6 @@ class Arrivals:
     def _end_slowest(self) -> None:
         now = asyncio.get_running_loop().time()
         slowest, since = next(iter(self._arriving.items()), (None, now))
-        if slowest and now - since >= _PATIENCE_SECONDS:
+        if slowest and now - since >= self._patience_seconds:
             del self._arriving[slowest]
             slowest.reschedule(now)

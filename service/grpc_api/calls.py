@@ -25,6 +25,8 @@ Receive = Callable[[], Awaitable[bytes]]  # the call's message
 Answer = Callable[[Request, Receive], Awaitable[bytes]]
 
 _LAST_WORDS = 0.5  # seconds that a server that stops still says so, before the library ends connections without a word
+# Of messages that are short, if their client means well: probes do not wait for images, nor for who sends nothing.
+_SHORT_AT_ONCE, _SHORT_PATIENCE_SECONDS = 4, 0.05
 _ON_THE_WAY = 0.005  # seconds of a call's time that are left for what we say to arrive
 
 
@@ -47,7 +49,9 @@ class Calls:
         self._request_log = request_log
         self._replica: Replica = api.state.replica
         settings = self._replica.settings
-        self._arrivals = Arrivals(settings.max_inflight_bytes, settings.max_body_bytes)
+        longest = settings.max_body_bytes
+        self._arrivals = Arrivals(settings.max_inflight_bytes, longest)
+        self._short_arrivals = Arrivals(_SHORT_AT_ONCE * longest, longest, _SHORT_PATIENCE_SECONDS)
         self._inside: dict[int, Scope] = {}
         self._closed = False
 
@@ -62,18 +66,18 @@ class Calls:
                 return
             await asyncio.sleep(0.02)
 
-    def handler(self, path: str, answer: Answer) -> Any:
-        """That of a method with one message and one answer.
+    def handler(self, path: str, answer: Answer, *, short: bool) -> Any:
+        """That of a method with one message, which may be `short`, and one answer.
 
         The library would read the message before it asks; of one that might be a stream it leaves that to the handler.
         """
 
         async def serve(_: object, context: Any) -> bytes:
-            return await self._serve(path, answer, context)
+            return await self._serve(path, answer, context, self._short_arrivals if short else self._arrivals)
 
         return grpc.stream_unary_rpc_method_handler(serve)
 
-    async def _serve(self, path: str, answer: Answer, context: Any) -> bytes:
+    async def _serve(self, path: str, answer: Answer, context: Any, arrivals: Arrivals) -> bytes:
         scope = self._scope(path, context)
         state, timings = scope["state"], scope["state"]["timings"]
         self._inside[id(scope)] = scope
@@ -81,7 +85,7 @@ class Calls:
         try:
             if self._closed:
                 raise NotReady("the service is shutting down", reason="draining")
-            answered = await answer(Request(scope), partial(self._receive, scope, context))
+            answered = await answer(Request(scope), partial(_receive, scope, context, arrivals))
             context.set_trailing_metadata(_trailers(state))
             return answered
         except asyncio.CancelledError:
@@ -122,13 +126,14 @@ class Calls:
         scope["state"] = {"timings": StageTimings(), "request_id": request_id_of(scope)}
         return scope
 
-    async def _receive(self, scope: Scope, context: Any) -> bytes:
-        async with deadline(scope["mixer.deadline"]):
-            message = await self._arrivals.receive(context)
-        timings: StageTimings = scope["state"]["timings"]
-        timings.stages["receive"] = timings.total
-        scope["mixer.upload"] = Arrived(len(message), len(message))
-        return message
+
+async def _receive(scope: Scope, context: Any, arrivals: Arrivals) -> bytes:
+    async with deadline(scope["mixer.deadline"]):
+        message = await arrivals.receive(context)
+    timings: StageTimings = scope["state"]["timings"]
+    timings.stages["receive"] = timings.total
+    scope["mixer.upload"] = Arrived(len(message), len(message))
+    return message
 
 
 def _trailers(state: dict[str, Any], error: ServiceError | None = None) -> tuple[tuple[str, str], ...]:

@@ -24,6 +24,11 @@ from service.grpc_api.request import read_request
 from service.grpc_api.response import write_response
 from service.models.replica import Replica
 from service.settings import LONGEST_DEADLINE_MS
+from service.timings import StageTimings
+
+_NO_TIME = 0.0001  # seconds: the call is refused as one that is too late
+_OPEN = {"ServerLiveRequest", "ServerReadyRequest", "ModelReadyRequest", "HealthCheckRequest"}  # without a key
+_LONGEST = 64 * 2**10  # bytes of a message that says no more than names
 
 Fields = dict[str, Any]  # of an answer
 Endpoint = Callable[..., Awaitable[BaseModel | Fields]]  # of a request and its message
@@ -46,9 +51,12 @@ async def model_infer(request: Request, receive: Receive) -> bytes:
 
 
 def _seconds(request: Request, asked: InferParameters) -> float | None:
-    """The time to answer: the call's, or a header's that says less."""
+    """What is left of the time to answer: the call's, or a header's that says less."""
     given = [seconds for seconds in (request.scope["mixer.seconds"], asked.deadline_seconds) if seconds]
-    return min(*given, LONGEST_DEADLINE_MS / 1000) if given else None
+    if not given:
+        return None
+    timings: StageTimings = request.state.timings
+    return max(min(*given, LONGEST_DEADLINE_MS / 1000) - timings.total, _NO_TIME)
 
 
 def _of_server(endpoint: Endpoint) -> Endpoint:
@@ -109,10 +117,16 @@ def answers() -> dict[str, dict[str, Answer]]:
 
 
 async def _answer(kind: Any, answer: Any, endpoint: Endpoint, request: Request, receive: Receive) -> bytes:
+    name, keys = kind.DESCRIPTOR.name, request.app.state.api_keys
+    if name not in _OPEN and not keys.know(request.headers):
+        keys.check(request.headers)  # which says so; the endpoint would, once the message is here
+    message = await receive()
+    if len(message) > _LONGEST:
+        raise MalformedRequest(f"a {name} of {len(message)} bytes says more than names", reason="message")
     try:
-        asked = kind.FromString(await receive())
+        asked = kind.FromString(message)
     except DecodeError:
-        raise MalformedRequest(f"the message is not a {kind.DESCRIPTOR.name}", reason="message") from None
+        raise MalformedRequest(f"the message is not a {name}", reason="message") from None
     try:
         found = await endpoint(request, asked)
     except NotReady:

@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from service.edge.request_log import RequestLog
 from service.edge.server import TASKS_SECONDS
 from service.grpc_api.calls import Calls
-from service.grpc_api.methods import answers
+from service.grpc_api.methods import answers, model_infer
 from service.models.replica import Replica
 from service.settings import LONGEST_DEADLINE_MS, Settings
 
@@ -30,7 +30,10 @@ class GrpcServer:
             options=_options(replica.settings, connections, calls), maximum_concurrent_rpcs=calls
         )
         for service, methods in answers().items():
-            handlers = {name: self._calls.handler(f"/{service}/{name}", answer) for name, answer in methods.items()}
+            handlers = {
+                name: self._calls.handler(f"/{service}/{name}", answer, short=answer is not model_infer)
+                for name, answer in methods.items()
+            }
             self._server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service, handlers)])
 
     async def start(self) -> int:

@@ -40,7 +40,7 @@ class Admission:
         self._inside: Counter[Model] = Counter()  # images, until they are answered
         self._emptied: dict[Model, asyncio.Event] = {}
         self._bytes = 0
-        self._coming: list[tuple[Model, Ticket]] = []
+        self._coming = 0  # images that were not refused, and are not inside yet
         self.refused_at = -math.inf  # of `time.monotonic`: when an image was last refused
 
     @property
@@ -73,7 +73,7 @@ class Admission:
         return Place(self, model, ticket)
 
     def refusal(self, model: Model, ticket: Ticket) -> NotReady | Overloaded | None:
-        """What `admit` would raise.
+        """What `admit` would raise; it is noted that somebody was refused.
 
         It is returned and not raised: an error that was raised knows its frames and they know it, so that under a flood
         the collector of such circles would hold the event loop for a tenth of the time.
@@ -88,25 +88,23 @@ class Admission:
             return NotReady("no lane serves this model", reason="no_lane")
         if model.promises.loop_lag() > ticket.deadline - model.promises.now():
             return Overloaded("too many requests arrive at once", reason="event_loop", retry_after=1)
-        inside = self.inflight + len(self._coming)
+        inside = self.inflight + self._coming
         if inside >= self._max_images and not self._make_room():
             return self._full(model, "inflight_images", f"{inside} images are inside, of {self._max_images}")
         return self._too_late(model, ticket)
 
     def hold(self, model: Model, ticket: Ticket) -> None:
-        """Keep a place for an image that was not refused, until its request's task, which begins next, has it admitted.
+        """Keep a place for an image that was not refused, until its request's task, which is to be made next, begins.
 
         So of several requests that are read at once no more are served than there is room for.
         """
-        if not self._coming:
-            asyncio.get_running_loop().call_soon(self._hold_no_more)
-        self._coming.append((model, ticket))
+        self._coming += 1
         model.promises.expect(ticket)
+        asyncio.get_running_loop().call_soon(self._hold_no_more, model, ticket)
 
-    def _hold_no_more(self) -> None:
-        for model, ticket in self._coming:
-            model.promises.forget(ticket)
-        self._coming.clear()
+    def _hold_no_more(self, model: Model, ticket: Ticket) -> None:
+        self._coming -= 1
+        model.promises.forget(ticket)
 
     def check_time(self, model: Model, ticket: Ticket) -> None:
         """Raise Overloaded if there is no time for a ticket that was let in, now that more is known of it."""

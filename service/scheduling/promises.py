@@ -36,7 +36,8 @@ class Patience:
 
 @dataclass(frozen=True, slots=True)
 class _Refused:
-    """Holds until a lane takes a batch: nobody like it who is promised no sooner is answered sooner."""
+    """Holds until somebody is ahead no more, or a lane has answered: nobody like it, promised no sooner, is answered
+    sooner."""
 
     decode_seconds: float
     promised_by: float
@@ -87,12 +88,12 @@ class Promises:
         """Whether it is ahead."""
         return ticket in self._ahead
 
-    def ticket(self, seconds: float | None = None, priority: Priority = "interactive") -> Ticket:
-        """For an image that comes now; `seconds` and `priority` are what its client asks for.
+    def ticket(self, seconds: float | None = None, priority: Priority = "interactive", waited: float = 0.0) -> Ticket:
+        """For an image that came `waited` seconds ago; `seconds` and `priority` are what its client asks for.
 
         Only who asks for nothing is promised the target. Bulk has time.
         """
-        now = self.now()
+        now = self.now() - waited
         if seconds is None and priority == "interactive":
             ticket = Ticket(now + self._patience.deadline, priority, promised_by=now + self._target())
         else:
@@ -147,10 +148,13 @@ class Promises:
         now = self.now()
         if alone:  # whatever is believed of this machine, an idle service tries, and learns
             return now + self.pass_times.at_best(1) - ticket.promised_by
+        free_at = self._lanes.free_at(now)
+        if not free_at:  # every lane is being replaced: what is let in waits for one
+            return -math.inf
         refused = self._refused
         if refused and refused.holds_for(ticket) and self._is_usual(ticket):
             return refused.done - ticket.promised_by
-        return self._late_among_others(ticket, now)
+        return self._late_among_others(ticket, now, free_at)
 
     def _is_usual(self, ticket: Ticket) -> bool:
         return not ticket.is_hard and ticket.priority == "interactive" and ticket not in self._ahead
@@ -160,10 +164,7 @@ class Promises:
             self._refused = _Refused(ticket.decode_seconds, ticket.promised_by, ticket.promised_by + late)
         return late
 
-    def _late_among_others(self, ticket: Ticket, now: float) -> float:
-        free_at = self._lanes.free_at(now)
-        if not free_at:  # every lane is being replaced: what is let in waits for one
-            return -math.inf
+    def _late_among_others(self, ticket: Ticket, now: float, free_at: list[float]) -> float:
         margin = max(self._lost.value, self.loop_lag())
         before = len(self._ahead) - (ticket in self._ahead)
         decoding = self._decoding - self._ahead.get(ticket, 0.0) + ticket.decode_seconds
@@ -236,6 +237,7 @@ class Promises:
     def learn(self, lost: float) -> None:
         """An answer lost so many seconds between the front and its lane, and back."""
         self._lost.take(lost)
+        self._refused = None
 
 
 def _poured_out(free_at: list[float], work: float) -> float:

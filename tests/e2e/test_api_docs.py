@@ -82,7 +82,7 @@ def test_the_table_has_every_error() -> None:
 
 
 def test_the_table_has_every_reason() -> None:
-    under_v2 = ("v2", "lifecycle.py")  # whose errors are their messages alone
+    under_v2 = ("v2", "lifecycle.py", "grpc_api")  # whose errors are their messages alone
     sources = [path for path in (ROOT / "service").rglob("*.py") if not {*path.parts} & {*under_v2}]
     raised = {reason for path in sources for reason in re.findall(r'\breason="([a-z_]+)"', path.read_text())}
     raised |= {"inflight_images", "inflight_bytes"}  # which admission.py looks at in turn

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from service.edge.turns import TURN_SECONDS, Turns
+from service.edge.turns import TURN_SECONDS, WAITING_MOST_BYTES, Turns
 
 pytestmark = pytest.mark.anyio
 
@@ -18,7 +18,13 @@ class Reader:
         self._read = read
         self._seconds = seconds
 
-    def read_on(self) -> None:
+    def abort(self) -> None:
+        self._read.append(f"{self.name} is aborted")
+
+    def read_on(self, waited: float = 0.0) -> None:
+        self.waited = waited
+        if self.name == "fails":
+            raise AssertionError("a fault of ours")
         self._read.append(self.name)
         until = time.monotonic() + self._seconds
         while time.monotonic() < until:
@@ -28,40 +34,73 @@ class Reader:
 async def test_who_comes_while_there_is_time_reads_at_once() -> None:
     turns, read = Turns(), list[str]()
     for name in "ab":
-        turns.take(Reader(name, read))
+        turns.take(Reader(name, read), 1)
         assert read[-1] == name
 
 
 async def test_who_comes_when_a_turn_is_over_waits_for_the_next_one_and_the_loop_comes_between() -> None:
     turns, read = Turns(), list[str]()
     for name in "abcd":
-        turns.take(Reader(name, read, 2 * TURN_SECONDS))
+        turns.take(Reader(name, read, 2 * TURN_SECONDS), 1)
     assert read == ["a"]
     for name in "bcd":
         await asyncio.sleep(0)
         assert read[-1] == name
     await asyncio.sleep(0)
-    turns.take(Reader("e", read))
+    turns.take(Reader("e", read), 1)
     assert read == list("abcde")
 
 
 async def test_several_share_a_turn_and_nobody_overtakes() -> None:
     turns, read = Turns(), list[str]()
-    turns.take(Reader("long", read, 2 * TURN_SECONDS))
+    turns.take(Reader("long", read, 2 * TURN_SECONDS), 1)
     for name in "abc":
-        turns.take(Reader(name, read))
+        turns.take(Reader(name, read), 1)
     await asyncio.sleep(0)
     assert read == ["long", "a", "b", "c"]
 
 
 async def test_who_leaves_is_not_waited_for_and_who_asks_twice_has_one_place() -> None:
     turns, read = Turns(), list[str]()
-    turns.take(Reader("long", read, 2 * TURN_SECONDS))
+    turns.take(Reader("long", read, 2 * TURN_SECONDS), 1)
     gone, stays = Reader("gone", read), Reader("stays", read)
     for reader in (gone, stays, stays):
-        turns.take(reader)
-    assert turns.leave(gone)
-    assert not turns.leave(gone)
+        turns.take(reader, 1)
+    assert turns.leave(gone) is not None
+    assert turns.leave(gone) is None
     for _ in range(3):
         await asyncio.sleep(0)
     assert read == ["long", "stays"]
+
+
+async def test_who_waits_is_told_how_long() -> None:
+    turns, read = Turns(), list[str]()
+    turns.take(Reader("long", read, 2 * TURN_SECONDS), 1)
+    waits = Reader("waits", read, 2 * TURN_SECONDS)
+    turns.take(waits, 1)
+    behind = Reader("behind", read)
+    turns.take(behind, 1)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert behind.waited - waits.waited > TURN_SECONDS
+
+
+async def test_no_more_waits_than_there_is_memory_for() -> None:
+    turns, read = Turns(), list[str]()
+    turns.take(Reader("long", read, 2 * TURN_SECONDS), 1)
+    for name in "abc":
+        turns.take(Reader(name, read), WAITING_MOST_BYTES // 2)
+    assert read == ["long", "c"]
+    await asyncio.sleep(0)
+    assert read == ["long", "c", "a", "b"]
+    assert turns._bytes == 0
+
+
+async def test_a_reader_that_fails_is_ended_and_the_others_read(caplog: pytest.LogCaptureFixture) -> None:
+    turns, read = Turns(), list[str]()
+    turns.take(Reader("long", read, 2 * TURN_SECONDS), 1)
+    for name in ("fails", "reads"):
+        turns.take(Reader(name, read), 1)
+    await asyncio.sleep(0)
+    assert read == ["long", "fails is aborted", "reads"]
+    assert "a connection failed" in caplog.text

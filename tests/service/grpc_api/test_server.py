@@ -2,6 +2,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -297,3 +298,44 @@ async def test_connections_are_bounded(tmp_path: Path) -> None:
             live = other.unary_unary(f"/{SERVICE}/ServerLive")
             assert (await failure(live(b"", timeout=30))).code() == Code.UNAVAILABLE
         assert levels(await client.infer(files(level_png(4)))) == [4]
+
+
+async def test_probes_do_not_wait_for_messages_that_do_not_come(tmp_path: Path) -> None:
+    replica = replica_around(EchoEngine(), tmp_path / "models", deadline_ms=60_000)
+    async with client_of(replica) as client:
+        silent = [client.channel.stream_unary(f"/{SERVICE}/ModelInfer")() for _ in range(40)]
+        silent += [client.channel.stream_unary(f"/{SERVICE}/ServerLive")() for _ in range(8)]
+        await until(lambda: len(client.server._calls._inside) == len(silent))
+        for _ in range(3):
+            assert (await client.call("ServerLive")).live
+            assert (await client.call("Check", message("grpc.health.v1.HealthCheckRequest")(), HEALTH)).status == 1
+        for call in silent:
+            call.cancel()
+
+
+async def test_a_message_that_says_more_than_names_is_not_parsed(tmp_path: Path) -> None:
+    kind = message("inference.ModelMetadataRequest")
+    async with client_of(replica_around(EchoEngine(), tmp_path / "models", max_body_bytes=2**20)) as client:
+        error = await failure(client.call("ModelMetadata", kind(name="n" * 2**17)))
+        assert error.code() == Code.INVALID_ARGUMENT
+        assert "says more than names" in error.details()
+        assert (await failure(client.call("ModelMetadata", kind(name="n" * 2**15)))).code() == Code.NOT_FOUND
+
+
+async def test_what_the_message_took_counts_against_the_calls_time(tmp_path: Path) -> None:
+    async with client_of(replica_around(EchoEngine(), tmp_path / "models")) as client:
+        late = asyncio.Event()
+
+        async def messages() -> AsyncIterator[Any]:
+            await late.wait()
+            yield files(level_png(1))
+
+        infer = client.channel.stream_unary(
+            f"/{SERVICE}/ModelInfer", message("inference.ModelInferRequest").SerializeToString
+        )
+        call = infer(messages(), metadata=(("x-deadline-ms", "300"),))
+        await until(lambda: client.server._calls._arrivals._arriving)
+        await asyncio.sleep(0.4)  # more than it is given
+        late.set()
+        error = await failure(call)
+        assert (error.code(), trailers(error)["error-code"]) == (Code.RESOURCE_EXHAUSTED, "over_capacity")

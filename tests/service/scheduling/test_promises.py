@@ -200,3 +200,21 @@ async def test_a_refusal_ends_with_the_time_that_it_was_for() -> None:
     busy._lanes = Free(0.0)
     await asyncio.sleep(0.2)
     assert busy.seconds_late(busy.ticket(), alone=False) < 0
+
+
+@virtually
+async def test_a_refusal_ends_with_a_lanes_answer_even_if_nobody_waits() -> None:
+    lanes = Free(1.0)
+    busy = promises(1.0, target=0.5)
+    busy._lanes = lanes
+    assert busy.seconds_late(busy.ticket(), alone=False) > 0
+    lanes.seconds = (0.0,)
+    busy.learn(0.0)
+    assert busy.seconds_late(busy.ticket(), alone=False) < 0
+
+
+@virtually
+async def test_who_has_waited_to_be_read_is_promised_less() -> None:
+    await asyncio.sleep(100)
+    ticket = promises(0, target=0.5).ticket(waited=0.2)
+    assert (ticket.promised_by, ticket.deadline) == (100.3, 104.8)
