@@ -6,9 +6,9 @@ import time
 class StageTimings:
     """Seconds per stage of one request, plus the total since its head arrived."""
 
-    def __init__(self, waited: float = 0.0) -> None:
-        """`waited`: seconds since the head arrived."""
-        self.started = time.perf_counter() - waited
+    def __init__(self, since: float | None = None) -> None:
+        """`since`: when the head arrived (of `time.monotonic`); None: now."""
+        self._since = time.monotonic() if since is None else since
         self.stages: dict[str, float] = {}
 
     def include(self, stages: dict[str, float]) -> None:
@@ -21,7 +21,7 @@ class StageTimings:
     @property
     def total(self) -> float:
         """Seconds since the request's head arrived."""
-        return time.perf_counter() - self.started
+        return time.monotonic() - self._since
 
     def json(self) -> str:
         """Stages and total in ms, for the JSON answer."""

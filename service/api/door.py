@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import TypeVar
 
 from fastapi import Request
+from starlette.types import Scope
 
 from service.api.deadline import deadline
 from service.errors import ClientGone, ServiceError
@@ -39,8 +40,9 @@ class Visit:
         self._timings: StageTimings = self._told["timings"]
         self._outcomes: Sequence[Classification | BaseException] = []  # one an image, once they are known
         self._left = False
-        waited = request.scope.get("mixer.waited", 0.0)
-        self.ticket = classifier.promises.ticket(seconds, priority, waited)  # the first image's
+        self.ticket = _held(self._scope, classifier) or classifier.promises.ticket(  # the first image's
+            seconds, priority, self._scope.get("mixer.since")
+        )
         self._tickets = [self.ticket]
         try:
             self._place = self._admission.admit(classifier, self.ticket)
@@ -67,8 +69,9 @@ class Visit:
         ticket, promises = self.ticket, self._classifier.promises
         upload = self._scope.get("mixer.upload")
         started = time.perf_counter()
+        here = upload and upload.received >= upload.announced  # as most are, when their turn comes
         try:
-            if upload and upload.received >= upload.announced:  # most are all here, when their turn comes
+            if here:
                 body = await reading
             else:
                 slow = promises.call_later(_SLOW_UPLOAD, promises.forget, ticket)
@@ -80,7 +83,7 @@ class Visit:
         finally:
             stages = self._timings.stages  # with what came before, and with what it takes to inflate or parse it
             stages["receive"] = stages.get("receive", 0.0) + time.perf_counter() - started
-        ticket.receive(promises.now())
+        ticket.receive(0.0 if here else promises.now() - ticket.let_in_at)
         return body
 
     async def answer_each(self, works: Sequence[Work]) -> list[Result]:
@@ -142,6 +145,12 @@ class Visit:
             statistics.request_answered(self._timings.total, [answer.stages for answer in answers])
         else:
             statistics.request_failed(self._timings.total)
+
+
+def _held(scope: Scope, classifier: Classifier) -> Ticket | None:
+    """What `HotRoutes.refusal` held a place for, unless the model is another one by now."""
+    held_of, ticket = scope.get("mixer.held", (None, None))
+    return ticket if held_of is classifier else None
 
 
 async def _result(image: Awaitable[Classification]) -> Result:

@@ -47,7 +47,8 @@ class HotRoutes:
     def refusal(self, scope: Scope) -> tuple[str, ServiceError] | None:
         """The route, and why a request is refused; None where that needs more than a look, or it may be let in.
 
-        Of the latter a place is held until its task begins. Who asks for other times than the usual is not looked at.
+        For the latter a place is held, in "mixer.held", until its task has begun. Who asks for other times than the
+        usual is not looked at.
         """
         admission = self._replica.admission
         if scope["query_string"] or not _OWN_TIMES.isdisjoint([name for name, _ in scope["headers"]]):
@@ -58,10 +59,11 @@ class HotRoutes:
         route, model, version = found
         try:
             classifier = self._replica.models.find(model, version)
-            ticket = classifier.promises.ticket(waited=scope.get("mixer.waited", 0.0))
+            ticket = classifier.promises.ticket(since=scope.get("mixer.since"))
             error = admission.refusal(classifier, ticket)
             if not error:
                 admission.hold(classifier, ticket)
+                scope["mixer.held"] = classifier, ticket
                 return None
             self._api_keys.check(headers)
         except UnknownModel:

@@ -38,7 +38,7 @@ class HttpProtocol(ReadingProtocol):
     - "mixer.on_leave", a function that takes one callback (the last one given counts) and calls it once if the client
       leaves before its answer is complete, or at once if it has left already;
     - "mixer.upload", the Upload of its body, if it has one;
-    - "mixer.waited", the seconds that it waited for its turn to be read, if it did;
+    - "mixer.since", when it had come (loop time), before it waited for its turn to be read;
     - "mixer.refusal", once the connection has answered in the application's place: the ServiceError.
     The application may put the time of its deadline there, as "mixer.deadline" (loop time): so long a server that stops
     waits for the answer. Without it that is what X-Deadline-Ms says, or `deadline_seconds`. An application that says
@@ -117,9 +117,8 @@ class HttpProtocol(ReadingProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGIApp) -> None:  # type: ignore[override]
         self._unset_keepalive_if_required()
-        if self._waited:
-            cycle.scope["mixer.waited"] = self._waited  # type: ignore[typeddict-unknown-key]
-        self._served, self._served_since, self._on_leave = cycle, self.loop.time() - self._waited, None
+        cycle.scope["mixer.since"] = self._since  # type: ignore[typeddict-unknown-key]
+        self._served, self._served_since, self._on_leave = cycle, self._since, None
         self._table.busy(self)
         self._waiting_to_start = app
 

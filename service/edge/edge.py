@@ -130,7 +130,7 @@ class Edge:
         return error.status, self._headers(headers, state), body
 
     def _begin(self, scope: Scope) -> tuple[dict[str, Any], StageTimings]:
-        state, timings = scope.setdefault("state", {}), StageTimings(scope.get("mixer.waited", 0.0))
+        state, timings = scope.setdefault("state", {}), StageTimings(scope.get("mixer.since"))
         state.update(timings=timings, request_id=request_id_of(scope))
         return state, timings
 

@@ -6,6 +6,7 @@ It overrides private parts of uvicorn's protocol; tests/service/edge/test_connec
 import asyncio
 import math
 import re
+import time
 from typing import Any
 
 import httptools
@@ -53,7 +54,7 @@ class ReadingProtocol(HttpToolsProtocol):
         self._body_left = 0  # of these, where it does
         self._head_timer: asyncio.TimerHandle | None = None
         self._held_back = False  # from reading, until its turn comes
-        self._waited = 0.0  # seconds, for this turn
+        self._since = 0.0  # when what is parsed had come (of `time.monotonic`, which is the event loop's)
         self._closing = False  # no more requests are read
 
     def refuse(self, error: ServiceError) -> None:
@@ -92,15 +93,15 @@ class ReadingProtocol(HttpToolsProtocol):
 
     def read_at_once(self) -> None:
         """Read what waits for its turn, if anything does."""
-        waited = self._turns.leave(self)
-        if waited is not None:
-            self.read_on(waited)
+        since = self._turns.leave(self)
+        if since is not None:
+            self.read_on(since)
 
-    def read_on(self, waited: float = 0.0) -> None:
+    def read_on(self, since: float | None = None) -> None:
         """Parse what was read, up to the end of a request that is not answered yet, or a little more."""
         if self.transport.is_closing():
             return
-        self._waited = waited
+        self._since = time.monotonic() if since is None else since
         if self._held_back:
             self._held_back = False
             self.flow.resume_reading()

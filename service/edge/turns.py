@@ -14,8 +14,8 @@ WAITING_MOST_BYTES = 16 * 2**20  # of all that waits together, which is charged 
 class Reader(Protocol):
     """What a turn asks of a connection."""
 
-    def read_on(self, waited: float = 0.0) -> None:
-        """Serve what has come, and has waited for so many seconds."""
+    def read_on(self, since: float | None = None) -> None:
+        """Serve what has come, `since` when (of `time.monotonic`); None: now."""
 
     def abort(self) -> None:
         """End it."""
@@ -47,15 +47,15 @@ class Turns:
             self._waiting[reader] = since, before + size
             self._bytes += size
         else:
-            reader.read_on(self.leave(reader) or 0.0)
+            reader.read_on(self.leave(reader) or now)
 
     def leave(self, reader: Reader) -> float | None:
-        """It waits no more; the seconds that it has, or None if it did not."""
+        """It waits no more; since when it has, or None if it did not."""
         if reader not in self._waiting:
             return None
         since, size = self._waiting.pop(reader)
         self._bytes -= size
-        return time.monotonic() - since
+        return since
 
     def _begin(self) -> None:
         self._begun, self._until = True, time.monotonic() + TURN_SECONDS
@@ -68,9 +68,9 @@ class Turns:
         self._begin()
         while self._waiting and time.monotonic() <= self._until:
             reader = next(iter(self._waiting))
-            waited = self.leave(reader) or 0.0
+            since = self.leave(reader)
             try:
-                reader.read_on(waited)
+                reader.read_on(since)
             except Exception:  # a fault of ours; the loop would close the connection, too
                 log.exception("a connection failed")
                 reader.abort()

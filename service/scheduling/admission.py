@@ -40,7 +40,7 @@ class Admission:
         self._inside: Counter[Model] = Counter()  # images, until they are answered
         self._emptied: dict[Model, asyncio.Event] = {}
         self._bytes = 0
-        self._coming = 0  # images that were not refused, and are not inside yet
+        self._coming: set[Ticket] = set()  # of images that have a place kept, and are not inside yet
         self.refused_at = -math.inf  # of `time.monotonic`: when an image was last refused
 
     @property
@@ -67,7 +67,9 @@ class Admission:
         Raises NotReady if the model has no lane, or Overloaded, with a reason and the time to retry, if there is no
         room or no time: its own deadline would be missed, or it would make another's be missed.
         """
-        if error := self.refusal(model, ticket):
+        if ticket in self._coming:
+            self._coming.discard(ticket)
+        elif error := self.refusal(model, ticket):
             model.metrics.count_rejection(error.reason)
             raise error
         return Place(self, model, ticket)
@@ -88,23 +90,26 @@ class Admission:
             return NotReady("no lane serves this model", reason="no_lane")
         if model.promises.loop_lag() > ticket.deadline - model.promises.now():
             return Overloaded("too many requests arrive at once", reason="event_loop", retry_after=1)
-        inside = self.inflight + self._coming
+        inside = self.inflight + len(self._coming)
         if inside >= self._max_images and not self._make_room():
             return self._full(model, "inflight_images", f"{inside} images are inside, of {self._max_images}")
         return self._too_late(model, ticket)
 
     def hold(self, model: Model, ticket: Ticket) -> None:
-        """Keep a place for an image that was not refused, until its request's task, which is to be made next, begins.
+        """Keep a place for an image that was not refused, until its request's task, which comes next, has begun.
 
-        So of several requests that are read at once no more are served than there is room for.
+        So of several requests that are read at once no more are served than there is room for, and the task need not
+        ask again.
         """
-        self._coming += 1
+        self._coming.add(ticket)
         model.promises.expect(ticket)
-        asyncio.get_running_loop().call_soon(self._hold_no_more, model, ticket)
+        soon = asyncio.get_running_loop().call_soon
+        soon(soon, self._hold_no_more, model, ticket)  # the second time comes after the task's
 
     def _hold_no_more(self, model: Model, ticket: Ticket) -> None:
-        self._coming -= 1
-        model.promises.forget(ticket)
+        if ticket in self._coming:
+            self._coming.discard(ticket)
+            model.promises.forget(ticket)
 
     def check_time(self, model: Model, ticket: Ticket) -> None:
         """Raise Overloaded if there is no time for a ticket that was let in, now that more is known of it."""

@@ -88,12 +88,14 @@ class Promises:
         """Whether it is ahead."""
         return ticket in self._ahead
 
-    def ticket(self, seconds: float | None = None, priority: Priority = "interactive", waited: float = 0.0) -> Ticket:
-        """For an image that came `waited` seconds ago; `seconds` and `priority` are what its client asks for.
+    def ticket(
+        self, seconds: float | None = None, priority: Priority = "interactive", since: float | None = None
+    ) -> Ticket:
+        """For an image that came then (loop time; None: now); `seconds` and `priority` are what its client asks for.
 
         Only who asks for nothing is promised the target. Bulk has time.
         """
-        now = self.now() - waited
+        now = self.now() if since is None else since
         if seconds is None and priority == "interactive":
             ticket = Ticket(now + self._patience.deadline, priority, promised_by=now + self._target())
         else:

@@ -54,11 +54,11 @@ class Ticket:
         self.deadline = self.promised_by = since + seconds
         self.serve_by = self.promised_by - max(0.0, seconds - _SHORT) / 2
 
-    def receive(self, now: float) -> None:
+    def receive(self, seconds: float) -> None:
         """Its body is here. What the upload took counts against the deadline, but not against a sooner promise."""
         self.received = True
         if not self.is_hard:
-            self.promised_by = self.serve_by = min(self.promised_by + now - self.let_in_at, self.deadline)
+            self.promised_by = self.serve_by = min(self.promised_by + seconds, self.deadline)
 
     @property
     def is_inside(self) -> bool:

@@ -21,8 +21,8 @@ class Reader:
     def abort(self) -> None:
         self._read.append(f"{self.name} is aborted")
 
-    def read_on(self, waited: float = 0.0) -> None:
-        self.waited = waited
+    def read_on(self, since: float | None = None) -> None:
+        self.since = since
         if self.name == "fails":
             raise AssertionError("a fault of ours")
         self._read.append(self.name)
@@ -73,16 +73,19 @@ async def test_who_leaves_is_not_waited_for_and_who_asks_twice_has_one_place() -
     assert read == ["long", "stays"]
 
 
-async def test_who_waits_is_told_how_long() -> None:
+async def test_who_waits_is_told_since_when() -> None:
     turns, read = Turns(), list[str]()
     turns.take(Reader("long", read, 2 * TURN_SECONDS), 1)
-    waits = Reader("waits", read, 2 * TURN_SECONDS)
+    waits, behind = Reader("waits", read, 2 * TURN_SECONDS), Reader("behind", read)
+    came = time.monotonic()
     turns.take(waits, 1)
-    behind = Reader("behind", read)
     turns.take(behind, 1)
+    all_here = time.monotonic()
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    assert behind.waited - waits.waited > TURN_SECONDS
+    assert waits.since is not None
+    assert behind.since is not None
+    assert came <= waits.since <= behind.since <= all_here
 
 
 async def test_no_more_waits_than_there_is_memory_for() -> None:

@@ -224,10 +224,10 @@ async def test_who_is_promised_less_than_the_deadline_is_let_in_by_the_promise()
 
 def test_a_slow_upload_does_not_count_against_the_promise_but_against_the_deadline() -> None:
     ticket = Ticket(deadline=10.0, promised_by=0.5, let_in_at=0.0)
-    ticket.receive(now=2.0)
+    ticket.receive(2.0)
     assert (ticket.promised_by, ticket.deadline, ticket.received) == (2.5, 10.0, True)
     ticket = Ticket(deadline=0.5, let_in_at=0.0)
-    ticket.receive(now=0.2)
+    ticket.receive(0.2)
     assert ticket.promised_by == 0.5
 
 

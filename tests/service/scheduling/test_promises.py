@@ -216,5 +216,5 @@ async def test_a_refusal_ends_with_a_lanes_answer_even_if_nobody_waits() -> None
 @virtually
 async def test_who_has_waited_to_be_read_is_promised_less() -> None:
     await asyncio.sleep(100)
-    ticket = promises(0, target=0.5).ticket(waited=0.2)
+    ticket = promises(0, target=0.5).ticket(since=99.8)
     assert (ticket.promised_by, ticket.deadline) == (100.3, 104.8)
