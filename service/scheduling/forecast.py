@@ -1,25 +1,32 @@
-"""When each of those who wait will be answered: their batches, played out over the lanes."""
+"""When those who wait will be answered: their batches, played out over the lanes."""
 
 from collections.abc import Sequence
 from heapq import heapify, heapreplace
 
 from service.scheduling.order import BatchLimits, PassSecondsOf
-from service.scheduling.ticket import Ticket
+
+Batch = tuple[int, int, float]  # those from a place to the one before another, and when they are done
 
 
-def completion_times(
-    tickets: Sequence[Ticket], free_at: Sequence[float], limits: BatchLimits, pass_seconds: PassSecondsOf
-) -> list[float]:
-    """When each of `tickets`, in the order in which they are served, is done.
+def batches(
+    decoding: Sequence[float], suspects: int, free_at: Sequence[float], limits: BatchLimits, pass_seconds: PassSecondsOf
+) -> list[Batch]:
+    """The batches of those who wait, in the order in which they are served, of which the first few are `suspects`.
 
-    Whichever lane is free first takes the next batch; `free_at` is when each lane will be.
+    `decoding` has the seconds of each. Whichever lane is free first takes the next batch; `free_at` is when each will
+    be.
     """
     lanes = list(free_at)
     heapify(lanes)
-    times: list[float] = []
-    while len(times) < len(tickets):
-        size, seconds = limits.batch_size(tickets, len(times), pass_seconds)
+    found, start, full = list[Batch](), 0, pass_seconds(limits.images)
+    while start < len(decoding):
+        end = start + limits.images
+        seconds = sum(decoding[start:end]) + full
+        if start < suspects or end > len(decoding) or seconds > limits.seconds:  # most are full
+            size, seconds = limits.batch_size(decoding, start, suspects, pass_seconds)
+            end = start + size
         done = lanes[0] + seconds
         heapreplace(lanes, done)
-        times += [done] * size
-    return times
+        found.append((start, end, done))
+        start = end
+    return found

@@ -1,7 +1,10 @@
-"""Who is served first, and who shares a batch: pure functions, the same for promising and for serving."""
+"""Who is served first, and who shares a batch: the same for promising and for serving."""
 
-from collections.abc import Callable, Sequence
+import math
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from service.scheduling.ticket import Ticket
 
@@ -18,22 +21,23 @@ class BatchLimits:
     images: int
     seconds: float
 
-    def batch_size(self, tickets: Sequence[Ticket], start: int, pass_seconds: PassSecondsOf) -> tuple[int, float]:
-        """How many of `tickets`, from `start` on, go into one batch, at least one, and the seconds that it takes.
+    def batch_size(
+        self, decoding: Sequence[float], start: int, suspects: int, pass_seconds: PassSecondsOf
+    ) -> tuple[int, float]:
+        """How many go into one batch, at least one, and the seconds that it takes.
 
-        A suspect is alone in its batch.
+        `decoding` has the seconds of every image that waits, in their order, of which the first few are `suspects` and
+        go alone; those from `start` on are next.
         """
-        decoding, taken = 0.0, list[float]()
-        for ticket in tickets[start : start + self.images]:
-            total = decoding + ticket.decode_seconds + pass_seconds(len(taken) + 1)
-            if taken and (total > self.seconds or ticket.suspect):
-                break
-            decoding += ticket.decode_seconds
-            taken.append(total)
-            if ticket.suspect:
-                break
-        size = self.even(len(taken))
-        return size, taken[size - 1] if size else 0.0
+        next_ones = decoding[start : start + self.images]
+        size, taken = 1 if start < suspects else len(next_ones), sum(next_ones)
+        if size > 1 and taken + pass_seconds(size) > self.seconds:
+            together = list(accumulate(next_ones))
+            size = max(1, bisect_right(range(1, size), self.seconds, key=lambda n: together[n - 1] + pass_seconds(n)))
+        size = self.even(size)
+        if size < len(next_ones):
+            taken = sum(next_ones[:size])
+        return size, taken + pass_seconds(size)
 
     def even(self, images: int) -> int:
         """How many of them go into one batch: beyond 8 a multiple of 8, unless it is full.
@@ -44,27 +48,81 @@ class BatchLimits:
         return images if images in (self.images, 0) or images < _STEP else images - images % _STEP
 
 
-def serving_order(tickets: Sequence[Ticket], now: float, images: int, full_batch: float) -> list[Ticket]:
-    """Interactive before bulk, each by when it is to be served; bulk that would be late if it waited goes by that too.
+class ServingOrder:
+    """Tickets in the order in which they are served, and what a forecast needs of each, place by place.
 
-    A bulk ticket waits until the bulk before it, itself and a few batches more just fit into the time that it has left;
-    so bulk is never starved, and what was promised to it holds. A full batch has `images` and takes `full_batch` s.
+    Suspects go first, each in a batch of its own. Interactive goes before bulk, each by when it is to be served; bulk
+    that would be late if it waited goes by that too. A bulk ticket waits until the bulk before it, itself and a few
+    batches more just fit into the time that it has left; so bulk is never starved, and what was promised to it holds.
     """
-    bulk = sorted((ticket for ticket in tickets if ticket.priority == "bulk"), key=_serve_by)
-    waits = {
-        ticket
-        for place, ticket in enumerate(bulk)
-        if ticket.serve_by - now > (place // images + 4) * full_batch + _HEAD_START
-    }
-    # An answer after a deadline is worth nothing, one after a mere promise is: in a queue that runs late, whoever has a
-    # deadline goes before those who are wanted a little sooner and would wait longer.
-    head_start = 2 * full_batch + _HEAD_START
 
-    def rank(ticket: Ticket) -> tuple[bool, bool, float]:
-        serve_by = ticket.serve_by - head_start if ticket.is_hard else ticket.serve_by
-        return not ticket.suspect, ticket in waits, serve_by
+    def __init__(self, tickets: Iterable[Ticket], now: float, images: int, full_batch: float) -> None:
+        """As it is `now` (loop time), if a full batch has `images` and takes `full_batch` seconds."""
+        self.at = now
+        self._full_batch = full_batch
+        given = list(tickets)
+        bulk = sorted([ticket for ticket in given if ticket.priority == "bulk"], key=_serve_by)
+        waits = {
+            ticket
+            for place, ticket in enumerate(bulk)
+            if ticket.serve_by - now > (place // images + 4) * full_batch + _HEAD_START
+        }
+        self.bulk_waits = bool(waits)
+        suspects = [ticket for ticket in given if ticket.suspect]
+        self.suspects = len(suspects)
+        if bulk or suspects:
+            given = [ticket for ticket in given if ticket not in waits and not ticket.suspect]
+        wanted = [wanted_by(ticket, full_batch) for ticket in given]
+        by_time = sorted(range(len(given)), key=wanted.__getitem__)
+        self._wanted = [wanted[place] for place in by_time]  # of those between the suspects and the bulk that waits
+        self.tickets = [
+            *sorted(suspects, key=_serve_by),
+            *[given[place] for place in by_time],
+            *[ticket for ticket in bulk if ticket in waits and not ticket.suspect],
+        ]
+        self.decoding = [ticket.decode_seconds for ticket in self.tickets]
+        # When an answer is promised, by a promise alone or by a deadline.
+        self.promised = [math.inf if ticket.is_hard else ticket.promised_by for ticket in self.tickets]
+        self.due = [ticket.promised_by if ticket.is_hard else math.inf for ticket in self.tickets]
 
-    return sorted(tickets, key=rank)
+    def place_of(self, ticket: Ticket) -> int:
+        """Where one more would stand, interactive and no suspect."""
+        return self.suspects + bisect_right(self._wanted, wanted_by(ticket, self._full_batch))
+
+    def insert(self, ticket: Ticket) -> None:
+        """Let one more stand in it, likewise."""
+        place = self.place_of(ticket)
+        self._wanted.insert(place - self.suspects, wanted_by(ticket, self._full_batch))
+        self.tickets.insert(place, ticket)
+        self.decoding.insert(place, ticket.decode_seconds)
+        self.promised.insert(place, math.inf if ticket.is_hard else ticket.promised_by)
+        self.due.insert(place, ticket.promised_by if ticket.is_hard else math.inf)
+
+    def take_out(self, ticket: Ticket) -> int:
+        """Let one leave it, for whoever looks at the others only once; returns the place that it had."""
+        place = self.tickets.index(ticket)
+        for each in (self.tickets, self.decoding, self.promised, self.due):
+            del each[place]
+        self.suspects -= ticket.suspect
+        return place
+
+    def learn_decoding(self, ticket: Ticket) -> bool:
+        """Another forecast of one that stands in it; returns whether its place is where its times say."""
+        first = self.suspects + bisect_left(self._wanted, wanted_by(ticket, self._full_batch))
+        try:
+            self.decoding[self.tickets.index(ticket, first)] = ticket.decode_seconds
+        except ValueError:
+            return False
+        return True
+
+
+def wanted_by(ticket: Ticket, full_batch: float) -> float:
+    """When an interactive ticket is to be served, among others, if a full batch takes so many seconds.
+
+    An answer after a deadline is worth nothing, one after a mere promise is: in a queue that runs late, whoever has a
+    deadline goes before those who are wanted a little sooner and would wait longer.
+    """
+    return ticket.serve_by - (2 * full_batch + _HEAD_START) * (ticket.promised_by == ticket.deadline)
 
 
 def _serve_by(ticket: Ticket) -> float:

@@ -2,14 +2,14 @@
 
 import asyncio
 import math
+from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
-from heapq import heapify, heapreplace
-from itertools import islice
+from operator import itemgetter
 from typing import Protocol
 
-from service.scheduling.forecast import completion_times
-from service.scheduling.order import BatchLimits, serving_order
+from service.scheduling.forecast import Batch, batches
+from service.scheduling.order import BatchLimits, ServingOrder, wanted_by
 from service.scheduling.running_mean import RunningMean
 from service.scheduling.ticket import Priority, Ticket
 from service.scheduling.times import DecodeTimes, PassTimes
@@ -17,6 +17,7 @@ from service.scheduling.times import DecodeTimes, PassTimes
 _SLACK = 1.25  # times a full batch of ordinary images: what a batch may take
 _TARGET, _TARGET_IMAGES = 0.35, 48  # seconds, and images that there is time for at least
 _SMALL = 0.005  # seconds
+_BULK_WAITS = 0.005  # seconds after which bulk that waited may wait no more
 
 
 class Lanes(Protocol):
@@ -35,18 +36,32 @@ class Patience:
 
 
 @dataclass(frozen=True, slots=True)
-class _Refused:
-    """Holds until somebody is ahead no more, or a lane has answered: nobody like it, promised no sooner, is answered
-    sooner."""
+class _Late:
+    """An interactive image would have been late. Nobody like it who is served no sooner is answered sooner."""
 
     decode_seconds: float
-    promised_by: float
-    done: float  # when it would have been
+    wanted_by: float
+    is_hard: bool  # more is kept in hand for a deadline
+    done: float  # and what is kept in hand
 
-    def holds_for(self, ticket: Ticket) -> bool:
-        """Whether that one would be late too."""
-        in_time = ticket.promised_by >= self.done
-        return not in_time and ticket.promised_by >= self.promised_by and ticket.decode_seconds >= self.decode_seconds
+    def seconds_late(self, ticket: Ticket, wanted_by: float) -> float:
+        """By how much another would be late; not positive where that is to be found out."""
+        like = ticket.decode_seconds >= self.decode_seconds and ticket.is_hard >= self.is_hard
+        return self.done - ticket.promised_by if like and wanted_by >= self.wanted_by else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Delaying:
+    """An interactive image would have made others late. So would one like it that is served before them."""
+
+    decode_seconds: float
+    others_wanted_by: float
+    late: float
+
+    def seconds_late(self, ticket: Ticket, wanted_by: float) -> float:
+        """By how much they would be late; 0 where that is to be found out."""
+        like = ticket.decode_seconds >= self.decode_seconds and wanted_by <= self.others_wanted_by
+        return self.late if like else 0.0
 
 
 class Promises:
@@ -73,10 +88,11 @@ class Promises:
         self._patience = patience
         self.loop_lag = loop_lag
         self._ahead: dict[Ticket, float] = {}  # and the seconds of decoding that each adds to those below
-        self._unlike: set[Ticket] = set()  # of them, those that may be served before others that came sooner
         self._decoding = self._heaviest = 0.0  # of all together, and a bound of each one's
         self._earliest, self._latest = math.inf, -math.inf  # bounds of when any is promised, and is to be served
-        self._refused: _Refused | None = None
+        # Why somebody was refused: it holds until somebody is ahead no more, or a lane has answered.
+        self._refused: dict[type, _Late | _Delaying] = {}
+        self._order: ServingOrder | None = None  # of those that are ahead
         # Seconds that answers lately lost between the front and its lanes.
         self._lost = RunningMean(0.0, least=0.0, ordinary=_SMALL)
 
@@ -123,20 +139,24 @@ class Promises:
 
     def expect(self, ticket: Ticket) -> None:
         """It is ahead from now on, or its times are others now."""
+        known = ticket in self._ahead
         self._decoding += ticket.decode_seconds - self._ahead.get(ticket, 0.0)
         self._ahead[ticket] = ticket.decode_seconds
-        if ticket.is_hard or ticket.suspect or ticket.priority == "bulk":
-            self._unlike.add(ticket)
+        if self._order:
+            if ticket.suspect or ticket.priority == "bulk" or (known and not self._order.learn_decoding(ticket)):
+                self._order = None
+            elif not known:
+                self._order.insert(ticket)
         self._earliest = min(self._earliest, ticket.promised_by)
         self._latest = max(self._latest, ticket.serve_by)
         self._heaviest = max(self._heaviest, ticket.decode_seconds)
 
     def forget(self, *tickets: Ticket) -> None:
         """They are taken by a lane, have left, or upload so slowly that nobody need be sent away for them."""
-        self._refused = None
+        self._refused.clear()
+        self._order = None
         for ticket in tickets:
             self._decoding -= self._ahead.pop(ticket, 0.0)
-            self._unlike.discard(ticket)
         if len(tickets) > 1 or not self._ahead:
             self._earliest = min((ticket.promised_by for ticket in self._ahead), default=math.inf)
             self._latest = max((ticket.serve_by for ticket in self._ahead), default=-math.inf)
@@ -153,18 +173,12 @@ class Promises:
         free_at = self._lanes.free_at(now)
         if not free_at:  # every lane is being replaced: what is let in waits for one
             return -math.inf
-        refused = self._refused
-        if refused and refused.holds_for(ticket) and self._is_usual(ticket):
-            return refused.done - ticket.promised_by
+        wanted = wanted_by(ticket, self.full_batch)
+        if ticket.priority == "interactive" and ticket not in self._ahead:
+            for refused in self._refused.values():
+                if (late := refused.seconds_late(ticket, wanted)) > 0:
+                    return late
         return self._late_among_others(ticket, now, free_at)
-
-    def _is_usual(self, ticket: Ticket) -> bool:
-        return not ticket.is_hard and ticket.priority == "interactive" and ticket not in self._ahead
-
-    def _refuse(self, ticket: Ticket, late: float) -> float:
-        if self._is_usual(ticket):
-            self._refused = _Refused(ticket.decode_seconds, ticket.promised_by, ticket.promised_by + late)
-        return late
 
     def _late_among_others(self, ticket: Ticket, now: float, free_at: list[float]) -> float:
         margin = max(self._lost.value, self.loop_lag())
@@ -183,54 +197,70 @@ class Promises:
             late = _poured_out(free_at, sharing * whole) - until
             if late > 0:
                 return self._refuse(ticket, late)
-            if ticket not in self._ahead and not ticket.is_hard and not self._unlike and longest <= self.limits.seconds:
-                done, first = self._last_of_line(ticket, free_at, decoding / (before + 1))
-                return now + sharing * (done - now) - min(until, first)
         return self._late_by_playing_out(ticket, now, free_at, margin)
 
-    def _last_of_line(self, ticket: Ticket, free_at: list[float], decoding: float) -> tuple[float, float]:
-        """When the last of images that are all alike is done, and what the first of its batch is promised.
-
-        Alike: served in the order of their coming, in batches bounded by number alone; `decoding` seconds each. It is
-        what playing them out comes to, by batches instead of by images: under a flood this is asked for each request.
-        """
-        limits, left = self.limits, len(self._ahead) + 1
-        lanes = list(free_at)
-        heapify(lanes)
-        while True:
-            size = limits.even(min(left, limits.images))
-            done = lanes[0] + size * decoding + self.pass_times.seconds(size)
-            if size == left:
-                break
-            heapreplace(lanes, done)
-            left -= size
-        first = next(islice(reversed(self._ahead), size - 2, None)) if size > 1 else ticket
-        return done, first.promised_by
-
     def _late_by_playing_out(self, ticket: Ticket, now: float, free_at: list[float], margin: float) -> float:
-        others = [other for other in self._ahead if other is not ticket and not other.settled]
-        order = self._order([*others, ticket], now)
-        times = dict(zip(order, self._times(order, now, free_at), strict=True))
-        late = times[ticket] - (ticket.promised_by - self._kept(ticket, now, margin))
+        others, place = self._others(ticket, now)
+        with_it = [*others.decoding[:place], ticket.decode_seconds, *others.decoding[place:]]
+        played = self._played_out(with_it, others.suspects + ticket.suspect, now, free_at)
+        own = bisect_right(played, place, key=itemgetter(1))
+        late = played[own][2] - (ticket.promised_by - self._kept(ticket, now, margin))
         if late > 0:
             return self._refuse(ticket, late)
-        missed = [other for other in others if times[other] > other.promised_by - margin * other.is_hard]
-        if missed:
-            # Who would be late anyway is no reason to refuse another.
-            order.remove(ticket)
-            before = dict(zip(order, self._times(order, now, free_at), strict=True))
-            for other in missed:
-                if times[other] > before[other]:
-                    late = max(late, times[other] - other.promised_by + margin * other.is_hard)
+        missing = []
+        for start, end, done in played[own:]:
+            start, end = start - (start > place), end - 1  # without it  # noqa: PLW2901
+            promised, due = others.promised[start:end], others.due[start:end]
+            if done > min(promised, default=math.inf) or done > min(due, default=math.inf) - margin:
+                missing += [(done, place) for place in range(start, end)]
+        if not missing:
+            return late
+        # Who would be late anyway is no reason to refuse another.
+        before = [
+            done
+            for start, end, done in self._played_out(others.decoding, others.suspects, now, free_at)
+            for _ in range(start, end)
+        ]
+        delayed = [
+            (done - min(others.promised[each], others.due[each] - margin), others.tickets[each])
+            for done, each in missing
+            if done > before[each]
+        ]
+        worst, whom = max(delayed, key=itemgetter(0), default=(late, None))
+        return self._refuse(ticket, worst, whom) if whom and worst > 0 else late
+
+    def _others(self, ticket: Ticket, now: float) -> tuple[ServingOrder, int]:
+        """The order of the others, and the ticket's place in it.
+
+        It is kept until one of them leaves: under a flood it is asked for at each request.
+        """
+        if ticket.priority == "bulk" or ticket in self._ahead:
+            order = self._order_with([ticket], now, but=ticket)
+            return order, order.take_out(ticket)
+        if not self._order or (self._order.bulk_waits and now > self._order.at + _BULK_WAITS):
+            self._order = self._order_with([], now)
+        return self._order, self._order.place_of(ticket)
+
+    def _order_with(self, tickets: list[Ticket], now: float, but: Ticket | None = None) -> ServingOrder:
+        ahead = [other for other in self._ahead if other is not but and not other.settled]
+        return ServingOrder([*ahead, *tickets], now, self.max_batch_size, self.full_batch)
+
+    def _refuse(self, ticket: Ticket, late: float, whom: Ticket | None = None) -> float:
+        """So late would `whom` be, or else itself: remember it, if it is."""
+        if late > 0 and ticket.priority == "interactive" and ticket not in self._ahead:
+            wanted = wanted_by(whom or ticket, self.full_batch)
+            if whom:
+                self._refused[_Delaying] = _Delaying(ticket.decode_seconds, wanted, late)
+            else:
+                self._refused[_Late] = _Late(ticket.decode_seconds, wanted, ticket.is_hard, ticket.promised_by + late)
         return late
 
-    def _order(self, tickets: list[Ticket], now: float) -> list[Ticket]:
-        return serving_order(tickets, now, self.max_batch_size, self.full_batch)
-
-    def _times(self, order: list[Ticket], now: float, free_at: list[float]) -> list[float]:
-        times = completion_times(order, free_at, self.limits, self.pass_times.seconds)
+    def _played_out(self, decoding: list[float], suspects: int, now: float, free_at: list[float]) -> list[Batch]:
+        played = batches(decoding, suspects, free_at, self.limits, self.pass_times.seconds)
         sharing = self.sharing()
-        return [now + sharing * (time - now) for time in times] if sharing > 1 else times
+        if sharing == 1:
+            return played
+        return [(start, end, now + sharing * (done - now)) for start, end, done in played]
 
     def _kept(self, ticket: Ticket, now: float, margin: float) -> float:
         """Seconds in hand; of a mere promise no more than a third."""
@@ -239,7 +269,8 @@ class Promises:
     def learn(self, lost: float) -> None:
         """An answer lost so many seconds between the front and its lane, and back."""
         self._lost.take(lost)
-        self._refused = None
+        self._refused.clear()
+        self._order = None
 
 
 def _poured_out(free_at: list[float], work: float) -> float:

@@ -11,7 +11,7 @@ from service.errors import DeadlineExceeded, EngineFailure, NotReady
 from service.lanes.lane import Answer, BatchAnswer, Fault, Lane, LaneLost
 from service.lanes.wire import Item
 from service.metrics import ModelMetrics
-from service.scheduling.order import serving_order
+from service.scheduling.order import ServingOrder
 from service.scheduling.pass_log import PassLog, PassRecord
 from service.scheduling.promises import Promises
 from service.scheduling.shared_cores import SharedCores
@@ -206,11 +206,11 @@ class Scheduler:
         waiting = [ticket for ticket in self._waiting if not ticket.settled]
         dropped = [ticket for ticket in self._waiting if ticket.settled]
         held = [ticket for ticket in waiting if not self._eligible(ticket)]
-        order = serving_order(
-            [ticket for ticket in waiting if ticket not in held], now, limits.images, promises.full_batch
-        )
-        size, forecast = limits.batch_size(order, 0, promises.pass_times.seconds) if order else (0, 0.0)
-        tickets, self._waiting = order[:size], order[size:] + held
+        free = [ticket for ticket in waiting if ticket not in held]
+        order, size, forecast = ServingOrder(free, now, limits.images, promises.full_batch), 0, 0.0
+        if free:
+            size, forecast = limits.batch_size(order.decoding, 0, order.suspects, promises.pass_times.seconds)
+        tickets, self._waiting = order.tickets[:size], order.tickets[size:] + held
         promises.forget(*tickets, *dropped)
         self._show_queue()
         if size == limits.images:

@@ -1,8 +1,7 @@
 import pytest
 
-from service.scheduling.forecast import completion_times
+from service.scheduling.forecast import batches
 from service.scheduling.order import BatchLimits
-from service.scheduling.ticket import Ticket
 
 
 def seconds(size: int) -> float:
@@ -10,12 +9,14 @@ def seconds(size: int) -> float:
     return 0.01 + 0.005 * size
 
 
-def times(tickets: list[Ticket], free_at: list[float], limit: float = 1.0) -> list[float]:
-    return completion_times(tickets, free_at, BatchLimits(4, limit), seconds)
+def times(decoding: list[float], free_at: list[float], limit: float = 1.0, suspects: int = 0) -> list[float]:
+    """When each is done."""
+    played = batches(decoding, suspects, free_at, BatchLimits(4, limit), seconds)
+    return [done for start, end, done in played for _ in range(start, end)]
 
 
-def images(count: int, decode_seconds: float = 0.0) -> list[Ticket]:
-    return [Ticket(10, decode_seconds=decode_seconds) for _ in range(count)]
+def images(count: int, decode_seconds: float = 0.0) -> list[float]:
+    return [decode_seconds] * count
 
 
 def test_nobody_waits() -> None:
@@ -41,6 +42,4 @@ def test_a_batch_that_would_take_too_long_is_two() -> None:
 
 
 def test_a_suspect_is_alone() -> None:
-    first, *others = images(3)
-    first.suspect = True
-    assert times([first, *others], [0.0]) == pytest.approx([0.015, 0.035, 0.035])
+    assert times(images(3), [0.0], suspects=1) == pytest.approx([0.015, 0.035, 0.035])

@@ -1,6 +1,6 @@
 import pytest
 
-from service.scheduling.order import BatchLimits, serving_order
+from service.scheduling.order import BatchLimits, ServingOrder
 from service.scheduling.ticket import Priority, Ticket
 
 FULL = 0.1  # seconds of a full batch of four
@@ -11,16 +11,12 @@ def one_by_one(size: int) -> float:
     return 0.01 * size
 
 
-def decoding(*seconds: float) -> list[Ticket]:
-    return [Ticket(10, decode_seconds=each) for each in seconds]
-
-
 def suspect(decode_seconds: float = 0.0) -> Ticket:
     return Ticket(10, decode_seconds=decode_seconds, suspect=True)
 
 
 def order(*tickets: Ticket, now: float = 0.0) -> list[Ticket]:
-    return serving_order(tickets, now, images=4, full_batch=FULL)
+    return ServingOrder(tickets, now, images=4, full_batch=FULL).tickets
 
 
 def ticket(deadline: float, priority: Priority = "interactive", promised_by: float | None = None) -> Ticket:
@@ -41,7 +37,7 @@ def ticket(deadline: float, priority: Priority = "interactive", promised_by: flo
     ],
 )
 def test_a_batch_is_bounded_in_images_and_in_seconds(decode_seconds: list[float], size: int, seconds: float) -> None:
-    found, taken = BatchLimits(4, 0.1).batch_size(decoding(*decode_seconds), 0, one_by_one)
+    found, taken = BatchLimits(4, 0.1).batch_size(decode_seconds, 0, 0, one_by_one)
     assert (found, taken) == (size, pytest.approx(seconds))
 
 
@@ -52,7 +48,7 @@ def test_a_batch_is_bounded_in_images_and_in_seconds(decode_seconds: list[float]
 def test_a_batch_beyond_eight_is_a_multiple_of_eight_or_full(images: int, sizes: list[int]) -> None:
     limits, found, start = BatchLimits(20, 10), list[int](), 0
     while start < images:
-        size, seconds = limits.batch_size(decoding(*[0.01] * images), start, one_by_one)
+        size, seconds = limits.batch_size([0.01] * images, start, 0, one_by_one)
         assert seconds == pytest.approx(0.02 * size)
         found.append(size)
         start += size
@@ -60,16 +56,14 @@ def test_a_batch_beyond_eight_is_a_multiple_of_eight_or_full(images: int, sizes:
 
 
 def test_a_batch_begins_where_the_one_before_it_ended() -> None:
-    tickets = decoding(0, 0, 0, 0, 0, 0.05, 0.05)
-    assert BatchLimits(4, 0.1).batch_size(tickets, 4, one_by_one)[0] == 2
-    assert BatchLimits(4, 0.1).batch_size(tickets, 6, one_by_one)[0] == 1
+    decoding = [0, 0, 0, 0, 0, 0.05, 0.05]
+    assert BatchLimits(4, 0.1).batch_size(decoding, 4, 0, one_by_one)[0] == 2
+    assert BatchLimits(4, 0.1).batch_size(decoding, 6, 0, one_by_one)[0] == 1
 
 
 def test_a_suspect_is_alone() -> None:
-    limits = BatchLimits(4, 1)
-    assert limits.batch_size([suspect(), *decoding(0, 0)], 0, one_by_one)[0] == 1
-    assert limits.batch_size([*decoding(0, 0), suspect(), *decoding(0)], 0, one_by_one)[0] == 2
-    assert limits.batch_size([suspect(), suspect()], 0, one_by_one)[0] == 1
+    sizes = [BatchLimits(4, 1).batch_size([0.1, 0, 0, 0], start, 2, one_by_one) for start in range(3)]
+    assert sizes == [(1, pytest.approx(0.11)), (1, 0.01), (2, 0.02)]
 
 
 def test_interactive_goes_by_when_it_is_to_be_served() -> None:

@@ -57,7 +57,8 @@ class WatchedScheduler(Scheduler):
         for left in self._waiting if batch.tickets else ():
             if left.suspect or batch.tickets[0].suspect:
                 continue
-            room = self._promises.limits.batch_size([*batch.tickets, left], 0, self._promises.pass_times.seconds)[0]
+            decoding = [ticket.decode_seconds for ticket in (*batch.tickets, left)]
+            room = self._promises.limits.batch_size(decoding, 0, 0, self._promises.pass_times.seconds)[0]
             assert room == len(batch.tickets), "somebody was left waiting though there was room"
             alike = [
                 t for t in batch.tickets if t.priority == left.priority == "interactive" and t.is_hard == left.is_hard
