@@ -4,20 +4,22 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 
 from fastapi import Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from service.api.api_keys import ApiKeys
+from service.api.parameters import ClassifyParameters, InferParameters
 from service.api.v1 import classify
 from service.api.v2.routes import model_infer
-from service.errors import ServiceError, UnknownModel
+from service.errors import MalformedRequest, ServiceError, UnknownModel
 from service.models.replica import Replica
 
 _CLASSIFY = "/v1/classify"
 _INFER = "/v2/models/{model}/infer"
 _INFER_VERSION = "/v2/models/{model}/versions/{version}/infer"
-_OWN_TIMES = {b"x-deadline-ms", b"x-priority"}
+_OWN_TIMES = {b"x-deadline-ms", b"x-priority"}  # what a request may ask for in its head, but for its query
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -47,26 +49,26 @@ class HotRoutes:
     def refusal(self, scope: Scope) -> tuple[str, ServiceError] | None:
         """The route, and why a request is refused; None where that needs more than a look, or it may be let in.
 
-        For the latter a place is held, in "mixer.held", until its task has begun. Who asks for other times than the
-        usual is not looked at.
+        For the latter a place is held, in "mixer.held", until its task has begun.
         """
         admission = self._replica.admission
-        if scope["query_string"] or not _OWN_TIMES.isdisjoint([name for name, _ in scope["headers"]]):
-            return None
         found, headers = _find(scope), Headers(scope=scope)
         if not found or not self._api_keys.know(headers):  # to look for a place may end somebody's stalled upload
             return None
         route, model, version = found
         try:
+            asked = _asked(scope, route)
+            if isinstance(asked, ClassifyParameters):
+                model, version = asked.model, asked.version
             classifier = self._replica.models.find(model, version)
-            ticket = classifier.promises.ticket(since=scope.get("mixer.since"))
+            ticket = classifier.promises.ticket(asked.deadline_seconds, asked.priority, scope.get("mixer.since"))
             error = admission.refusal(classifier, ticket)
             if not error:
                 admission.hold(classifier, ticket)
                 scope["mixer.held"] = classifier, ticket
                 return None
             self._api_keys.check(headers)
-        except UnknownModel:
+        except (RequestValidationError, MalformedRequest, UnknownModel):
             return None
         except ServiceError as unaccepted:
             return route, unaccepted
@@ -74,6 +76,13 @@ class HotRoutes:
         classifier.metrics.count_rejection(error.reason)
         classifier.statistics.request_failed(0.0)
         return route, error
+
+
+def _asked(scope: Scope, route: str) -> ClassifyParameters | InferParameters:
+    parameters = ClassifyParameters if route == _CLASSIFY else InferParameters
+    if not scope["query_string"] and _OWN_TIMES.isdisjoint([name for name, _ in scope["headers"]]):
+        return parameters.unasked()
+    return parameters.of(Request(scope))
 
 
 def _find(scope: Scope) -> tuple[str, str | None, str | None] | None:

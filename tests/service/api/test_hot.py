@@ -58,18 +58,35 @@ async def test_once_somebody_was_refused_it_pays_to_ask_who_is_turned_away(tmp_p
 @pytest.mark.parametrize(
     "request_",
     [
-        head(x_deadline_ms="9000"),
-        head(x_priority="bulk"),
-        head(query=b"top_k=1"),
+        head(x_deadline_ms="soon"),
+        head(query=b"top=1"),
         head(method="GET"),
         head("/v2/models/echo"),
         head("/v2/models/nobody/infer"),
     ],
 )
-async def test_who_asks_for_more_than_a_look_tells_goes_the_whole_way(tmp_path: Path, request_: dict[str, Any]) -> None:
+async def test_what_is_no_ordinary_request_goes_the_whole_way(tmp_path: Path, request_: dict[str, Any]) -> None:
     async with full(tmp_path) as (replica, app):
         replica.admission.refused_at = time.monotonic()
         assert app.turn_away(request_) is None
+
+
+@pytest.mark.parametrize(
+    "request_", [head(x_deadline_ms="9000"), head(x_priority="bulk"), head(query=b"top_k=1&model=echo")]
+)
+async def test_who_asks_for_something_is_turned_away_as_well(tmp_path: Path, request_: dict[str, Any]) -> None:
+    async with full(tmp_path) as (replica, app):
+        replica.admission.refused_at = time.monotonic()
+        assert app.turn_away(request_)[0] == 429
+
+
+async def test_a_place_is_held_for_the_time_that_is_asked_for(tmp_path: Path) -> None:
+    async with started(replica_around(GatedEngine(), tmp_path / "models")) as replica:
+        request = head(x_deadline_ms="9000", x_priority="bulk")
+        assert with_edge(create_api(replica)).turn_away(request) is None
+        _, ticket = request["mixer.held"]
+        assert ticket.priority == "bulk"
+        assert ticket.deadline == pytest.approx(asyncio.get_running_loop().time() + 9, abs=1)
 
 
 async def test_infer_is_turned_away_in_its_protocols_words(tmp_path: Path) -> None:
