@@ -76,6 +76,7 @@ class VirtualLanes:
         self._decode_seconds = decode_seconds
         self._lanes = [VirtualLane(number) for number in range(count)]
         self._free = list(self._lanes)
+        self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def idle(self) -> bool:
@@ -90,6 +91,26 @@ class VirtualLanes:
 
     def take(self, *, wide: bool = False) -> Any:
         return self._free.pop(0)
+
+    def send(
+        self,
+        lane: Any,
+        items: list[Item],
+        done: Callable[[BatchAnswer | LaneLost], None],
+        longest: float,
+        *,
+        wide: bool,
+        alone: bool,
+    ) -> None:
+        async def run() -> None:
+            try:
+                done(await self.run(lane, items, longest, wide=wide, alone=alone))
+            except LaneLost as lost:
+                done(lost)
+
+        task = asyncio.create_task(run())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def run(self, lane: Any, items: list[Item], longest: float, *, wide: bool, alone: bool) -> BatchAnswer:
         loop = asyncio.get_running_loop()

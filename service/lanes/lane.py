@@ -4,9 +4,10 @@ import asyncio
 import json
 import math
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, cast
+from functools import partial
+from typing import Any, Literal, TypeVar, cast
 
 from service import errors
 from service.errors import EngineFailure, ImageTooLarge, ServiceError
@@ -15,6 +16,7 @@ from service.lanes.process import LaneProcess, Spawn
 from service.lanes.wire import HEAD, Buffer, Item, message
 
 _LONGEST_ANSWER = 256 * 2**20  # bytes; 1024 images of 21,843 classes in float32 are 90 MB
+_T = TypeVar("_T")
 LossReason = Literal["crash", "hang", "memory"]
 
 
@@ -54,6 +56,7 @@ class Fault:
 
 
 Outcome = Answer | ServiceError | Fault
+_Reply = tuple[Any, memoryview]  # what the lane says, and the bytes behind it
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +70,7 @@ class BatchAnswer:
 
 
 class Lane(asyncio.Protocol):
-    """Use `start`, then `run` again and again, one batch at a time."""
+    """Use `start`, then `send` or `run` again and again, one batch at a time."""
 
     def __init__(self, process: LaneProcess) -> None:
         self.busy_until = 0.0  # loop time at which it is forecast to be free
@@ -75,7 +78,7 @@ class Lane(asyncio.Protocol):
         self.has_wide_engine = False
         self._transport: asyncio.Transport | None = None
         self._received = bytearray()
-        self._reply: asyncio.Future[tuple[Any, memoryview]] | None = None
+        self._replied: Callable[[_Reply | LaneLost], None] | None = None
         self.reason: LossReason = "crash"
         self._decoded = True
         self._loop = asyncio.get_running_loop()
@@ -96,7 +99,9 @@ class Lane(asyncio.Protocol):
             raise
         _, lane = await loop.create_connection(lambda: cls(process), sock=ours)
         try:
-            said, _ = await lane._ask(message(asdict(order)))
+            proven: asyncio.Future[_Reply] = loop.create_future()
+            lane._ask(message(asdict(order)), partial(settle, proven))
+            said, _ = await proven
         except asyncio.CancelledError:
             lane.kill("crash")
             raise
@@ -108,24 +113,45 @@ class Lane(asyncio.Protocol):
         lane.has_wide_engine = loaded.wide_seconds > 0
         return lane, loaded
 
-    async def run(self, items: Sequence[Item], *, longest: float, wide: bool, alone: bool) -> BatchAnswer:
-        """Decode and pass a batch; `wide` uses all cores, and `alone` has the lane say when it has decoded.
+    def send(
+        self,
+        items: Sequence[Item],
+        done: Callable[[BatchAnswer | LaneLost], None],
+        *,
+        longest: float,
+        wide: bool,
+        alone: bool,
+    ) -> None:
+        """Have a batch decoded and passed; `wide` uses all cores, and `alone` has the lane say when it has decoded.
 
-        Raises LaneLost if the lane ends, or is ended because it takes longer than `longest` seconds.
+        `done` is called with the answer as soon as that is read, so that the lane may have its next batch at once; or
+        with a LaneLost if the lane ends, or is ended because it takes longer than `longest` seconds.
         """
         self._decoded = not alone
         told = [[len(item.data), item.top_k, item.is_pixels, item.features] for item in items]
         pieces = message({"items": told, "wide": wide, "tell_decoded": alone}, [item.data for item in items])
         watchdog = self._loop.call_later(longest, self.kill, "hang")
-        try:
-            said, body = await self._ask(pieces)
-        finally:
+
+        def replied(reply: _Reply | LaneLost) -> None:
             watchdog.cancel()
-        try:
-            return _batch_answer(said, body, len(items))
-        except (LookupError, OverflowError, TypeError, ValueError):  # a stranger's image may have taken it over
-            self.kill("crash")
-            raise self._loss() from None
+            if isinstance(reply, LaneLost):
+                done(reply)
+                return
+            try:
+                answer = _batch_answer(*reply, len(items))
+            except (LookupError, OverflowError, TypeError, ValueError):  # a stranger's image may have taken it over
+                self.kill("crash")
+                done(self._loss())
+            else:
+                done(answer)
+
+        self._ask(pieces, replied)
+
+    async def run(self, items: Sequence[Item], *, longest: float, wide: bool, alone: bool) -> BatchAnswer:
+        """The same, for who can wait; raises LaneLost."""
+        answered: asyncio.Future[BatchAnswer] = self._loop.create_future()
+        self.send(items, partial(settle, answered), longest=longest, wide=wide, alone=alone)
+        return await answered
 
     def kill(self, reason: LossReason) -> None:
         """End it."""
@@ -139,13 +165,18 @@ class Lane(asyncio.Protocol):
         if self._transport:
             self._transport.close()
 
-    async def _ask(self, pieces: list[Buffer]) -> tuple[Any, memoryview]:
+    def _ask(self, pieces: list[Buffer], replied: Callable[[_Reply | LaneLost], None]) -> None:
         assert self._transport
+        self._replied = replied
         if self._transport.is_closing():
-            raise self._loss()
-        self._reply = self._loop.create_future()
-        self._transport.writelines(pieces)
-        return await self._reply
+            self._loop.call_soon(self._reply, self._loss())
+        else:
+            self._transport.writelines(pieces)
+
+    def _reply(self, reply: _Reply | LaneLost) -> None:
+        replied, self._replied = self._replied, None
+        if replied:
+            replied(reply)
 
     def _loss(self) -> LaneLost:
         return LaneLost(self.reason, f"the lane of process {self.process.pid} is lost", not self._decoded)
@@ -169,15 +200,24 @@ class Lane(asyncio.Protocol):
             said = json.loads(bytes(whole[:text_bytes]))
             if "decoded" in said:
                 self._decoded = True
-            elif self._reply and not self._reply.done():
-                self._reply.set_result((said, whole[text_bytes:]))
+            else:
+                self._reply((said, whole[text_bytes:]))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The kernel's word that the lane is no more."""
         if not self.lost.done():
             self.lost.set_result(None)
-        if self._reply and not self._reply.done():
-            self._reply.set_exception(self._loss())
+        self._loop.call_soon(self._reply, self._loss())  # once whoever counts the lanes knows
+
+
+def settle(future: "asyncio.Future[_T]", reply: _T | LaneLost) -> None:
+    """Give whoever waits the reply, if anybody does."""
+    if future.done():
+        return
+    if isinstance(reply, LaneLost):
+        future.set_exception(reply)
+    else:
+        future.set_result(reply)
 
 
 def _batch_answer(said: Any, body: memoryview, images: int) -> BatchAnswer:

@@ -4,10 +4,11 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from service.engines.curve import PassSeconds
-from service.lanes.lane import BatchAnswer, Lane, LaneLost, LoadFailure
+from service.lanes.lane import BatchAnswer, Lane, LaneLost, LoadFailure, settle
 from service.lanes.memory import resident_bytes
 from service.lanes.orders import Loaded, LoadOrder
 from service.lanes.process import Spawn
@@ -27,7 +28,7 @@ _GIVEN_UP = 5  # attempts in a row, after which nobody should wait for a lane an
 
 
 class LanePool:
-    """Use `start`, then `take` a free lane and `run` a batch on it."""
+    """Use `start`, then `take` a free lane and `send` or `run` a batch on it."""
 
     def __init__(self, name: str, spawn: Spawn, metrics: "Metrics | None", on_free: Callable[[], None]) -> None:
         """`name` is the model's, for the log; `on_free` is called whenever a lost lane is replaced."""
@@ -113,12 +114,30 @@ class LanePool:
         latest_first = range(len(free) - 1, -1, -1)
         return free.pop(next((k for k in latest_first if free[k].has_wide_engine == wide), len(free) - 1))
 
+    def send(
+        self,
+        lane: Lane,
+        items: list[Item],
+        done: Callable[[BatchAnswer | LaneLost], None],
+        longest: float,
+        *,
+        wide: bool,
+        alone: bool,
+    ) -> None:
+        """One batch on a lane that was taken; see `Lane.send`. The lane is free once `done` is called."""
+
+        def finished(reply: BatchAnswer | LaneLost) -> None:
+            if lane in self._lanes and not isinstance(reply, LaneLost):
+                self._free.append(lane)
+            done(reply)
+
+        lane.send(items, finished, longest=longest, wide=wide and lane.has_wide_engine, alone=alone)
+
     async def run(self, lane: Lane, items: list[Item], longest: float, *, wide: bool, alone: bool) -> BatchAnswer:
-        """One batch on a lane that was taken; raises LaneLost."""
-        reply = await lane.run(items, longest=longest, wide=wide and lane.has_wide_engine, alone=alone)
-        if lane in self._lanes:
-            self._free.append(lane)
-        return reply
+        """The same, for who can wait; raises LaneLost."""
+        answered: asyncio.Future[BatchAnswer] = asyncio.get_running_loop().create_future()
+        self.send(lane, items, partial(settle, answered), longest, wide=wide, alone=alone)
+        return await answered
 
     async def close(self) -> None:
         """Let every lane end; none may have a batch."""

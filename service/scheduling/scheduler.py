@@ -4,7 +4,9 @@ import asyncio
 import hashlib
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from service.errors import DeadlineExceeded, EngineFailure, NotReady
@@ -48,8 +50,17 @@ class Lanes(Protocol):
     def take(self, *, wide: bool = False) -> Lane:
         """One that is free."""
 
-    async def run(self, lane: Lane, items: list[Item], longest: float, *, wide: bool, alone: bool) -> BatchAnswer:
-        """A batch on it; raises LaneLost."""
+    def send(
+        self,
+        lane: Lane,
+        items: list[Item],
+        done: Callable[[BatchAnswer | LaneLost], None],
+        longest: float,
+        *,
+        wide: bool,
+        alone: bool,
+    ) -> None:
+        """Have a batch done on it; `done` is called once it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +104,8 @@ class Scheduler:
         self._shown = 0  # of them, in the queue depth, which every version of the model adds to
         self._running = 0  # tickets in lanes
         self._heavy_running = 0  # batches of one heavy image
-        self._batches: set[asyncio.Task[None]] = set()
+        self._batches = 0  # in lanes
+        self._last_batch = asyncio.Event()
         self._wake: asyncio.TimerHandle | None = None
         self._stopping = False
 
@@ -125,7 +137,8 @@ class Scheduler:
         self._stopping = True
         self._cores.serve()
         while self._batches:
-            await asyncio.wait(self._batches)
+            self._last_batch.clear()
+            await self._last_batch.wait()
         for ticket in self._waiting:
             ticket.settle(NotReady("the service is shutting down", reason="draining"))
         self._waiting.clear()
@@ -190,9 +203,11 @@ class Scheduler:
         self._heavy_running += batch.heavy
         lane = self._lanes.take(wide=batch.wide)
         lane.busy_until = batch.at + batch.forecast
-        task = asyncio.create_task(self._run(lane, batch), name="batch")
-        self._batches.add(task)
-        task.add_done_callback(self._batches.discard)
+        self._batches += 1
+        items = [ticket.item for ticket in batch.tickets if ticket.item]
+        longest = max(_SHORTEST_HANG, _HANG * batch.forecast)
+        done = partial(self._done, batch, time.perf_counter())
+        self._lanes.send(lane, items, done, longest, wide=batch.wide, alone=batch.tickets[0].suspect)
 
     def _freeze(self, now: float, waited: str) -> _Batch:
         """The next batch, of tickets whose clients still wait and whose deadlines can still be met."""
@@ -221,20 +236,19 @@ class Scheduler:
         heavy = bool(tickets) and self._is_heavy(tickets[0])
         return _Batch(tickets, waited, forecast, wide, heavy, now, len(dropped))
 
-    async def _run(self, lane: Lane, batch: _Batch) -> None:
-        sent = time.perf_counter()
-        items = [ticket.item for ticket in batch.tickets if ticket.item]
-        longest = max(_SHORTEST_HANG, _HANG * batch.forecast)
+    def _done(self, batch: _Batch, sent: float, reply: BatchAnswer | LaneLost) -> None:
         try:
-            reply = await self._lanes.run(lane, items, longest, wide=batch.wide, alone=batch.tickets[0].suspect)
-        except LaneLost as lost:
-            self._try_again(batch.tickets, lost)
-        else:
-            self._answer(batch, reply, sent)
+            if isinstance(reply, LaneLost):
+                self._try_again(batch.tickets, reply)
+            else:
+                self._answer(batch, reply, sent)
         finally:
             self._heavy_running -= batch.heavy
             self._running -= len(batch.tickets)
+            self._batches -= 1
             self._cores.give_back(self, self._loop.time() - batch.at)
+            if not self._batches:
+                self._last_batch.set()
 
     def _answer(self, batch: _Batch, reply: BatchAnswer, sent: float) -> None:
         seconds = reply.pass_ended - reply.pass_started
