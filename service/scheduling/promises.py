@@ -256,7 +256,8 @@ class Promises:
         return late
 
     def _played_out(self, decoding: list[float], suspects: int, now: float, free_at: list[float]) -> list[Batch]:
-        played = batches(decoding, suspects, free_at, self.limits, self.pass_times.seconds)
+        lost = self._lost.value  # by each batch, on its way to its lane and back
+        played = batches(decoding, suspects, free_at, self.limits, lambda size: self.pass_times.seconds(size) + lost)
         sharing = self.sharing()
         if sharing == 1:
             return played
