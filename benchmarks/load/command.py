@@ -66,7 +66,7 @@ def _add_options(command: argparse.ArgumentParser) -> None:
     add("--images", default="digits", help="digits, photographs or a folder; default: %(default)s")
     add("--seconds", type=positive, default=10, help="of one run, after the warm-up; default: %(default)s")
     add("--warmup", type=not_negative, default=2, help="seconds; default: %(default)s")
-    add("--repeats", type=whole, default=3, help="of everything; default: %(default)s")
+    add("--repeats", type=whole, default=3, help="of everything but soak; default: %(default)s")
     add("--seed", type=int, default=0, help="of the arrivals; default: %(default)s")
     add("--slo-ms", type=positive, default=500, help="what a good answer takes at most; default: %(default)s")
     add("--deadline-ms", type=positive, help="that the server is told; default: none")

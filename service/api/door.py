@@ -157,7 +157,7 @@ async def _result(image: Awaitable[Classification]) -> Result:
     try:
         return await image
     except ServiceError as error:
-        return error
+        return error.with_traceback(None)  # whose frames hold the image: see `known_error`
 
 
 def _gone() -> ClientGone:

@@ -71,7 +71,7 @@ class HotRoutes:
         except (RequestValidationError, MalformedRequest, UnknownModel):
             return None
         except ServiceError as unaccepted:
-            return route, unaccepted
+            return route, unaccepted.with_traceback(None)  # whose frames know it: see `known_error`
         scope.setdefault("state", {})["model"] = classifier.reference  # for the log line
         classifier.metrics.count_rejection(error.reason)
         classifier.statistics.request_failed(0.0)

@@ -26,7 +26,7 @@ def parse_json(text: bytes, most: Mapping[bytes, int], instead: str) -> Any:
     try:
         return from_json(text.removeprefix(codecs.BOM_UTF8), allow_inf_nan=False, cache_strings=False)
     except ValueError as error:
-        why = "it is gzip data without Content-Encoding" if text.startswith(b"\x1f\x8b") else error
+        why = "it is gzip data without Content-Encoding" if text.startswith(b"\x1f\x8b") else str(error)
         raise MalformedRequest(f"the body is not JSON ({why}); {instead}", reason="json") from None
     finally:
         if collecting:

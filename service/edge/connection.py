@@ -67,13 +67,13 @@ class HttpProtocol(ReadingProtocol):
         """A connection that never speaks is kept as long as one between two requests."""
         super().connection_made(transport)
         self._linger = Linger(transport.close)
-        self._watch = WriteWatch(transport, partial(self._abort, "slow_reader"))
+        self._watch = WriteWatch(transport)
         self._keep_alive()
         self._table.enter(self)
         self._came_late = self._table.crowded()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell whoever serves a request of this client, and leave no timer behind."""
+        """Tell whoever serves a request of this client, and leave nothing behind."""
         self._unset_keepalive_if_required()
         if self._last_timer:
             self._last_timer.cancel()
@@ -84,6 +84,7 @@ class HttpProtocol(ReadingProtocol):
         self.pipeline.clear()
         if self._served:
             self._leave(self._served)
+        self._served = self.cycle = self.scope = None  # type: ignore[assignment]  # which know this: see `_forget`
 
     def data_received(self, data: bytes) -> None:
         """Read on, or throw away what a client sends that has its refusal."""
@@ -147,7 +148,10 @@ class HttpProtocol(ReadingProtocol):
             cycle.scope["mixer.upload"] = self._upload  # type: ignore[typeddict-unknown-key]
 
         async def serve(scope: Scope, receive: Receive, _: Send) -> None:
-            await app(scope, receive, sending)
+            try:
+                await app(scope, receive, sending)
+            finally:
+                scope.pop("mixer.on_leave", None)  # by which it knows itself: see `_forget`
 
         super()._start_asgi_task(cycle, serve)  # type: ignore[arg-type]
 
@@ -179,9 +183,7 @@ class HttpProtocol(ReadingProtocol):
 
     def on_response_complete(self) -> None:
         """Go on to the next request, or wait for the rest of this one."""
-        self._release()
-        if self._served:  # lest it and its scope know each other: their memory would wait for the collector
-            self._served.scope.pop("mixer.on_leave", None)  # type: ignore[typeddict-item]
+        self._forget()
         super().on_response_complete()
         if self.transport.is_closing():
             return
@@ -194,7 +196,7 @@ class HttpProtocol(ReadingProtocol):
     def pause_writing(self) -> None:
         """Some of an answer is unsent."""
         super().pause_writing()
-        self._watch.start()
+        self._watch.start(partial(self._abort, "slow_reader"))
 
     def resume_writing(self) -> None:
         """All is sent."""
@@ -239,16 +241,23 @@ class HttpProtocol(ReadingProtocol):
 
     def _leave(self, cycle: RequestResponseCycle) -> None:
         """Nobody waits for this answer any more."""
-        self._release()
+        callback = self._on_leave
+        self._forget()
         if cycle.response_complete:
             return
         cycle.disconnected = True
         cycle.message_event.set()
-        callback, self._on_leave = self._on_leave, None
         if callback:
             callback()
 
-    def _release(self) -> None:
+    def _forget(self) -> None:
+        """Hold no more of the request, whose images may be megabytes: a connection may idle for long.
+
+        Nor may what holds it hold itself: it would be there until the collector comes, hundreds of connections later.
+        """
+        self._on_leave = None
+        if self._served:
+            self._served.body = bytearray()
         if self._upload:
             self._table.uploads.release(self._upload)
             self._upload = None

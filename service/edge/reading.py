@@ -134,9 +134,9 @@ class ReadingProtocol(HttpToolsProtocol):
             if not isinstance(ours, ServiceError):
                 http2 = self.parser.get_method() == b"PRI"
                 ours = MalformedRequest(f"this is {'HTTP/2 and ' * http2}not HTTP/1.1", reason="http")
-            self._give_up(ours)
+            self._give_up(ours.with_traceback(None))  # whose frames know it: see `known_error`
             return
-        self._unfed = self._unfed[len(piece) :]
+        self._unfed = self._unfed[len(piece) :] or memoryview(b"")  # an empty part would hold all that was read
         if self._unparsed > HEAD_BYTES:
             self._give_up(HeadersTooLarge(f"the headers exceed {HEAD_BYTES} bytes"))
 

@@ -55,9 +55,13 @@ def error_content(scope: Scope, error: ServiceError) -> tuple[Headers, bytes]:
 
 
 def known_error(error: Exception) -> ServiceError | None:
-    """What an exception is to a client; None if it is a fault of ours."""
+    """What an exception is to a client; None if it is a fault of ours.
+
+    An error forgets where it was raised: its frames hold the image, and know it, and so would wait for the collector.
+    """
     if isinstance(error, ServiceError):
-        return error
+        error.__context__ = None
+        return error.with_traceback(None)
     if isinstance(error, RequestValidationError):
         causes = "; ".join(f"{cause['loc'][-1]}: {cause['msg']}" for cause in error.errors())
         return MalformedRequest(causes, reason="parameter")

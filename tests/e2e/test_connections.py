@@ -1,5 +1,7 @@
 """The real service among connections that are too many, too slow or too eager, with a good client beside them."""
 
+import http.client
+import json
 import re
 import resource
 import socket
@@ -7,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 import httpx
@@ -26,6 +28,13 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and
 def resident_bytes(service: ServiceProcess) -> int:
     status = Path(f"/proc/{service.process.pid}/status").read_text()
     (kilobytes,) = re.findall(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE)
+    return int(kilobytes) * 1024
+
+
+def held_bytes(service: ServiceProcess) -> int:
+    """Of memory that is no file's, now."""
+    status = Path(f"/proc/{service.process.pid}/status").read_text()
+    (kilobytes,) = re.findall(r"^RssAnon:\s+(\d+) kB", status, re.MULTILINE)
     return int(kilobytes) * 1024
 
 
@@ -86,6 +95,51 @@ def test_pipelined_requests_grow_nothing(service: ServiceProcess, reads: bool) -
     for thread in threads:
         thread.join()
     assert resident_bytes(service) - before < 60 * MB
+
+
+def binary(*images: bytes) -> tuple[bytes, dict[str, str]]:
+    """A request of the Open Inference Protocol."""
+    data = b"".join(len(image).to_bytes(4, "little") + image for image in images)
+    tensor = {"name": "image_bytes", "datatype": "BYTES", "shape": [len(images)]}
+    head = json.dumps({"inputs": [tensor | {"parameters": {"binary_data_size": len(data)}}]}).encode()
+    return head + data, {"inference-header-content-length": str(len(head))}
+
+
+LARGE, DAMAGED = DIGIT + bytes(2 * MB), DIGIT[:100] + bytes(2 * MB)  # what is behind a PNG's end is passed over
+REQUESTS = {
+    "good": ("/v1/classify", LARGE, {}, 200),
+    "damaged": ("/v1/classify", DAMAGED, {}, 422),
+    "no image": ("/v1/classify", b"x" * 2 * MB, {}, 415),
+    "no JSON": ("/v1/classify", b"{" + b"x" * 2 * MB, {"content-type": "application/json"}, 400),
+    "no gzip": ("/v1/classify", LARGE, {"content-encoding": "gzip"}, 400),
+    "no time": ("/v1/classify", LARGE, {"x-deadline-ms": "0.001"}, 429),
+    "no route": ("/v1/nothing", LARGE, {}, 404),
+    "features": ("/v1/features", LARGE, {}, 200),
+    "one of two damaged": ("/v2/models/digits/infer", *binary(LARGE, DAMAGED), 422),
+}
+
+
+@pytest.mark.parametrize(("path", "body", "headers", "status"), REQUESTS.values(), ids=REQUESTS)
+@pytest.mark.parametrize("idle", [True, False], ids=["idle", "closed"])
+def test_no_image_is_held_once_it_is_answered(
+    service: ServiceProcess, idle: bool, path: str, body: bytes, headers: dict[str, str], status: int
+) -> None:
+    with ExitStack() as clients:
+
+        def ask() -> None:
+            client = clients.enter_context(closing(http.client.HTTPConnection("127.0.0.1", service.port, timeout=30)))
+            client.request("POST", path, body, headers)
+            with client.getresponse() as response:
+                response.read()
+                assert response.status == status
+            if not idle:
+                client.close()
+
+        ask()
+        before = held_bytes(service)
+        for _ in range(30):
+            ask()
+        assert held_bytes(service) - before < 15 * len(body)
 
 
 def test_a_shutdown_does_not_wait_for_clients_that_do_not_read() -> None:

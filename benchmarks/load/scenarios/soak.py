@@ -15,7 +15,9 @@ _LOADED = re.compile(r'^mixer_model_loads_total\{.*outcome="ok".*\} (\S+)', re.M
 
 
 async def soak(session: Session, parameters: Parameters, repeat: int) -> None:
-    """A share of the capacity, or the rate that is given."""
+    """A share of the capacity, or the rate that is given; in the first repeat alone, since it is long by itself."""
+    if repeat:
+        return
     rate = parameters.rate or parameters.share * await capacity(session, repeat)
     images = session.options.images
     ordinary = session.queries()

@@ -47,6 +47,14 @@ def test_a_load_is_measured_printed_and_written(server: FakeServer, tmp_path: Pa
     assert server.headers[-1]["x-deadline-ms"] == "250"
 
 
+def test_a_soak_is_one_run(server: FakeServer, tmp_path: Path) -> None:
+    soak = ("--rate", 50, "--soak-seconds", 0.5)
+    result = _run("load", "soak", "single-stream", *soak, "--url", server.url, *QUICK, "--out", tmp_path)
+    assert result.returncode == 0, result.stderr
+    runs = [run.scenario for run in read_result(tmp_path / "load.json").runs]
+    assert runs == ["soak", "single-stream", "single-stream"]
+
+
 def test_targets_are_compared_in_turn(server: FakeServer, tmp_path: Path) -> None:
     result = _run(
         "compare", "single-stream", "--target", f"mixer={server.url}", "--target", f"mixer={server.url}/other",

@@ -1,7 +1,11 @@
 """Bytes in, bytes out: what is asked of a connection on real sockets, and so of the parts of uvicorn it rests on."""
 
 import asyncio
+import gc
 import socket
+import tracemalloc
+import weakref
+from collections.abc import Iterator
 
 import pytest
 
@@ -348,3 +352,58 @@ async def test_who_is_still_sending_or_pipelines_is_not_turned_away_by_a_look(ap
         assert application.turned_away == 1
         writer.write(2 * POST % (b"/full", b"content-length: 0\r\n", b"/full", b"content-length: 0\r\n"))
         assert [(await answer_of(reader))[0] for _ in range(2)] == [200, 429]
+
+
+@pytest.fixture
+def uncollected() -> Iterator[None]:
+    """Nothing goes but what nobody knows any more."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
+ENDINGS = {
+    "answered": POST % (b"/", b"content-length: 5\r\n") + b"hello",
+    "answered early": POST % (b"/early", b"content-length: 500000\r\n"),
+    "turned away": POST % (b"/full", b"content-length: 5\r\n") + b"hello",
+    "refused in the head": b"GET / HTTP/1.1\r\n\r\n",
+    "refused in the body": POST % (b"/", b"transfer-encoding: chunked\r\n") + b"nonsense\r\n",
+    "left in the body": POST % (b"/", b"content-length: 5\r\n") + b"hel",
+    "left before the answer": POST % (b"/gate", b"content-length: 5\r\n") + b"hello",
+    "left with more behind": 3 * (POST % (b"/gate", b"content-length: 0\r\n")),
+    "left unread": POST % (b"/large", b"content-length: 0\r\n"),
+}
+
+
+@pytest.mark.parametrize("sent", ENDINGS.values(), ids=ENDINGS)
+async def test_of_a_connection_that_is_closed_nothing_is_left(
+    application: Application, uncollected: None, sent: bytes
+) -> None:
+    async with connected(application) as (_, writer):
+        writer.write(sent)
+        while not application.protocols():
+            await asyncio.sleep(0.01)
+        protocol = weakref.ref(application.protocols()[0])
+        await asyncio.sleep(0.1)
+    application.gate.set()
+    async with asyncio.timeout(10):
+        while protocol():
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("path", [b"/", b"/early", b"/full"])
+async def test_a_connection_that_idles_holds_nothing_of_its_last_request(
+    application: Application, uncollected: None, path: bytes
+) -> None:
+    body = bytes(100_000)
+    async with connected(application) as (reader, writer):
+        tracemalloc.start()
+        try:
+            for _ in range(2):  # what the first one loads stays
+                writer.write(POST % (path, b"content-length: %d\r\n" % len(body)) + body)
+                await answer_of(reader)
+                await asyncio.sleep(0.1)
+                held = tracemalloc.take_snapshot()
+        finally:
+            tracemalloc.stop()
+    assert max(trace.size for trace in held.traces) < len(body) / 2
