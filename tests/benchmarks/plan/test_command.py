@@ -202,7 +202,7 @@ def test_the_operators_rule_is_the_file_of_rules(plan: Planner, tmp_path: Path) 
 def test_metrics_that_alerts_ask_for_exist(plan: Planner) -> None:
     plan()
     metrics = Metrics()
-    metrics.add_model("digits", 2)
+    metrics.add_model("digits", "1", 2)
     known = set(re.findall(r"# TYPE (\w+)", generate_latest(metrics.registry).decode()))
     wanted = set(re.findall(r"mixer_\w+", (plan.component / "alerts.yml").read_text()))
     assert {name.removesuffix("_bucket") for name in wanted} <= known
