@@ -3,8 +3,10 @@
 import time
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import accumulate
+from typing import TypeVar
 
 from prometheus_client import (
     CollectorRegistry,
@@ -27,13 +29,15 @@ _BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 OUTCOMES = ("ok", "invalid", "rejected", "expired", "cancelled", "error")
 KEY_OUTCOMES = ("ok", "rate_limited")
-STAGES = ("receive", "decode", "queue", "infer", "post")
+IMAGE_STAGES = ("decode", "queue", "infer", "post")
 REJECTION_REASONS = ("deadline", "inflight_images", "inflight_bytes", "event_loop", "no_lane")
 PASS_REASONS = ("idle", "full", "delay", "deadline", "drain")
 ENDED_REASONS = ("idle", "connections", "slow_upload", "inflight_bytes", "slow_reader", "shutdown")
 LOAD_OUTCOMES = ("ok", "failed")
 RESTART_REASONS = ("crash", "hang", "memory")
 INFO = ("model", "version", "variant", "precision", "engine", "sha256")
+
+_Metric = TypeVar("_Metric", Counter, Gauge, Histogram)
 
 
 class Rate:
@@ -65,14 +69,19 @@ class Durations:
     Added to on one thread; collected on any.
     """
 
-    def __init__(self, name: str, text: str, label: str, registry: CollectorRegistry) -> None:
-        self._name, self._text, self._label = name, text, label
-        self._series: dict[str, list[float]] = {}  # by label: a count for each bucket, then the sum
+    def __init__(self, name: str, text: str, labels: tuple[str, ...], registry: CollectorRegistry) -> None:
+        """A series need not have all `labels`: it may leave out the last ones."""
+        self._name, self._text, self._labels = name, text, labels
+        self._series: dict[tuple[str, ...], list[float]] = {}  # by labels: a count for each bucket, then the sum
         registry.register(self)
 
-    def series(self, label: str) -> list[float]:
-        """Those of one label, to be given to `add`."""
-        return self._series.setdefault(label, [0.0] * (len(_SECONDS) + 2))
+    def series(self, *labels: str) -> list[float]:
+        """Those of these labels, to be given to `add`."""
+        return self._series.setdefault(labels, [0.0] * (len(_SECONDS) + 2))
+
+    def remove(self, *labels: str) -> None:
+        """Show those of these labels no more; whoever still adds to them does so unseen."""
+        self._series.pop(labels, None)
 
     @staticmethod
     def add(series: list[float], seconds: float) -> None:
@@ -82,11 +91,11 @@ class Durations:
 
     def collect(self) -> Iterator[HistogramMetricFamily]:
         """As the client library asks."""
-        family = HistogramMetricFamily(self._name, self._text, labels=[self._label])
+        family = HistogramMetricFamily(self._name, self._text, labels=self._labels)
         edges = [*map(floatToGoString, _SECONDS), "+Inf"]
-        for label, series in list(self._series.items()):
+        for labels, series in list(self._series.items()):
             *counts, total = series
-            family.add_metric([label], list(zip(edges, accumulate(counts), strict=True)), total)
+            family.add_metric(labels, list(zip(edges, accumulate(counts), strict=True)), total)
         yield family
 
 
@@ -108,25 +117,32 @@ class Metrics:
         def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
             return Histogram(f"mixer_{name}", text, labels, buckets=buckets, registry=registry)
 
+        version = ("model", "version")  # what is counted of a model tells its versions apart
         self.requests = counter("requests_total", "Requests answered; a gRPC call has HTTP's code.", "route", "code")
         self.key_requests = counter(
             "key_requests_total", "Requests by API key; ok: the key let them in.", "key", "outcome"
         )
-        self.images = counter("images_total", "Images by how they ended; each ends exactly once.", "model", "outcome")
+        self.images = counter("images_total", "Images by how they ended; each ends exactly once.", *version, "outcome")
         self.rejections = counter(
-            "rejections_total", "Images refused, at the door or once their body told more, by why.", "model", "reason"
+            "rejections_total", "Images refused, at the door or once their body told more, by why.", *version, "reason"
         )
-        self.admitted_images = counter("admitted_images_total", "Images let in.", "model")
+        self.admitted_images = counter("admitted_images_total", "Images let in.", *version)
         self._request_duration = Durations(
-            "mixer_request_duration_seconds", "Time from request head to last byte handed over.", "route", registry
+            "mixer_request_duration_seconds",
+            "Time from request head to last byte handed over.",
+            ("route", "code"),
+            registry,
         )
-        self._stage_duration = Durations(
-            "mixer_stage_duration_seconds", "Time of one image in a stage (receive: of its request).", "stage", registry
+        self.stage_duration = Durations(
+            "mixer_stage_duration_seconds",
+            "Time of one image in a stage; receive: of a request's body.",
+            ("stage", *version),
+            registry,
         )
-        self._stages = {stage: self._stage_duration.series(stage) for stage in STAGES}
-        self.batch_size = histogram("batch_size", "Images in a pass.", _BATCH_SIZES, "model")
-        self.passes = counter("passes_total", "Engine passes by why the batch was frozen.", "model", "reason")
-        self.queue_depth = gauge("queue_depth", "Images waiting for a lane.", "model")
+        self._receive = self.stage_duration.series("receive")
+        self.batch_size = histogram("batch_size", "Images in a pass.", _BATCH_SIZES, *version)
+        self.passes = counter("passes_total", "Engine passes by why the batch was frozen.", *version, "reason")
+        self.queue_depth = gauge("queue_depth", "Images waiting for a lane.", *version)
         self.inflight_images = gauge("inflight_images", "Images accepted and not yet answered.")
         self.ready = gauge("ready", "1 while the service is ready for traffic.")
         self.live = gauge("live", "0 once a model has no lane and none can be started.")
@@ -150,19 +166,16 @@ class Metrics:
             "front_cpu_seconds_total",
             "CPU time of the front's event loop, which is one thread: at 1 a second it is full.",
         )
-        self.engine_core_seconds = counter("engine_core_seconds_total", "Pass wall time times its threads.", "model")
-        self.images_per_second = gauge("images_per_second", "Images answered, mean of the last 10 s.", "model")
+        self.engine_core_seconds = counter("engine_core_seconds_total", "Pass wall time times its threads.", *version)
+        self.images_per_second = gauge("images_per_second", "Images answered, mean of the last 10 s.", *version)
         self.images_per_second_per_core = gauge(
-            "images_per_second_per_core", "Images answered per core allowed, mean of the last 10 s.", "model"
+            "images_per_second_per_core", "Images answered per core allowed, mean of the last 10 s.", *version
         )
         self.predicted_capacity = gauge(
-            "predicted_capacity_images_per_second", "What the passes measured at start come to.", "model"
+            "predicted_capacity_images_per_second", "What the passes measured at start come to.", *version
         )
         self.calibrated_pass_seconds = gauge(
-            "calibrated_pass_seconds",
-            "Wall time of a pass of the latest version in one lane.",
-            "model",
-            "batch_size",
+            "calibrated_pass_seconds", "Wall time of a pass in one lane.", *version, "batch_size"
         )
         self.model_info = gauge("model_info", "Loaded models.", *INFO)
         self.log_lines_dropped = counter(
@@ -172,50 +185,57 @@ class Metrics:
         self.model_loads = counter(
             "model_loads_total", "Models loaded while serving, and those that could not be.", "model", "outcome"
         )
-        self._models: dict[str, ModelMetrics] = {}
+        self._models: dict[tuple[str, str], ModelMetrics] = {}  # by name and version
         self._requests: dict[tuple[str, int], tuple[Counter, list[float]]] = {}  # looked up once
         self._keys: dict[str, set[str]] = {}  # names by file
 
-    def add_model(self, model: str, cores: float) -> "ModelMetrics":
-        """A model's series, at zero when it is new, so that rate() and alerts work from the first scrape.
+    def add_model(self, model: str, version: str, cores: float) -> "ModelMetrics":
+        """A version's series, at zero when it is new, so that rate() and alerts work from the first scrape.
 
-        `cores` are those allowed. The versions of a model share its series.
+        `cores` are those allowed. A bundle that takes the place of one of the same version goes on with its series.
         """
-        if model not in self._models:
-            self._models[model] = ModelMetrics(self, model, cores)
-        return self._models[model]
+        if (model, version) not in self._models:
+            self._models[model, version] = ModelMetrics(self, model, version, cores)
+        added = self._models[model, version]
+        added.users += 1
+        return added
+
+    def remove_model(self, model: "ModelMetrics") -> None:
+        """Remove a version's series, once all who added it have done so; whoever still counts does so unseen."""
+        model.users -= 1
+        if not model.users:
+            del self._models[model.model, model.version]
+            model.remove()
 
     def show_loaded(
-        self, infos: list[dict[str, str]], curves: dict[str, dict[int, float]], capacities: dict[str, float]
+        self,
+        infos: list[dict[str, str]],
+        curves: dict[tuple[str, str], dict[int, float]],
+        capacities: dict[tuple[str, ...], float],
     ) -> None:
         """Show what is loaded, and nothing of what no longer is.
 
-        `infos` are mixer_model_info's labels of each version of each model, `curves` the seconds of a pass of each
-        model's latest, by batch size, and `capacities` the images a second of all its lanes.
+        `infos` are mixer_model_info's labels of each version of each model, `curves` the seconds of a pass by batch
+        size, and `capacities` the images a second of all lanes, both by name and version.
         """
         _show(self.model_info, {tuple(info[label] for label in INFO): 1 for info in infos})
         _show(
             self.calibrated_pass_seconds,
-            {(model, str(size)): seconds for model, curve in curves.items() for size, seconds in curve.items()},
+            {(*of, str(size)): seconds for of, curve in curves.items() for size, seconds in curve.items()},
         )
-        _show(self.predicted_capacity, {(model,): capacity for model, capacity in capacities.items()})
+        _show(self.predicted_capacity, capacities)
 
     def count_request(self, route: str, status: int, seconds: float, receive_seconds: float | None) -> None:
         """Count a request that is answered, and the time it took, of which its body took `receive_seconds`."""
         series = self._requests.get((route, status))
         if series is None:
-            series = self.requests.labels(route, status), self._request_duration.series(route)
+            series = self.requests.labels(route, status), self._request_duration.series(route, str(status))
             self._requests[route, status] = series
         counted, durations = series
         counted.inc()
         Durations.add(durations, seconds)
         if receive_seconds is not None:
-            Durations.add(self._stages["receive"], receive_seconds)
-
-    def observe_stages(self, stages: dict[str, float]) -> None:
-        """Take in the seconds that one image spent in each."""
-        for stage, seconds in stages.items():
-            Durations.add(self._stages[stage], seconds)
+            Durations.add(self._receive, receive_seconds)
 
     def images_per_second_of_all(self) -> float:
         """Images answered by all models together, mean of the last 10 s."""
@@ -235,22 +255,44 @@ class Metrics:
 
 
 class ModelMetrics:
-    """One model's series. Each is looked up once, since labels() takes as long as counting does."""
+    """One version's series. Each is looked up once, since labels() takes as long as counting does."""
 
-    def __init__(self, metrics: Metrics, model: str, cores: float) -> None:
-        self.model = model
+    def __init__(self, metrics: Metrics, model: str, version: str, cores: float) -> None:
+        self.model, self.version = model, version
+        self.users = 0  # see `Metrics.add_model`
         self.rate = Rate()
-        self.queue_depth = metrics.queue_depth.labels(model)
-        self.admitted_images = metrics.admitted_images.labels(model)
-        self._images = {outcome: metrics.images.labels(model, outcome) for outcome in OUTCOMES}
-        self._rejections = {reason: metrics.rejections.labels(model, reason) for reason in REJECTION_REASONS}
-        self._passes = {reason: metrics.passes.labels(model, reason) for reason in PASS_REASONS}
-        self.observe_stages = metrics.observe_stages
-        self._batch_size = metrics.batch_size.labels(model)
-        self._core_seconds = metrics.engine_core_seconds.labels(model)
+        self._removals: list[Callable[[], None]] = []
+
+        def of_version(metric: _Metric, *labels: str) -> _Metric:
+            self._removals.append(partial(metric.remove, model, version, *labels))
+            return metric.labels(model, version, *labels)
+
+        def stage_series(stage: str) -> list[float]:
+            self._removals.append(partial(metrics.stage_duration.remove, stage, model, version))
+            return metrics.stage_duration.series(stage, model, version)
+
+        self.queue_depth = of_version(metrics.queue_depth)
+        self.admitted_images = of_version(metrics.admitted_images)
+        self._images = {outcome: of_version(metrics.images, outcome) for outcome in OUTCOMES}
+        self._rejections = {reason: of_version(metrics.rejections, reason) for reason in REJECTION_REASONS}
+        self._passes = {reason: of_version(metrics.passes, reason) for reason in PASS_REASONS}
+        self._stages = {stage: stage_series(stage) for stage in IMAGE_STAGES}
+        self._batch_size = of_version(metrics.batch_size)
+        self._core_seconds = of_version(metrics.engine_core_seconds)
+        # Of the model: a version that could not be loaded has no series.
         self.loads = {outcome: metrics.model_loads.labels(model, outcome) for outcome in LOAD_OUTCOMES}
-        metrics.images_per_second.labels(model).set_function(self.rate.per_second)
-        metrics.images_per_second_per_core.labels(model).set_function(lambda: self.rate.per_second() / cores)
+        of_version(metrics.images_per_second).set_function(self.rate.per_second)
+        of_version(metrics.images_per_second_per_core).set_function(lambda: self.rate.per_second() / cores)
+
+    def remove(self) -> None:
+        """See `Metrics.remove_model`."""
+        for removal in self._removals:
+            removal()
+
+    def observe_stages(self, stages: dict[str, float]) -> None:
+        """Take in the seconds that one image spent in each."""
+        for stage, seconds in stages.items():
+            Durations.add(self._stages[stage], seconds)
 
     def count_image(self, outcome: str) -> None:
         """Count how an image ended."""

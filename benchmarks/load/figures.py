@@ -145,8 +145,7 @@ def _latency(seconds: Seconds) -> Latency:
 
 
 def _accounts(window: Window, served: ServedModel | None) -> _Accounts:
-    model = served.model["model"] if served else None
-    return _Accounts(*(totals(edge.metrics, model) for edge in (window.before, window.after)))
+    return _Accounts(*(totals(edge.metrics, served) for edge in (window.before, window.after)))
 
 
 def _server_spent(

@@ -9,6 +9,7 @@ import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.load.connection import Connections
+from benchmarks.load.result import ServedModel
 from benchmarks.load.target import Target
 
 Totals = dict[str, float]  # metrics summed over their labels, by name
@@ -81,15 +82,16 @@ def tree(first: psutil.Process) -> list[psutil.Process]:
     return [first, *children]
 
 
-def totals(metrics: str, model: str | None = None) -> Totals:
+def totals(metrics: str, served: ServedModel | None = None) -> Totals:
     """Samples summed over their labels, by name; images also by outcome and stages' seconds by stage.
 
-    Of samples that are of one model, only those of `model`, if it is given.
+    Of samples that are of one model or version, only those of what is `served`, if it is given.
     """
+    of = {name: served.model[name] for name in ("model", "version")} if served else {}
     sums: Counter[str] = Counter()
     for family in text_string_to_metric_families(metrics):
         for sample in family.samples:
-            if model and sample.labels.get("model", model) != model:
+            if "model" in sample.labels and any(sample.labels.get(name, value) != value for name, value in of.items()):
                 continue
             sums[sample.name] += sample.value  # type: ignore[assignment]
             for name, label in (("mixer_images_total", "outcome"), ("mixer_stage_duration_seconds_sum", "stage")):

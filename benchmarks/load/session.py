@@ -128,7 +128,7 @@ class Session:
         await asyncio.sleep(_SETTLED)
         server = ServerSide(self.target)
         try:
-            now = totals((await server.snapshot()).metrics, self.served.model["model"] if self.served else None)
+            now = totals((await server.snapshot()).metrics, self.served)
         finally:
             server.close()
         if (admitted := now.get("mixer_admitted_images_total")) is None:

@@ -33,13 +33,13 @@ spec:
 """
 
 _VALUE = "{{ $value | humanize }}"
-_ROUTES = 'route=~"/v1/(classify|features)|/v2/models/.+/infer"'
+_ROUTES = 'route=~"/v1/(classify|features)|/.+/(infer|ModelInfer)"'
 
 
 def rules(model: str, demand: Demand, capacity: Capacity, sizing: Sizing) -> str:
     """A file for Prometheus. Images that are refused were wanted, too."""
     wanted = f'(rate(mixer_images_total{{model="{model}", outcome=~"ok|rejected|expired"}}[5m]))'
-    duration = f"rate(mixer_request_duration_seconds_bucket{{{_ROUTES}}}[5m])"
+    duration = f'rate(mixer_request_duration_seconds_bucket{{{_ROUTES}, code!="429"}}[5m])'
     alerts = [
         _ALERT.format(
             name="MixerDemandAbovePlan",

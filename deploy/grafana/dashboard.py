@@ -13,8 +13,13 @@ DASHBOARD = Path(__file__).parent / "dashboards" / "mixer.json"
 FLEET = 'namespace=~"$namespace", job=~"$job"'
 MODEL = f'{FLEET}, model=~"$model"'
 ANSWERED = f'{MODEL}, outcome="ok"'
-IMAGES_IN = f'{FLEET}, route=~"/v1/(classify|features)|/v2/models/.+/infer"'
+IMAGES_IN = f'{FLEET}, route=~"/v1/(classify|features)|/.+/(infer|ModelInfer)"'
+NOT_REFUSED = f'{IMAGES_IN}, code!="429"'
 DECODING = f'{FLEET}, stage="decode"'
+INSIDE = f'{MODEL}, stage!="receive"'
+PASSED = f'{MODEL}, stage="infer"'
+FAILED = f'{MODEL}, outcome=~"error|expired"'
+REFUSED = f'{MODEL}, outcome="rejected"'
 CONTAINER = 'namespace=~"$namespace", container=~"mixer|kserve-container"'
 COLUMNS = 24
 COLOURS = {  # of series by their legend: good, refused, ours, late, theirs
@@ -54,6 +59,11 @@ def stat(title: str, description: str, unit: str, query: str) -> Panel:
     """One figure."""
     return Panel(title, description, unit, {"": query}, kind="stat", height=4)
 
+
+MEAN_TIME = (
+    f"sum by (model, version) ({rate('mixer_stage_duration_seconds_sum', INSIDE)})"
+    f" / sum by (model, version) ({rate('mixer_stage_duration_seconds_count', PASSED)})"
+)
 
 ROWS: dict[str, list[Panel]] = {
     "Now": [
@@ -122,8 +132,9 @@ ROWS: dict[str, list[Panel]] = {
             "Answered images, and what the passes that were measured at start come to: decoding is not in it.",
             "short",
             {
-                "{{model}}": f"sum by (model) ({rate('mixer_images_total', ANSWERED)})",
-                "{{model}}, passes alone": f"sum by (model) (mixer_predicted_capacity_images_per_second{{{MODEL}}})",
+                "{{model}}/{{version}}": f"sum by (model, version) ({rate('mixer_images_total', ANSWERED)})",
+                "{{model}}/{{version}}, passes alone": "sum by (model, version)"
+                f" (mixer_predicted_capacity_images_per_second{{{MODEL}}})",
             },
         ),
         Panel(
@@ -136,21 +147,22 @@ ROWS: dict[str, list[Panel]] = {
             },
         ),
         Panel(
-            "Per core used, by model",
+            "Per core used, by version",
             "Passes alone, and what was measured at start at the best batch size. A quarter of it is too slow.",
             "short",
             {
-                "{{model}}": f"job_model:mixer_images_per_core_used:rate5m{{{MODEL}}}",
-                "{{model}}, at start": f"job_model:mixer_images_per_core_calibrated:avg{{{MODEL}}}",
+                "{{model}}/{{version}}": f"sum by (model, version) ({rate('mixer_images_total', ANSWERED)})"
+                f" / sum by (model, version) ({rate('mixer_engine_core_seconds_total', MODEL)})",
+                "{{model}}/{{version}}, at start": f"job_model_version:mixer_images_per_core_calibrated:avg{{{MODEL}}}",
             },
         ),
     ],
     "Latency": [
         Panel(
             "Request latency",
-            "From a request's head to its last byte handed over, uploads included.",
+            "From a request's head to its last byte handed over, uploads included, refusals left out.",
             "s",
-            {f"p{q * 100:g}": quantile(q, "mixer_request_duration_seconds", IMAGES_IN) for q in (0.5, 0.9, 0.99)},
+            {f"p{q * 100:g}": quantile(q, "mixer_request_duration_seconds", NOT_REFUSED) for q in (0.5, 0.9, 0.99)},
             lines=(0.5,),
         ),
         Panel(
@@ -168,6 +180,32 @@ ROWS: dict[str, list[Panel]] = {
             "The slow ones: receive is the client's network, decode its image, queue the load, infer the pass.",
             "s",
             {"{{stage}}": quantile(0.99, "mixer_stage_duration_seconds", FLEET, by=", stage")},
+        ),
+    ],
+    "Versions compared": [
+        Panel(
+            "Mean time of an image, by version",
+            "From the queue to its answer: decoding, waiting, pass and what comes after. Which version answers faster?",
+            "s",
+            {"{{model}}/{{version}}": MEAN_TIME},
+        ),
+        Panel(
+            "Failed or late, by version",
+            "Share of the images that were let in: the engine failed on them, or their answers came too late.",
+            "percentunit",
+            {
+                "{{model}}/{{version}}": f"sum by (model, version) ({rate('mixer_images_total', FAILED)})"
+                f" / sum by (model, version) ({rate('mixer_admitted_images_total', MODEL)})"
+            },
+        ),
+        Panel(
+            "Refused, by version",
+            "Share of the images that came.",
+            "percentunit",
+            {
+                "{{model}}/{{version}}": f"sum by (model, version) ({rate('mixer_images_total', REFUSED)})"
+                f" / sum by (model, version) ({rate('mixer_images_total', MODEL)})"
+            },
         ),
     ],
     "Batching": [

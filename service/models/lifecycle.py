@@ -230,6 +230,7 @@ class Lifecycle:
         """Let it answer whoever was sent to it; what it held is free once the last of them is gone."""
         await self._admission.wait_until_left(classifier)
         await classifier.close()
+        self._loader.metrics.remove_model(classifier.metrics)
         log.info("unloaded %s/%s", *_place(classifier))
 
 

@@ -10,7 +10,7 @@ from service.lanes.orders import Loaded, LoadOrder
 from service.lanes.pool import LanePool
 from service.lanes.process import Spawn
 from service.lanes.shape import choose_shape
-from service.metrics import Metrics
+from service.metrics import Metrics, ModelMetrics
 from service.models.classifier import Classifier
 from service.scheduling.admission import Admission
 from service.scheduling.loop_lag import LoopLag
@@ -71,12 +71,17 @@ class Loader:
             measure=True,
         )
         lanes = LanePool(manifest.name, self.spawn, self.metrics, self.shared_cores.serve)
-        loaded = await lanes.start(order, shape.lanes, 3 * manifest.image_size**2)
-        return self._around(bundle, lanes, loaded)
+        # Before it is measured, which takes a while: at zero, they may be scraped before its first image comes.
+        metrics = self.metrics.add_model(manifest.name, manifest.version, self.cores)
+        try:
+            loaded = await lanes.start(order, shape.lanes, 3 * manifest.image_size**2)
+            return self._around(bundle, lanes, loaded, metrics)
+        except BaseException:
+            self.metrics.remove_model(metrics)
+            raise
 
-    def _around(self, bundle: Bundle, lanes: LanePool, loaded: Loaded) -> Classifier:
+    def _around(self, bundle: Bundle, lanes: LanePool, loaded: Loaded, metrics: ModelMetrics) -> Classifier:
         settings, manifest = self.settings, bundle.manifest
-        metrics = self.metrics.add_model(manifest.name, self.cores)
         promises = Promises(
             lanes,
             loaded.max_batch_size,

@@ -39,12 +39,12 @@ class LoadedModels:
         """Let some serve instead of others, at once."""
         stay = [classifier for classifier in self._classifiers if classifier not in remove]
         self._classifiers = sorted([*stay, *add], key=self._place)
-        latest = {classifier.manifest.name: classifier for classifier in reversed(self._classifiers)}
+        versions = {(c.manifest.name, c.manifest.version): c for c in self._classifiers}
         self._metrics.lanes.set(sum(classifier.lanes.size for classifier in self._classifiers))
         self._metrics.show_loaded(
             [classifier.info for classifier in self._classifiers],
-            {name: classifier.loaded.pass_seconds for name, classifier in latest.items()},
-            {name: classifier.images_per_second for name, classifier in latest.items()},
+            {of: classifier.loaded.pass_seconds for of, classifier in versions.items()},
+            {of: classifier.images_per_second for of, classifier in versions.items()},
         )
 
     def _place(self, classifier: Classifier) -> tuple[int, str, int]:

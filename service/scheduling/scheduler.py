@@ -101,7 +101,7 @@ class Scheduler:
         self._metrics = metrics
         self._pass_log = pass_log
         self._waiting: list[Ticket] = []
-        self._shown = 0  # of them, in the queue depth, which every version of the model adds to
+        self._shown = 0  # of them, in the queue depth, which a successor of the same version adds to
         self._running = 0  # tickets in lanes
         self._heavy_running = 0  # batches of one heavy image
         self._batches = 0  # in lanes

@@ -15,7 +15,7 @@ KUBERNETES = Path(__file__).parent.parent.parent / "deploy" / "kubernetes"
 Manifest = dict[str, Any]
 
 EXCLUSIVE = (("hpa", "keda"), ("model-volume", "model-image"), ("prometheus-operator", "kube-prometheus-stack"))
-OTHERS = ("api-keys", "admin-keys", "tracing", "ingress", "httproute")
+OTHERS = ("api-keys", "admin-keys", "grpc", "tracing", "ingress", "httproute")
 COMBINATIONS = (  # every overlay and component, each pair of components that go together, and some alone
     ("cpu",),
     ("gpu",),
@@ -27,6 +27,7 @@ COMBINATIONS = (  # every overlay and component, each pair of components that go
     ("cpu", "keda", "admin-keys", "ingress"),
     ("cpu", "prometheus-operator", "tracing"),
     ("gpu", "model-image", "httproute"),
+    ("cpu", "grpc"),
 )
 
 

@@ -77,14 +77,16 @@ def running_prometheus(service: ServiceProcess, scratch: Path, rules: Path = RUL
 
 
 @contextmanager
-def load(service: ServiceProcess, clients: int, bodies: list[bytes]) -> Iterator[None]:
+def load(
+    service: ServiceProcess, clients: int, bodies: list[bytes], query: str = "", headers: dict[str, str] | None = None
+) -> Iterator[None]:
     """Clients that post one body after another, each as soon as it has an answer, for the length of the block."""
     over = threading.Event()
 
     def client(number: int) -> None:
-        with httpx.Client(timeout=60) as http:
+        with httpx.Client(timeout=60, headers=headers) as http:
             while not over.is_set():
-                http.post(f"{service.url}/v1/classify", content=bodies[number % len(bodies)])
+                http.post(f"{service.url}/v1/classify{query}", content=bodies[number % len(bodies)])
                 number += 1
 
     threads = [threading.Thread(target=client, args=(number,)) for number in range(clients)]

@@ -77,7 +77,7 @@ def test_prometheus_scrapes_the_service(stack: Stack) -> None:
     )
     with urllib.request.urlopen(request, timeout=10) as response:
         assert json.load(response)["predictions"][0]["label"] == "7"
-    assert stack.wait_for('mixer_images_total{model="digits",outcome="ok"} > 0') == [1]
+    assert stack.wait_for('mixer_images_total{model="digits",version="1",outcome="ok"} > 0') == [1]
     assert stack.query("mixer_cores") == [1]
 
 

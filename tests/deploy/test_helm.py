@@ -22,6 +22,7 @@ SECTIONS: dict[str, Values] = {
     "model-image": {"modelImage": {"enabled": True}},
     "api-keys": {"apiKeys": {"enabled": True}},
     "admin-keys": {"adminKeys": {"enabled": True}},
+    "grpc": {"grpc": {"enabled": True}},
     "tracing": {"tracing": {"enabled": True}},
     "ingress": {"ingress": {"enabled": True}},
     "httproute": {"httpRoute": {"enabled": True}},
@@ -125,6 +126,7 @@ def test_the_image(image: Values, gpu: bool, expected: str, tmp_path: Path) -> N
         ({"settings": {"MIXER_API_KEYS_FILE": "/k"}}, "use apiKeys.enabled"),
         ({"settings": {"MIXER_ADMIN_KEYS_FILE": "/k"}}, "use adminKeys.enabled"),
         ({"settings": {"MIXER_TRACING": True}}, "use tracing.enabled"),
+        ({"settings": {"MIXER_GRPC_PORT": 8001}}, "use grpc.enabled"),
         ({"settings": {"MIXER_PORT": 80}}, "settings.MIXER_PORT: the probes and the Service count on"),
         (
             {"settings": {"MIXER_MODEL_REPOSITORY": "/m"}, **values("model-image")},
@@ -156,6 +158,7 @@ def test_alerts_need_a_release_that_they_find(tmp_path: Path) -> None:
         {"settings": {"PORT": 80}},
         {"image": {"digest": "sha256:12"}},
         {"keda": {"threshold": 0}},
+        {"grpc": {"port": 8002}},
     ],
     ids=str,
 )
@@ -183,7 +186,7 @@ def test_kustomize_refuses_the_same_with_a_sentence(pair: tuple[str, str], layer
 
 
 def test_helm_lint_finds_nothing(tmp_path: Path) -> None:
-    for parts in (("cpu",), ("gpu", "keda", "model-image", "api-keys", "tracing", "ingress", "httproute")):
+    for parts in (("cpu",), ("gpu", "keda", "model-image", "api-keys", "grpc", "tracing", "ingress", "httproute")):
         file = tmp_path / "values.yaml"
         file.write_text(yaml.safe_dump(values(*parts)))
         command = [helm(), "lint", "--strict", "--values", str(file), str(CHART)]

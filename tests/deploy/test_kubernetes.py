@@ -154,11 +154,12 @@ def test_selectors_find_the_pods_and_the_service(rendered: Rendered) -> None:
 def test_ports_are_those_that_the_service_listens_on(rendered: Rendered, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = as_settings(rendered.settings, monkeypatch)
     ports = {port["name"]: port["containerPort"] for port in rendered.container["ports"]}
-    assert ports == {"http": settings.port, "metrics": settings.metrics_port}
+    api = {"http": settings.port} | ({"grpc": settings.grpc_port} if settings.grpc_port else {})
+    assert ports == api | {"metrics": settings.metrics_port}
     service_ports = {port["name"]: port["targetPort"] for port in rendered.one("Service")["spec"]["ports"]}
-    assert service_ports == {"http": "http", "metrics": "metrics"}
-    for rule in rendered.one("NetworkPolicy")["spec"]["ingress"]:
-        assert {port["port"] for port in rule["ports"]} <= ports.keys()
+    assert service_ports == {name: name for name in ports}
+    let_in = [{port["port"] for port in rule["ports"]} for rule in rendered.one("NetworkPolicy")["spec"]["ingress"]]
+    assert let_in == [api.keys(), {"metrics"}]
     for monitor in rendered.all("ServiceMonitor"):
         assert [endpoint["port"] for endpoint in monitor["spec"]["endpoints"]] == ["metrics"]
 
@@ -277,7 +278,10 @@ def test_memory_holds_what_the_settings_let_in(rendered: Rendered, monkeypatch: 
     # A lane decodes one image at a time: as measured, 16 bytes for each pixel of the worst format, RGBA.
     lane = LANE_BYTES + COPIES * model + 16 * settings.max_pixels
     assert lane <= shape.lane_memory
-    assert FRONT_BYTES + settings.max_inflight_bytes + shape.lanes * lane <= limit
+    bodies = settings.max_inflight_bytes
+    if settings.grpc_port:  # messages on their way, and short ones (docs/grpc.md)
+        bodies += settings.max_inflight_bytes + 4 * settings.max_body_bytes
+    assert FRONT_BYTES + bodies + shape.lanes * lane <= limit
 
 
 # Security
@@ -371,14 +375,15 @@ def test_the_overlay_in_the_docs_does_what_it_says(tmp_path: Path, monkeypatch: 
 def test_keda_wants_replicas_for_all_images_that_clients_send(promtool: str, tmp_path: Path) -> None:
     """100 answered and 50 refused a second, where a replica predicts 100, are the work of one and a half replicas.
 
+    20 of a version of which it predicts 40 are half of one's, and one that has gone counts as long as its rate does.
     What another installation is asked for is its own.
     """
     scaled = render(compose(tmp_path / "overlay", "cpu", "keda")).one("ScaledObject")
     (trigger,) = scaled["spec"]["triggers"]
 
     def series(name: str, pod: str, values: str, **labels: str) -> dict[str, str]:
-        of_pod = {"namespace": scaled["metadata"]["namespace"], "job": "mixer", "pod": pod, "model": "m"}
-        text = ",".join(f'{key}="{value}"' for key, value in (of_pod | labels).items())
+        of_version = {"namespace": scaled["metadata"]["namespace"], "job": "mixer", "model": "m", "version": "1"}
+        text = ",".join(f'{key}="{value}"' for key, value in (of_version | {"pod": pod} | labels).items())
         return {"series": f"{name}{{{text}}}", "values": values}
 
     test = {
@@ -389,11 +394,20 @@ def test_keda_wants_replicas_for_all_images_that_clients_send(promtool: str, tmp
             series("mixer_images_total", "b", "0+750x20", outcome="invalid"),
             series("mixer_predicted_capacity_images_per_second", "a", "90x20"),
             series("mixer_predicted_capacity_images_per_second", "b", "110x20"),
+            series("mixer_images_total", "b", "0+300x20", outcome="ok", version="2"),
+            series("mixer_predicted_capacity_images_per_second", "b", "40x20", version="2"),
+            series("mixer_images_total", "a", "0+1500x8 stale", outcome="ok", version="3"),
+            series("mixer_predicted_capacity_images_per_second", "a", "100x8 stale", version="3"),
             series("mixer_images_total", "c", "0+3000x20", outcome="ok", namespace="another"),
             series("mixer_predicted_capacity_images_per_second", "c", "500x20", namespace="another"),
         ],
         "promql_expr_test": [
-            {"expr": trigger["metadata"]["query"], "eval_time": "4m", "exp_samples": [{"labels": "{}", "value": 1.5}]}
+            {
+                "expr": trigger["metadata"]["query"],
+                "eval_time": at,
+                "exp_samples": [{"labels": "{}", "value": replicas}],
+            }
+            for at, replicas in (("2m15s", 3), ("4m", 2))
         ],
     }
     file = tmp_path / "test.yml"

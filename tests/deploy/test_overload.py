@@ -41,4 +41,4 @@ def test_overload_makes_an_alert_fire_until_it_is_over(tmp_path: Path) -> None:
             assert service.metrics()["mixer_ready"] == 1  # refusing is no failure
         assert "pending" in seen
         wait_until(lambda: state() == "silent")
-        assert service.metrics()['mixer_images_total{model="digits",outcome="error"}'] == 0
+        assert service.metrics()['mixer_images_total{model="digits",outcome="error",version="1"}'] == 0

@@ -32,7 +32,7 @@ def checkov() -> Path:
 
 def test_checkov_finds_nothing(checkov: Path, tmp_path: Path) -> None:
     file = tmp_path / "rendered.yaml"
-    chosen = (("cpu", "hpa", "api-keys", "admin-keys", "ingress"), ("gpu", "keda", "tracing"))
+    chosen = (("cpu", "hpa", "api-keys", "admin-keys", "ingress"), ("gpu", "keda", "grpc", "tracing"))
     overlays = [compose(tmp_path / overlay[0], *overlay) for overlay in chosen]
     file.write_text("---\n".join(render(overlay).text for overlay in overlays))
     command = [checkov, "-f", file, "--framework", "kubernetes", "--compact", "--skip-download"]

@@ -71,7 +71,7 @@ def test_every_metric_that_is_named_anywhere_exists() -> None:
     for path in naming:
         text = path.read_text()
         assert set(re.findall(r"(?<![\w:/])mixer_\w+", text)) <= exposed, path
-        assert set(re.findall(r"(?:instance|job|job_model):\w+:\w+", text)) <= recorded, path
+        assert set(re.findall(r"(?:instance|job|job_model|job_model_version):\w+:\w+", text)) <= recorded, path
 
 
 def exposed_names(family: Metric) -> set[str]:

@@ -88,7 +88,7 @@ async def test_a_lane_that_dies_under_load_loses_no_image() -> None:
                 await clients.see_more(50)
         assert clients.wrong == []
         assert clients.unready == 0
-        assert service.metrics()['mixer_images_total{model="digits",outcome="error"}'] == 0
+        assert service.metrics()['mixer_images_total{model="digits",outcome="error",version="1"}'] == 0
 
 
 async def test_a_lane_that_hangs_is_killed_and_its_images_are_answered_elsewhere() -> None:
@@ -126,7 +126,7 @@ async def test_only_the_image_that_ends_its_lane_fails(
             await clients.see_more(50)
         assert clients.wrong == []
         assert restarts(service, reason) == 2
-        assert service.metrics()['mixer_images_total{model="digits",outcome="ok"}'] == clients.answered
+        assert service.metrics()['mixer_images_total{model="digits",outcome="ok",version="1"}'] == clients.answered
 
 
 async def test_sigterm_while_a_lane_is_being_replaced() -> None:

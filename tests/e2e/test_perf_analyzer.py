@@ -70,7 +70,8 @@ def test_its_figures_are_read_from_its_table(perf_analyzer: PerfAnalyzer, load: 
     with running_service("--latency-target-ms", "5000") as service:
         figures = measure(perf_analyzer, service.url, "digits", [DIGIT, DIGIT], seconds=3, load=load)
         assert (
-            service.metrics()['mixer_images_total{model="digits",outcome="ok"}'] >= 3 * figures.images_per_second * 0.9
+            service.metrics()['mixer_images_total{model="digits",outcome="ok",version="1"}']
+            >= 3 * figures.images_per_second * 0.9
         )
     assert 0 < figures.images_per_second <= at_most
     assert figures.p50_ms is not None

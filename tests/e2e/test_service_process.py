@@ -73,12 +73,15 @@ async def test_each_of_many_concurrent_digits_gets_its_own_answer(
     after = service.metrics()
     n = len(responses)
     assert (
-        after['mixer_images_total{model="digits",outcome="ok"}']
-        - before['mixer_images_total{model="digits",outcome="ok"}']
+        after['mixer_images_total{model="digits",outcome="ok",version="1"}']
+        - before['mixer_images_total{model="digits",outcome="ok",version="1"}']
         == n
     )
-    assert after['mixer_batch_size_sum{model="digits"}'] - before['mixer_batch_size_sum{model="digits"}'] == n
-    passes = after['mixer_batch_size_count{model="digits"}'] - before['mixer_batch_size_count{model="digits"}']
+    images, passes = (
+        after[name] - before[name]
+        for name in (f'mixer_batch_size_{of}{{model="digits",version="1"}}' for of in ("sum", "count"))
+    )
+    assert images == n
     assert passes < n, "no two concurrent images ever shared a pass"
 
 
@@ -101,7 +104,7 @@ def test_health_docs_and_metrics(service: ServiceProcess) -> None:
     assert 0 < metrics["mixer_front_cpu_seconds_total"] < metrics["process_cpu_seconds_total"]
     assert metrics["mixer_lanes_ready"] == metrics["mixer_lanes"]
     assert metrics["mixer_lanes"] * metrics["mixer_lane_threads"] <= max(1, metrics["mixer_cores"])
-    assert metrics['mixer_predicted_capacity_images_per_second{model="digits"}'] > 0
+    assert metrics['mixer_predicted_capacity_images_per_second{model="digits",version="1"}'] > 0
     assert metrics["process_cpu_seconds_total"] > 0
 
 
@@ -198,8 +201,8 @@ async def test_metrics_answer_while_the_service_is_saturated(real_digits: list[S
             codes = Counter(response.status_code for response in await posts)
         assert codes.keys() == {200, 429}
         after = service.metrics()
-        assert after['mixer_images_total{model="digits",outcome="ok"}'] == codes[200]
-        assert after['mixer_images_total{model="digits",outcome="rejected"}'] == codes[429]
+        assert after['mixer_images_total{model="digits",outcome="ok",version="1"}'] == codes[200]
+        assert after['mixer_images_total{model="digits",outcome="rejected",version="1"}'] == codes[429]
         assert after["mixer_inflight_images"] == 0
 
 

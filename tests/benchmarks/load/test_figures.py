@@ -24,7 +24,7 @@ def _ran(*samples: Sample, open_loop: bool = True) -> Generator:
 
 def _served() -> ServedModel:
     return ServedModel(
-        model={"model": "digits", "precision": "int8"}, build={}, pass_seconds={}, gmacs=0.5, cores=2,
+        model={"model": "digits", "version": "1", "precision": "int8"}, build={}, pass_seconds={}, gmacs=0.5, cores=2,
         lanes=2, lane_threads=1,
     )  # fmt: skip
 

@@ -54,8 +54,9 @@ async def test_the_model_that_answers_is_the_one_that_is_described(
     assert found.pass_seconds
 
 
-async def test_what_is_spent_on_other_models_does_not_count(service: OwnService) -> None:
-    idle, loaded = (_session(service, "mixer", f"/v1/classify?model={name}") for name in ("digits", "other&version=2"))
+@pytest.mark.parametrize("asked", ["digits", "other&version=1"])
+async def test_what_is_spent_on_other_models_and_versions_does_not_count(service: OwnService, asked: str) -> None:
+    idle, loaded = (_session(service, "mixer", f"/v1/classify?model={name}") for name in (asked, "other&version=2"))
     for session in (idle, loaded):
         session.served = await read_served(session.target, (await session.check())[0])
     loaded.target = replace(loaded.target, url=idle.target.url)  # the one is asked, and the other's accounts are read

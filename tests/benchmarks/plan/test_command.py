@@ -153,18 +153,24 @@ evaluation_interval: 1m
 tests:
   - interval: 1m
     input_series:
-      - {{series: 'mixer_images_total{{job="mixer", instance="a", model="digits", outcome="ok"}}', values: '0+{ok}x30'}}
-      - {{series: 'mixer_images_total{{job="mixer", instance="b", model="digits", outcome="rejected"}}',
+      - {{series: 'mixer_images_total{{job="mixer", instance="a", model="digits", version="1", outcome="ok"}}',
+         values: '0+{ok}x30'}}
+      - {{series: 'mixer_images_total{{job="mixer", instance="b", model="digits", version="1", outcome="rejected"}}',
          values: '0+{rejected}x30'}}
       - {{series: 'mixer_ready{{job="mixer", instance="a"}}', values: '1x30'}}
       - {{series: 'mixer_ready{{job="mixer", instance="b"}}', values: '1x30'}}
       - {{series: 'mixer_ready{{job="mixer", instance="c"}}', values: '0x30'}}
-      - {{series: 'mixer_request_duration_seconds_bucket{{job="mixer", route="/v1/classify", le="0.1"}}',
+      - {{series: 'mixer_request_duration_seconds_bucket{{job="mixer", route="/v1/classify", code="200", le="0.1"}}',
          values: '0+98x30'}}
-      - {{series: 'mixer_request_duration_seconds_bucket{{job="mixer", route="/v1/classify", le="{slowest}"}}',
+      - {{series:
+         'mixer_request_duration_seconds_bucket{{job="mixer", route="/v1/classify", code="200", le="{slowest}"}}',
          values: '0+100x30'}}
-      - {{series: 'mixer_request_duration_seconds_bucket{{job="mixer", route="/v1/classify", le="+Inf"}}',
+      - {{series: 'mixer_request_duration_seconds_bucket{{job="mixer", route="/v1/classify", code="200", le="+Inf"}}',
          values: '0+100x30'}}
+      - {{series: 'mixer_request_duration_seconds_bucket{{job="mixer", route="/v1/classify", code="429", le="0.1"}}',
+         values: '0+10000x30'}}
+      - {{series: 'mixer_request_duration_seconds_bucket{{job="mixer", route="/v1/classify", code="429", le="+Inf"}}',
+         values: '0+10000x30'}}
     promql_expr_test:
       - expr: count by (alertname) (ALERTS{{alertstate="firing"}})
         eval_time: 25m
@@ -202,7 +208,7 @@ def test_the_operators_rule_is_the_file_of_rules(plan: Planner, tmp_path: Path) 
 def test_metrics_that_alerts_ask_for_exist(plan: Planner) -> None:
     plan()
     metrics = Metrics()
-    metrics.add_model("digits", 2)
+    metrics.add_model("digits", "1", 2)
     known = set(re.findall(r"# TYPE (\w+)", generate_latest(metrics.registry).decode()))
     wanted = set(re.findall(r"mixer_\w+", (plan.component / "alerts.yml").read_text()))
     assert {name.removesuffix("_bucket") for name in wanted} <= known

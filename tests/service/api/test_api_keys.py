@@ -327,4 +327,5 @@ async def test_a_stranger_takes_no_room_and_has_no_body_read(tmp_path: Path) -> 
         response = await client.post("/v1/classify", content=upload, headers={"x-api-key": "wrong"})
     assert response.status_code == 401
     assert not upload.begun
-    assert replica.metrics.registry.get_sample_value("mixer_admitted_images_total", {"model": "echo"}) == 0
+    echo = {"model": "echo", "version": "1"}
+    assert replica.metrics.registry.get_sample_value("mixer_admitted_images_total", echo) == 0

@@ -119,7 +119,8 @@ async def test_every_image_of_a_form_is_let_in_and_ends_on_its_own(tmp_path: Pat
     assert [result.get("error", {}).get("code") for result in results] == ["internal", "unsupported_image", None, None]
     assert [result["predictions"][0]["index"] for result in results[2:]] == [7, 8]
     assert outcomes(replica) == {"ok": 2, "error": 1, "invalid": 1}
-    assert replica.metrics.registry.get_sample_value("mixer_admitted_images_total", {"model": "echo"}) == 4
+    echo = {"model": "echo", "version": "1"}
+    assert replica.metrics.registry.get_sample_value("mixer_admitted_images_total", echo) == 4
 
 
 async def stalled_upload() -> AsyncIterator[bytes]:

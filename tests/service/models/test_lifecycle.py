@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+from prometheus_client import generate_latest
 
 from service.app import build_replica
 from service.arrays import LogitBatch, PixelBatch
@@ -125,6 +126,16 @@ def info(replica: Replica) -> set[str]:
     }
 
 
+def counted(replica: Replica, name: str, **labels: str) -> dict[str, float]:
+    """The series of a metric that have these labels, by name/version."""
+    return {
+        f"{sample.labels['model']}/{sample.labels['version']}": sample.value
+        for metric in replica.metrics.registry.collect()
+        for sample in metric.samples
+        if sample.name == name and labels.items() <= sample.labels.items()
+    }
+
+
 def corrupt(bundle: Path) -> None:
     (bundle / "labels.txt").write_text("tampered")
 
@@ -157,7 +168,8 @@ async def test_several_versions_of_several_models_at_once(workshop: Workshop, re
         assert await model_that_answers(client, "?model=b&version=9") == "b/9"
         assert await model_that_answers(client, "?model=a") == "a/1"
         assert (await client.post("/v1/classify?version=1", content=level_png(1))).status_code == 404
-        assert replica.metrics.registry.get_sample_value("mixer_images_total", {"model": "b", "outcome": "ok"}) == 4
+        answered = {of: figure for of, figure in counted(replica, "mixer_images_total", outcome="ok").items() if figure}
+        assert answered == {"b/10": 2, "b/9": 2, "a/1": 1}
 
 
 async def test_a_reload_serves_what_a_fresh_start_would(workshop: Workshop, repository: Path) -> None:
@@ -310,6 +322,70 @@ async def test_who_was_let_in_before_a_swap_is_answered_by_the_old_one_which_is_
         assert replica.metrics.registry.get_sample_value("mixer_lanes") == 1
         assert replica.metrics.registry.get_sample_value("mixer_lanes_ready") == 1
         gc.unfreeze()
+
+
+async def test_a_version_that_is_gone_leaves_no_series_once_its_last_image_is_counted(
+    workshop: Workshop, repository: Path
+) -> None:
+    write_bundle(repository, "a", "1")
+    replica = build(workshop, repository)
+    async with serving(replica) as client:
+        straggler = replica.models.classifiers[0].metrics
+        half_sent, swapped = asyncio.Event(), asyncio.Event()
+
+        async def slowly() -> AsyncIterator[bytes]:
+            yield level_png(7)[:10]
+            half_sent.set()
+            await swapped.wait()
+            yield level_png(7)[10:]
+
+        early = asyncio.create_task(client.post("/v1/classify", content=slowly()))
+        await half_sent.wait()
+        write_bundle(repository, "a", "2")
+        await replica.lifecycle.load("a")
+        assert counted(replica, "mixer_admitted_images_total") == {"a/1": 1, "a/2": 0}
+        assert counted(replica, "mixer_images_total", outcome="ok") == {"a/1": 0, "a/2": 0}
+        assert counted(replica, "mixer_predicted_capacity_images_per_second").keys() == {"a/2"}
+        swapped.set()
+        assert (await early).status_code == 200
+        await asyncio.gather(*replica.lifecycle._retiring)
+        straggler.count_image("ok")
+        straggler.observe_stages({"infer": 1.0})
+        exposed = generate_latest(replica.metrics.registry).decode()
+        of_model = [line for line in exposed.splitlines() if 'model="a"' in line]
+        assert [line for line in of_model if 'version="2"' not in line and "mixer_model_loads_total" not in line] == []
+
+
+async def test_a_bundle_that_changed_under_its_version_goes_on_with_its_series(
+    workshop: Workshop, repository: Path
+) -> None:
+    bundle = write_bundle(repository, "a", "1")
+    replica = build(workshop, repository)
+    async with serving(replica) as client:
+        assert await model_that_answers(client) == "a/1"
+        manifest = bundle / "manifest.json"
+        manifest.write_text(manifest.read_text() + "\n")
+        await replica.lifecycle.load("a")
+        await asyncio.gather(*replica.lifecycle._retiring)
+        assert workshop.built == ["a/1"]
+        assert await model_that_answers(client) == "a/1"
+        assert counted(replica, "mixer_images_total", outcome="ok") == {"a/1": 2}
+
+
+async def test_a_version_that_failed_to_load_leaves_no_series(workshop: Workshop, repository: Path) -> None:
+    write_bundle(repository, "a", "1")
+    replica = build(workshop, repository)
+    async with serving(replica):
+        write_bundle(repository, "a", "2")
+        workshop.broken = True
+        workshop.gate.clear()
+        load = asyncio.create_task(replica.lifecycle.load("a"))
+        assert await asyncio.to_thread(workshop.entered.acquire, timeout=10)
+        assert counted(replica, "mixer_images_total", outcome="ok") == {"a/1": 0, "a/2": 0}
+        workshop.gate.set()
+        with pytest.raises(NotLoaded):
+            await load
+        assert counted(replica, "mixer_images_total", outcome="ok") == {"a/1": 0}
 
 
 async def test_a_load_that_failed_leaves_no_lane(workshop: Workshop, repository: Path) -> None:

@@ -42,7 +42,7 @@ class Model:
         self.times = PassTimes(self.curve)
         self.pass_log = PassLog()
         self.registry = (metrics := metrics or Metrics()).registry
-        self.metrics: ModelMetrics = metrics.add_model(name, 1)
+        self.metrics: ModelMetrics = metrics.add_model(name, "1", 1)
         cores = cores or SharedCores(lanes)
         self.lanes = self.lanes_are(lanes, self.times, decode_seconds)
         self.lanes.on_free = cores.serve
@@ -88,7 +88,7 @@ class Model:
 
     def count(self, name: str, **labels: str) -> float | None:
         """A metric of this model."""
-        return self.registry.get_sample_value(f"mixer_{name}", {"model": self.metrics.model} | labels)
+        return self.registry.get_sample_value(f"mixer_{name}", {"model": self.metrics.model, "version": "1"} | labels)
 
 
 def virtually(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:

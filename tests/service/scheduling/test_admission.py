@@ -41,14 +41,13 @@ class House:
         self.first.lanes.take().busy_until = asyncio.get_running_loop().time() + seconds
 
     def outcomes(self, model: str = "first") -> dict[str, float]:
-        counts = {
-            outcome: self.metrics.registry.get_sample_value("mixer_images_total", {"model": model, "outcome": outcome})
-            for outcome in OUTCOMES
-        }
+        sample, of = self.metrics.registry.get_sample_value, {"model": model, "version": "1"}
+        counts = {outcome: sample("mixer_images_total", of | {"outcome": outcome}) for outcome in OUTCOMES}
         return {outcome: count for outcome, count in counts.items() if count}
 
     def rejected(self, reason: str, model: str = "first") -> float | None:
-        return self.metrics.registry.get_sample_value("mixer_rejections_total", {"model": model, "reason": reason})
+        labels = {"model": model, "version": "1", "reason": reason}
+        return self.metrics.registry.get_sample_value("mixer_rejections_total", labels)
 
     def late_for(self, ticket: Ticket) -> float:
         return self.first.promises.seconds_late(ticket, alone=not self.admission.inflight)

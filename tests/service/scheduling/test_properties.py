@@ -189,9 +189,10 @@ def test_every_image_has_one_outcome_and_its_own_answer(
             assert isinstance(result, (Overloaded, DeadlineExceeded, asyncio.CancelledError)), result
     sample = done.metrics.registry.get_sample_value
     outcomes = {
-        outcome: sample("mixer_images_total", {"model": "m", "outcome": outcome}) or 0.0 for outcome in OUTCOMES
+        outcome: sample("mixer_images_total", {"model": "m", "version": "1", "outcome": outcome}) or 0.0
+        for outcome in OUTCOMES
     }
-    admitted = sample("mixer_admitted_images_total", {"model": "m"})
+    admitted = sample("mixer_admitted_images_total", {"model": "m", "version": "1"})
     assert sum(outcomes.values()) - outcomes["rejected"] == admitted
     assert sum(outcomes.values()) == len(arrivals) - sum(result is None for result in done.results)
 

@@ -13,6 +13,11 @@
 {{- if .Values.adminKeys.enabled }}
 {{- $_ := set $settings "MIXER_ADMIN_KEYS_FILE" "/etc/mixer-admin/admin-keys" }}
 {{- end }}
+{{- if .Values.grpc.enabled }}
+{{- $_ := set $settings "MIXER_GRPC_PORT" "8001" }}
+{{- /* 96 MiB. Messages on their way take as much again, and short ones 64 MiB: together what bodies alone take by default. */}}
+{{- $_ := set $settings "MIXER_MAX_INFLIGHT_BYTES" "100663296" }}
+{{- end }}
 {{- if .Values.tracing.enabled }}
 {{- $_ := set $settings "MIXER_TRACING" "true" }}
 {{- $_ := set $settings "OTEL_EXPORTER_OTLP_ENDPOINT" .Values.tracing.endpoint }}

@@ -20,7 +20,7 @@ async def test_a_models_config_says_how_it_runs_here(tmp_path: Path) -> None:
         rates = [int(size) / seconds for size, seconds in config["pass_seconds"].items()]
         assert config["images_per_second"] == pytest.approx(max(rates))
         exposed = replica.metrics.registry.get_sample_value(
-            "mixer_calibrated_pass_seconds", {"model": "echo", "batch_size": "4"}
+            "mixer_calibrated_pass_seconds", {"model": "echo", "version": "1", "batch_size": "4"}
         )
         assert exposed == pytest.approx(config["pass_seconds"]["4"])
         for path in ("/v2/models/other/config", "/v2/models/echo/versions/9/config", "/v2/nonsense"):
