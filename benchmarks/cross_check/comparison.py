@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from scipy.stats import binom
+from scipy.special import bdtr
 
 from benchmarks.load.undisturbed import undisturbed
 from benchmarks.report import Row
@@ -33,7 +33,7 @@ def median_interval(values: Sequence[float]) -> tuple[float, float] | None:
 
     Between two order statistics, whatever the distribution (David and Nagaraja, "Order Statistics", section 7.1).
     """
-    outside = int(binom.ppf((1 - _CONFIDENCE) / 2, len(values), 0.5))
+    outside = sum(bdtr(k, len(values), 0.5) < (1 - _CONFIDENCE) / 2 for k in range(len(values)))
     return (sorted(values)[outside - 1], sorted(values)[-outside]) if outside else None
 
 

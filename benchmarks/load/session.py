@@ -19,7 +19,7 @@ from benchmarks.load.undisturbed import undisturbed
 
 _OUTCOMES_OF_ADMITTED = ("ok", "invalid", "expired", "cancelled", "error")
 _CHECKED = 16  # images at most, before the load
-_SETTLED = 1.0  # seconds: the last answers are counted after they are sent
+_SETTLED = 10.0  # seconds at most: who left may have images in a queue, and a lane may still be replaced
 
 
 @dataclass(frozen=True)
@@ -124,13 +124,18 @@ class Session:
         return await self._run(head, load, end, f"{rate:.1f}/s", afterwards)
 
     async def unsettled_images(self) -> float | None:
-        """Those that the server let in and that have no outcome, when it should have nothing left to do."""
-        await asyncio.sleep(_SETTLED)
+        """Those that the server let in and that have no outcome, when it has had ten seconds to finish."""
         server = ServerSide(self.target)
         try:
-            now = totals((await server.snapshot()).metrics, self.served)
+            end = time.monotonic() + _SETTLED
+            while (left := await self._without_outcome(server)) and time.monotonic() < end:
+                await asyncio.sleep(0.1)
         finally:
             server.close()
+        return left
+
+    async def _without_outcome(self, server: ServerSide) -> float | None:
+        now = totals((await server.snapshot()).metrics, self.served)
         if (admitted := now.get("mixer_admitted_images_total")) is None:
             return None
         return admitted - sum(now[outcome] for outcome in _OUTCOMES_OF_ADMITTED)

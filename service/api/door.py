@@ -149,7 +149,7 @@ class Visit:
 
 def _held(scope: Scope, classifier: Classifier) -> Ticket | None:
     """What `HotRoutes.refusal` held a place for, unless the model is another one by now."""
-    held_of, ticket = scope.get("mixer.held", (None, None))
+    held_of, ticket = scope.pop("mixer.held", (None, None))
     return ticket if held_of is classifier else None
 
 

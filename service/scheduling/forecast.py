@@ -9,12 +9,17 @@ Batch = tuple[int, int, float]  # those from a place to the one before another, 
 
 
 def batches(
-    decoding: Sequence[float], suspects: int, free_at: Sequence[float], limits: BatchLimits, pass_seconds: PassSecondsOf
+    decoding: Sequence[float],
+    suspects: int,
+    free_at: Sequence[float],
+    limits: BatchLimits,
+    pass_seconds: PassSecondsOf,
+    way: float = 0.0,
 ) -> list[Batch]:
     """The batches of those who wait, in the order in which they are served, of which the first few are `suspects`.
 
-    `decoding` has the seconds of each. Whichever lane is free first takes the next batch; `free_at` is when each will
-    be.
+    `decoding` has the seconds of each, and `way` is what every batch takes to its lane and back. Whichever lane is free
+    first takes the next batch; `free_at` is when each will be.
     """
     lanes = list(free_at)
     heapify(lanes)
@@ -25,7 +30,7 @@ def batches(
         if start < suspects or end > len(decoding) or seconds > limits.seconds:  # most are full
             size, seconds = limits.batch_size(decoding, start, suspects, pass_seconds)
             end = start + size
-        done = lanes[0] + seconds
+        done = lanes[0] + seconds + way
         heapreplace(lanes, done)
         found.append((start, end, done))
         start = end

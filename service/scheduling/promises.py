@@ -95,6 +95,7 @@ class Promises:
         self._order: ServingOrder | None = None  # of those that are ahead
         # Seconds that answers lately lost between the front and its lanes.
         self._lost = RunningMean(0.0, least=0.0, ordinary=_SMALL)
+        self._way = RunningMean(0.0, least=0.0, ordinary=_SMALL)  # seconds of a batch to its lane and back
 
     def __len__(self) -> int:
         """How many are ahead."""
@@ -184,7 +185,7 @@ class Promises:
         margin = max(self._lost.value, self.loop_lag())
         before = len(self._ahead) - (ticket in self._ahead)
         decoding = self._decoding - self._ahead.get(ticket, 0.0) + ticket.decode_seconds
-        one, full = self.pass_times.seconds(1), self.pass_times.seconds(self.max_batch_size)
+        one, full = (self.pass_times.seconds(size) + self._way.value for size in (1, self.max_batch_size))
         heaviest = max(self._heaviest, ticket.decode_seconds)
         longest = min(decoding, self.max_batch_size * heaviest) + full  # of any batch
         sharing = self.sharing()
@@ -256,8 +257,7 @@ class Promises:
         return late
 
     def _played_out(self, decoding: list[float], suspects: int, now: float, free_at: list[float]) -> list[Batch]:
-        lost = self._lost.value  # by each batch, on its way to its lane and back
-        played = batches(decoding, suspects, free_at, self.limits, lambda size: self.pass_times.seconds(size) + lost)
+        played = batches(decoding, suspects, free_at, self.limits, self.pass_times.seconds, self._way.value)
         sharing = self.sharing()
         if sharing == 1:
             return played
@@ -266,6 +266,11 @@ class Promises:
     def _kept(self, ticket: Ticket, now: float, margin: float) -> float:
         """Seconds in hand; of a mere promise no more than a third."""
         return margin if ticket.is_hard else min(margin, (ticket.promised_by - now) / 3)
+
+    def learn_way(self, seconds: float) -> None:
+        """A batch was so long on its way to its lane and back."""
+        self._way.take(seconds)
+        self.learn(seconds)
 
     def learn(self, lost: float) -> None:
         """An answer lost so many seconds between the front and its lane, and back."""

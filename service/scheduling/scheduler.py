@@ -270,7 +270,7 @@ class Scheduler:
             self.statistics.pass_ended(answered, seconds)
             cores = self._lanes.cores if batch.wide else self._lanes.threads
             self._metrics.count_pass(answered, batch.reason, seconds * cores)
-        self._promises.learn(max(0.0, time.perf_counter() - sent - (reply.pass_ended - reply.began)))
+        self._promises.learn_way(max(0.0, time.perf_counter() - sent - (reply.pass_ended - reply.began)))
         self._pass_log.add(self._record(batch, answered, seconds, reply.pass_ended - reply.began))
 
     def _try_again(self, tickets: list[Ticket], lost: LaneLost) -> None:

@@ -9,6 +9,7 @@ import httpx
 
 from tests.e2e.processes import GOLDEN
 
+PAUSE, RESTING = 0.02, 0.1  # seconds between a client's posts: enough are on their way, and cores are left for the rest
 DIGITS = [(str(digit), (GOLDEN / f"digit-{digit}.png").read_bytes()) for digit in range(10)]
 
 
@@ -23,7 +24,7 @@ class Clients:
         self.versions: Counter[str] = Counter()
         self._changed = asyncio.Condition()
         self._stopping = False
-        self._pause_seconds = 0.0
+        self._pause_seconds = PAUSE
         self._tasks = [asyncio.create_task(self._post(url, keep_alive=i % 2 == 0)) for i in range(number)]
 
     async def _post(self, url: str, keep_alive: bool) -> None:
@@ -51,12 +52,12 @@ class Clients:
 
     @contextmanager
     def resting(self) -> Iterator[None]:
-        """In the block they pause between posts, so that they leave the cores to what starts in it."""
-        self._pause_seconds = 0.1
+        """In the block they pause for longer, so that they leave the cores to what starts in it."""
+        self._pause_seconds = RESTING
         try:
             yield
         finally:
-            self._pause_seconds = 0.0
+            self._pause_seconds = PAUSE
 
     async def more_answers(self, number: int = 100) -> None:
         async with self._changed, asyncio.timeout(60):

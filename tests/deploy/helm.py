@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from tests.debian import package_lock
-from tests.deploy.kustomization import KUBERNETES, Rendered
+from tests.deploy.kustomization import KUBERNETES, Rendered, manifests_of
 
 CHART = KUBERNETES.parent / "helm" / "mixer-serving"
 CACHE = KUBERNETES.parent.parent / ".venv" / "helm"
@@ -48,4 +48,4 @@ def template(folder: Path, values: Values, release: str = "mixer", namespace: st
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode:
         raise Refused(result.stderr)
-    return Rendered(result.stdout, [manifest for manifest in yaml.safe_load_all(result.stdout) if manifest])
+    return Rendered(result.stdout, manifests_of(result.stdout))

@@ -80,7 +80,7 @@ def running_prometheus(service: ServiceProcess, scratch: Path, rules: Path = RUL
 def load(
     service: ServiceProcess, clients: int, bodies: list[bytes], query: str = "", headers: dict[str, str] | None = None
 ) -> Iterator[None]:
-    """Clients that post one body after another, each as soon as it has an answer, for the length of the block."""
+    """Clients that post one body after another, each soon after it has an answer, for the length of the block."""
     over = threading.Event()
 
     def client(number: int) -> None:
@@ -88,6 +88,7 @@ def load(
             while not over.is_set():
                 http.post(f"{service.url}/v1/classify{query}", content=bodies[number % len(bodies)])
                 number += 1
+                over.wait(0.005)  # or whoever is refused at once would take a core to ask again
 
     threads = [threading.Thread(target=client, args=(number,)) for number in range(clients)]
     for thread in threads:

@@ -60,7 +60,8 @@ async def test_a_stall_shows_in_p99_of_an_open_loop_and_the_run_remains_valid(
     async with fake_server() as server:
         session = _session(server, seconds=3)
         running = asyncio.ensure_future(session.open("server", 0, 200))
-        await asyncio.sleep(1.5)
+        while server.received.total() < 200:  # a second: the warm-up is over
+            await asyncio.sleep(0.01)
         await server.stall(1)
         run = await running
     assert run.latency.p99 is not None

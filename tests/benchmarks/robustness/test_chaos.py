@@ -49,7 +49,8 @@ def test_faults_on_a_real_service_are_caused_and_a_lost_lane_costs_the_good_clie
     chaos: Callable[..., str],
 ) -> None:
     faults = ("damaged images", "unread answers", "a lane is killed")
-    with running_service("--lanes", "2") as service:
+    patient = ("--deadline-ms", "60000", "--latency-target-ms", "60000")  # however busy it is here
+    with running_service("--lanes", "2", *patient) as service:
         before = {lane.pid for lane in lanes(service.process.pid)}
         told = [part for fault in faults for part in ("--fault", fault)]
         report = chaos("--url", service.url, "--pid", service.process.pid, "--minutes", 0.1, *told)

@@ -106,7 +106,7 @@ async def serving(application: Application) -> AsyncIterator[Application]:
     )
     server = application.server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not server.started:
             await asyncio.sleep(0.01)
         application.port = server.servers[0].sockets[0].getsockname()[1]
@@ -120,7 +120,7 @@ async def serving(application: Application) -> AsyncIterator[Application]:
 
 @asynccontextmanager
 async def connected(application: Application) -> AsyncIterator[Client]:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):  # a test that hangs fails; a slow machine is not what is tested
         reader, writer = await asyncio.open_connection("127.0.0.1", application.port)
         try:
             yield reader, writer

@@ -184,9 +184,8 @@ async def test_no_more_is_read_of_a_client_than_is_answered_and_a_little(applica
         await application.entered.wait()
         writer.write(GET % b"/x" * count)
         (protocol,) = application.protocols()
-        async with asyncio.timeout(10):
-            while not protocol.flow.read_paused:
-                await asyncio.sleep(0.01)
+        while not protocol.flow.read_paused:
+            await asyncio.sleep(0.01)
         assert len(protocol._unfed) < 300_000, "what the event loop reads at once"
         assert len(protocol.pipeline) <= reading._SLICE // len(GET % b"/x") + 1
         application.gate.set()
@@ -207,9 +206,8 @@ async def test_while_it_waits_for_its_turn_no_more_is_read_of_a_client_than_a_li
         (protocol,) = application.protocols()
         turns._begun, turns._until = True, -math.inf  # somebody else's, for as long as the test wants
         writer.write(body[1000:] + (b"\r\n0\r\n\r\n" if b"chunked" in framing else b""))
-        async with asyncio.timeout(10):
-            while not protocol.flow.read_paused:
-                await asyncio.sleep(0.01)
+        while not protocol.flow.read_paused:
+            await asyncio.sleep(0.01)
         assert reading.WAITING_BYTES < len(protocol._unfed) < 600_000, "twice what the event loop reads at once"
         turns._next()
         assert len((await answer_of(reader))[2]["body"]) == len(body)

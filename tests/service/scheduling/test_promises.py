@@ -273,3 +273,12 @@ def test_what_is_kept_from_one_request_to_the_next_changes_no_answer(seed: int) 
                 busy.expect(other)
 
     run()
+
+
+@virtually
+async def test_every_batch_that_waits_takes_its_way_to_its_lane_and_back_as_well() -> None:
+    busy = promises(0.0, images=1)  # whose passes take 100 ms
+    busy.learn_way(0.01)
+    for _ in range(4):
+        busy.expect(busy.ticket(0.55))
+    assert late(busy, 0.6) == pytest.approx(5 * busy._way.value + busy._lost.value - 0.1, abs=1e-4)

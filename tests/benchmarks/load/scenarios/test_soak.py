@@ -13,7 +13,8 @@ from tests.benchmarks.load.fake_server import fake_server
 
 @pytest.mark.anyio
 async def test_the_service_accounts_for_every_image_also_damaged_ones_and_of_those_who_leave() -> None:
-    with own_service("service", "--engine", "onnxruntime") as service:
+    patient = ("--deadline-ms", "60000", "--latency-target-ms", "60000")  # however busy it is here
+    with own_service("service", "--engine", "onnxruntime", *patient) as service:
         target = replace(make_target("mixer", service.url), metrics_url=service.metrics_url, pid=service.pid)
         session = Session(target, Options(read_images("digits"), warmup=0.5, quiet=True))
         await session.check()
