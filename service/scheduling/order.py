@@ -21,16 +21,17 @@ class BatchLimits:
     def batch_size(self, tickets: Sequence[Ticket], start: int, pass_seconds: PassSecondsOf) -> tuple[int, float]:
         """How many of `tickets`, from `start` on, go into one batch, at least one, and the seconds that it takes.
 
-        A suspect is alone in its batch.
+        A suspect is alone in its batch, and so is an image that may take longer than one.
         """
         decoding, taken = 0.0, list[float]()
         for ticket in tickets[start : start + self.images]:
             total = decoding + ticket.decode_seconds + pass_seconds(len(taken) + 1)
-            if taken and (total > self.seconds or ticket.suspect):
+            alone = ticket.suspect or ticket.longest_decode > self.seconds
+            if taken and (total > self.seconds or alone):
                 break
             decoding += ticket.decode_seconds
             taken.append(total)
-            if ticket.suspect:
+            if alone:
                 break
         size = self.even(len(taken))
         return size, taken[size - 1] if size else 0.0
