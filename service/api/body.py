@@ -17,6 +17,7 @@ from service.errors import ClientGone, MalformedRequest, PayloadTooLarge, Servic
 
 MAX_IMAGES_PER_REQUEST = 64
 LARGE = 64 * 2**10  # bytes, up to which a millisecond is enough to parse a body
+_PART = 2**10  # bytes: what as much time as a part of a form takes would be enough for
 
 Charge = Callable[[int], None]  # told of bytes as they come; it may raise, and then no more of the body is taken
 
@@ -48,13 +49,15 @@ async def read_images(request: Request, max_body_bytes: int, charge: Charge = fr
         raise MalformedRequest("the body is empty; send an image", reason="empty_body")
     content_type = request.headers.get("content-type", "")
     media_type = content_type.partition(";")[0].strip().lower()
+    size = len(body)
     if media_type == "multipart/form-data":
+        size += _PART * body.count(b"\r\n--")
         parse = partial(images_in_form, body, content_type, "image", MAX_IMAGES_PER_REQUEST)
     elif media_type == "application/json":
         parse = partial(_from_json, body)
     else:
         return [body]
-    return await parsed(parse, len(body))
+    return await parsed(parse, size)
 
 
 async def parsed(parse: Callable[[], _Parsed], size: int) -> _Parsed:

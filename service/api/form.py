@@ -12,6 +12,7 @@ from service.errors import MalformedRequest
 
 _MOST_PARTS = 1000
 _MOST_HEADER_BYTES = 256 * 2**10  # of all parts together; a part with a long file name has one or two thousand
+_MOST_OPTIONS, _OPTIONS_EACH = 64, 4  # semicolons in headers: of all parts together, and more for each of them
 _LONGEST_BOUNDARY = 256  # bytes; 70 by RFC 2046
 _PIECE = 2**18  # bytes
 _END_OF_LINE = re.compile(rb"[ \t]*\r\n")
@@ -29,7 +30,7 @@ def images_in_form(body: bytes, content_type: str, field: str, most: int) -> lis
     """
     images: list[bytes] = []
     names: dict[str, None] = {}  # in order
-    left = _MOST_HEADER_BYTES
+    left, options = _MOST_HEADER_BYTES, _MOST_OPTIONS
     for start, end in _parts(body, _boundary(content_type)):
         # An empty header ends where the line of the boundary does.
         blank = body.find(b"\r\n\r\n", start - 2, min(end, start + left))
@@ -38,6 +39,9 @@ def images_in_form(body: bytes, content_type: str, field: str, most: int) -> lis
         if blank == -1:
             raise _malformed("a part has no blank line between its headers and its content")
         left -= blank - start
+        options += _OPTIONS_EACH - body.count(b";", start, blank)
+        if options < 0:
+            raise _malformed("the headers of its parts have too many parameters")
         name, encoding = _described(body[start:blank])
         names[name] = None
         ClassifyParameters.refuse_in_body(name)
@@ -52,6 +56,8 @@ def images_in_form(body: bytes, content_type: str, field: str, most: int) -> lis
 
 
 def _boundary(content_type: str) -> bytes:
+    if content_type.count(";") > _MOST_OPTIONS:
+        raise _malformed(f"Content-Type has more than {_MOST_OPTIONS} parameters")
     boundary = parse_options_header(content_type)[1].get(b"boundary", b"")
     if not boundary:
         raise _malformed("Content-Type has no boundary; let the client set it, who knows it")

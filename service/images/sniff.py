@@ -89,7 +89,8 @@ _SHOWN = 40  # characters of a text that is none of these
 _REPLACED = b"\xef\xbf\xbd"  # U+FFFD in UTF-8
 _TEXTS: tuple[tuple[re.Pattern[bytes], str], ...] = (
     (re.compile(rb"<(!doctype )?html|<head|<body", re.I), "an HTML page"),
-    (re.compile(rb"<svg|<\?xml[^>]*\?>\s*(<!--.*?-->\s*|<!doctype svg[^>]*>\s*)*<svg", re.I | re.S), "SVG"),
+    # Behind comments and declarations; of the two kinds of steps only one fits anywhere, so that none is tried twice.
+    (re.compile(rb"<svg|<\?xml(?:[^<]|<[^a-z])*<svg", re.I), "SVG"),
     (re.compile(rb"<\?xml|<[a-z]+[^>]*>", re.I), "XML"),
     (re.compile(rb'[{\[]\s*(["{\[\]}0-9-]|true|false|null)'), "JSON"),
     (re.compile(rb'"?data:[a-z]+/[a-z.+-]+[;,]', re.I), "a data URL as text"),

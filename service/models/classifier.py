@@ -97,6 +97,7 @@ class Classifier:
         ticket.image = announced(data)
         at_the_door = ticket.decode_seconds
         ticket.decode_seconds = self.promises.decode_times.seconds(ticket.image, len(data))
+        ticket.longest_decode = self.promises.decode_times.longest(ticket.image, len(data))
         if ticket.decode_seconds > _HEAVIER * at_the_door:
             self._admission.check_time(self, ticket)
         return await self._ask(Item(data, top_k, features=features), ticket)

@@ -164,12 +164,14 @@ class Scheduler:
 
     def _eligible(self, ticket: Ticket) -> bool:
         """Not while it would hold, or endanger, the last lane."""
-        if ticket.suspect:
-            return self._lanes.ready >= min(2, self._lanes.size)
+        if ticket.suspect and self._lanes.ready < min(2, self._lanes.size):
+            return False
         return self._heavy_running < max(1, self._lanes.size - 1) or not self._is_heavy(ticket)
 
     def _is_heavy(self, ticket: Ticket) -> bool:
-        return ticket.decode_seconds > max(_HEAVY, _HEAVY_BATCHES * self._promises.full_batch)
+        """Beside ordinary images: measured by those that are inside, each of many heavy ones would be none."""
+        longest = max(ticket.decode_seconds, ticket.longest_decode)
+        return ticket.suspect or longest > max(_HEAVY, _HEAVY_BATCHES * self._promises.limits.seconds)
 
     def _filled(self) -> bool:
         """Whether a batch need not wait any longer, where an operator has it wait to fill."""
@@ -224,7 +226,10 @@ class Scheduler:
         free = [ticket for ticket in waiting if ticket not in held]
         order, size, forecast = ServingOrder(free, now, limits.images, promises.full_batch), 0, 0.0
         if free:
-            size, forecast = limits.batch_size(order.decoding, 0, order.suspects, promises.pass_times.seconds)
+            # An image that may take longer than a batch is alone in its own.
+            long = next((n for n, each in enumerate(order.tickets) if each.longest_decode > limits.seconds), len(free))
+            together = order.decoding[: max(1, long)]
+            size, forecast = limits.batch_size(together, 0, order.suspects, promises.pass_times.seconds)
         tickets, self._waiting = order.tickets[:size], order.tickets[size:] + held
         promises.forget(*tickets, *dropped)
         self._show_queue()
@@ -239,7 +244,7 @@ class Scheduler:
     def _done(self, batch: _Batch, sent: float, reply: BatchAnswer | LaneLost) -> None:
         try:
             if isinstance(reply, LaneLost):
-                self._try_again(batch.tickets, reply)
+                self._try_again(batch.tickets, reply, self._loop.time() - batch.at)
             else:
                 self._answer(batch, reply, sent)
         finally:
@@ -257,7 +262,8 @@ class Scheduler:
             if isinstance(outcome, Answer):
                 answered += 1
                 if ticket.image and ticket.item:
-                    self._promises.decode_times.learn(ticket.image, len(ticket.item.data), outcome.decode_seconds)
+                    size, seconds_taken = len(ticket.item.data), outcome.decode_seconds
+                    self._promises.decode_times.learn(ticket.image, size, seconds_taken, usual=not batch.heavy)
                 ticket.settle(Passed(outcome, reply.began, reply.pass_started, reply.pass_ended))
             elif isinstance(outcome, Fault):
                 _log_culprit(ticket, outcome.told)
@@ -270,11 +276,16 @@ class Scheduler:
             self.statistics.pass_ended(answered, seconds)
             cores = self._lanes.cores if batch.wide else self._lanes.threads
             self._metrics.count_pass(answered, batch.reason, seconds * cores)
+        if any(isinstance(outcome, Answer) and outcome.decode_seconds > _HEAVY for outcome in reply.outcomes):
+            self._forecast_again()
         self._promises.learn_way(max(0.0, time.perf_counter() - sent - (reply.pass_ended - reply.began)))
         self._pass_log.add(self._record(batch, answered, seconds, reply.pass_ended - reply.began))
 
-    def _try_again(self, tickets: list[Ticket], lost: LaneLost) -> None:
-        """Each of them alone, on another lane; one over which a second lane was lost is the culprit."""
+    def _try_again(self, tickets: list[Ticket], lost: LaneLost, seconds: float) -> None:
+        """Each of them alone, on another lane; the culprit is one over which a second is lost, after `seconds`."""
+        if lost.reason == "hang" and len(tickets) == 1 and tickets[0].image and tickets[0].item:
+            self._promises.decode_times.suspect(tickets[0].image, len(tickets[0].item.data), seconds)
+            self._forecast_again()
         for ticket in tickets:
             if ticket.settled:
                 continue
@@ -286,6 +297,12 @@ class Scheduler:
                 self._waiting.append(ticket)
                 self._promises.expect(ticket)
         self._show_queue()
+
+    def _forecast_again(self) -> None:
+        """How long those who wait may take, now that one took long: they came before that was known."""
+        for ticket in self._waiting:
+            if ticket.image and ticket.item:
+                ticket.longest_decode = self._promises.decode_times.longest(ticket.image, len(ticket.item.data))
 
     def _record(self, batch: _Batch, answered: int, pass_seconds: float, batch_seconds: float) -> PassRecord:
         return PassRecord(

@@ -34,6 +34,7 @@ class Ticket:
     promised_by: float = math.inf  # the answer is promised by then: the deadline, if not sooner
     serve_by: float = math.inf  # it is served by then, if others can wait: when it is promised, if not sooner
     decode_seconds: float = 0.0  # forecast
+    longest_decode: float = 0.0  # seconds, if its format is as wrongly forecast as lately; infinite if all is untold
     item: Item | None = None  # what a lane is to do, once the body is here
     image: Announced | None = None
     let_in_at: float = -math.inf

@@ -51,10 +51,13 @@ class PassTimes:
 
 
 # Nanoseconds a pixel, by what decoding took on a Zen 4 core; each format's correction makes them this machine's.
-_PIXEL = {"JPEG": 8.0, "PNG": 30.0, "GIF": 12.0, "BMP": 4.0, "WEBP": 25.0, "TIFF": 20.0, "AVIF": 40.0}
+_PIXEL = {"JPEG": 8.0, "PNG": 30.0, "GIF": 12.0, "BMP": 4.0, "WEBP": 25.0, "TIFF": 20.0, "AVIF": 40.0, "HEIC": 40.0}
 _OTHER = 20.0
+_MOST_WRONG = 1000.0  # times
 _EACH = 0.0001  # seconds that the smallest image takes
 _PIXELS_PER_BYTE = 8.0  # where the size is not told
+_LONG = 0.1  # seconds of decoding; of what takes less, the forecast may be wrong
+_FORGIVING = 0.98  # for each image that a forecast was right about, of what is remembered of a wrong one
 _ORDINARY = 640 * 360  # pixels of the JPEG that decoding is measured on at start
 
 
@@ -68,6 +71,7 @@ class DecodeTimes:
         self._machine = ordinary_seconds / _nominal(Announced("JPEG", _ORDINARY), 0)
         self._corrections: dict[str, RunningMean] = {}
         self._usual = RunningMean(ordinary_seconds, least=1e-6)
+        self._worst: dict[str, float] = {}  # by format: times the forecast, of an image that took long
 
     @property
     def usual(self) -> float:
@@ -80,10 +84,26 @@ class DecodeTimes:
             return self._machine * _EACH
         return self._correction(image.format).value * _nominal(image, size)
 
-    def learn(self, image: Announced, size: int, seconds: float) -> None:
-        """Take a decoded image into account."""
+    def longest(self, image: Announced, size: int) -> float:
+        """Seconds that it takes if the forecast is as wrong as it lately was of one of its format that took long.
+
+        It is infinite for an image that does not tell its size, or tells one that no decoder would take.
+        """
+        if image.format != "other" and not 0 < image.pixels <= self._max_pixels:
+            return math.inf
+        return self._worst.get(image.format, 1.0) * self.seconds(image, size)
+
+    def learn(self, image: Announced, size: int, seconds: float, *, usual: bool = True) -> None:
+        """Take a decoded image into account; in what is `usual` too, unless it is one of those that have a lane."""
+        self.suspect(image, size, seconds)
         self._correction(image.format).take(seconds / _nominal(image, size))
-        self._usual.take(seconds)
+        if usual:
+            self._usual.take(seconds)
+
+    def suspect(self, image: Announced, size: int, seconds: float) -> None:
+        """Remember that decoding took so long, or was ended then, if that was far from the forecast."""
+        wrong = min(_MOST_WRONG, seconds / self.seconds(image, size)) if seconds > _LONG else 1.0
+        self._worst[image.format] = max(1.0, wrong, _FORGIVING * self._worst.get(image.format, 1.0))
 
     def _correction(self, format_: str) -> RunningMean:
         return self._corrections.setdefault(format_, RunningMean(self._machine, least=0.01, most=100.0))

@@ -53,6 +53,16 @@ def test_the_boundary_may_be_quoted(content_type: str) -> None:
     assert read(form(part(NAMED)), content_type) == [IMAGE]
 
 
+def test_parameters_are_few() -> None:
+    with pytest.raises(MalformedRequest, match="too many parameters"):
+        read(form(part(NAMED + b";" * 100)))
+    with pytest.raises(MalformedRequest, match="too many parameters"):
+        read(form(*(part(NAMED + b"; a=b" * 10) for _ in range(60))))
+    with pytest.raises(MalformedRequest, match="Content-Type has more than 64 parameters"):
+        read(form(part(NAMED)), TYPE + ";" * 100)
+    assert read(form(*(part(NAMED + b'; filename="a;b.png"') for _ in range(9)))) == [IMAGE] * 9
+
+
 @pytest.mark.parametrize("boundary", ["----WebKitFormBoundary7MA4YWxk", "a'()+_,-./:=? b", "b" * 70, "------"])
 def test_any_boundary(boundary: str) -> None:
     body = form(part(NAMED)).replace(b"--b\r\n", f"--{boundary}\r\n".encode())

@@ -52,6 +52,12 @@ def encodings(size: tuple[int, int]) -> Iterator[tuple[str, bytes]]:
     yield "WEBP, extended", encode(rgb, "WEBP", exif=exif(100))
     yield "WEBP, extended, lossless", encode(picture(size, "RGBA"), "WEBP", lossless=True, exif=exif(100))
     yield "WEBP, alpha", encode(Image.new("RGBA", size, (1, 2, 3, 4)), "WEBP")
+    if "AVIF" in FORMATS:
+        yield "AVIF", encode(rgb, "AVIF")
+        yield "AVIF behind EXIF", encode(rgb, "AVIF", exif=exif(60_000))
+    yield "TIFF", encode(rgb, "TIFF")
+    yield "TIFF, big-endian, of 16 bits", encode(Image.frombytes("I;16B", size, bytes(2 * size[0] * size[1])), "TIFF")
+    yield "TIFF, compressed", encode(rgb, "TIFF", compression="tiff_lzw")
     yield "WEBP, animated", encode(rgb, "WEBP", save_all=True, append_images=[Image.new("RGB", size, "white")])
 
 
@@ -107,6 +113,28 @@ def test_nonsense_behind_a_signature_never_fails() -> None:
 @pytest.mark.parametrize("hostile", corpus(), ids=lambda hostile: hostile.name)
 def test_images_made_to_hurt_do_not(hostile) -> None:  # type: ignore[no-untyped-def]
     assert announced(hostile.data).pixels >= 0
+
+
+def test_of_a_tiff_of_thumbnail_and_image_it_is_the_image() -> None:
+    pages = encode(picture((10, 10)), "TIFF", save_all=True, append_images=[picture((40, 30))], tiffinfo={254: 1})
+    thumbnail, image = (struct.pack("<HHII", 254, 4, 1, reduced) for reduced in (1, 0))
+    assert pages.count(thumbnail) == 2
+    assert announced(pages) == Announced("TIFF", 0)
+    second = pages.rfind(thumbnail)
+    assert announced(pages[:second] + image + pages[second + len(image) :]) == Announced("TIFF", 1200)
+
+
+def test_an_avif_of_more_properties_than_are_looked_at_does_not_tell_its_size() -> None:
+    box = struct.pack(">I4s", 8, b"free")
+    properties = struct.pack(">I4s4xII", 20, b"ispe", 30, 40) + 63 * box
+    data = struct.pack(">I4s4s4x", 16, b"ftyp", b"avif")
+    inner = struct.pack(">I4s", 8 + len(properties), b"ipco") + properties
+    inner = struct.pack(">I4s", 8 + len(inner), b"iprp") + inner
+    assert announced(data + struct.pack(">I4s4x", 12 + len(inner), b"meta") + inner).pixels == 0
+    few = properties[:-8]
+    inner = struct.pack(">I4s", 8 + len(few), b"ipco") + few
+    inner = struct.pack(">I4s", 8 + len(inner), b"iprp") + inner
+    assert announced(data + struct.pack(">I4s4x", 12 + len(inner), b"meta") + inner).pixels == 1200
 
 
 def test_a_jpeg_of_nothing_but_segments_is_given_up() -> None:

@@ -113,6 +113,13 @@ def test_an_image_that_went_through_text(data: bytes) -> None:
                 decode(mangled, LIMIT)
 
 
+@pytest.mark.parametrize("piece", [b"<!---->", b"<!-->", b"<!doctype svg>", b" ", b"<?xml?>", b"<", b"{ ", b"data:a/a"])
+@pytest.mark.parametrize("start", [b"\x0b<?xml?>", b"\x0b", b"\x0c{", b"\x0bdata:"])
+def test_no_text_takes_long_to_name(start: bytes, piece: bytes) -> None:
+    with pytest.raises(UnsupportedImage):  # a pattern that tries every way to divide the text would never end
+        decode(start + piece * 1000, LIMIT)
+
+
 def test_a_name_says_what_is_accepted_instead() -> None:
     with pytest.raises(UnsupportedImage) as refused:
         decode(b"%PDF-1.7", LIMIT)

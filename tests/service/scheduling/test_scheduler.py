@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import math
 from itertools import pairwise
 from typing import Any
 
@@ -239,6 +240,21 @@ async def test_images_that_take_long_to_decode_never_hold_every_lane() -> None:
     assert len(model.lanes.orders) == 2
     assert await asyncio.gather(*slow, *quick) == [20, 21, 11]
     assert model.batches.index([21]) > model.batches.index([20])
+
+
+@virtually
+@pytest.mark.parametrize("known", [{"longest_decode": math.inf}, {"longest_decode": 0.6}, {"suspect": True}])
+async def test_images_that_may_take_long_to_decode_never_hold_every_lane(known: dict[str, Any]) -> None:
+    model = WatchedModel(2)
+    tickets = [model.ticket() for _ in range(2)]
+    for ticket in tickets:
+        for name, value in known.items():
+            setattr(ticket, name, value)
+    slow = [asyncio.create_task(model.ask(level, ticket)) for level, ticket in zip((20, 21), tickets, strict=True)]
+    await asyncio.sleep(0.001)
+    assert len(model.lanes.orders) == 1
+    assert model.lanes.has_free
+    assert await asyncio.gather(*slow) == [20, 21]
 
 
 @virtually

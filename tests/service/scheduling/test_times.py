@@ -1,3 +1,5 @@
+import math
+
 import pytest
 
 from service.images.announced import Announced
@@ -74,6 +76,34 @@ def test_one_odd_image_does_not_close_the_door() -> None:
     times.learn(PHOTO, 1, 1000)
     assert times.seconds(PHOTO, 1) < 0.005
     assert times.usual < 0.005
+
+
+def test_one_image_that_took_far_longer_than_forecast_casts_doubt_on_its_format_for_a_while() -> None:
+    times = DecodeTimes(0.003)
+    webp = Announced("WEBP", 1_000_000)
+    usual = times.seconds(webp, 1)
+    times.suspect(webp, 1, 2.0)
+    assert times.longest(webp, 1) == pytest.approx(2.0)
+    assert times.seconds(webp, 1) == usual
+    assert times.longest(PHOTO, 1) == times.seconds(PHOTO, 1)
+    for _ in range(500):
+        times.learn(webp, 1, usual)
+    assert times.longest(webp, 1) == pytest.approx(usual)
+
+
+def test_an_image_whose_size_is_not_told_may_take_for_ever() -> None:
+    times = DecodeTimes(0.003)
+    assert times.longest(Announced("TIFF", 0), 100) == math.inf
+    assert times.longest(Announced("other", 0), 100) < 1
+    assert DecodeTimes(0.003, max_pixels=100).longest(Announced("AVIF", 101), 100) == math.inf
+
+
+def test_images_with_a_lane_of_their_own_are_not_the_usual_ones() -> None:
+    times = DecodeTimes(0.003)
+    for _ in range(100):
+        times.learn(PHOTO, 1, 0.03, usual=False)
+    assert times.usual == 0.003
+    assert times.seconds(PHOTO, 1) == pytest.approx(0.03, rel=0.01)
 
 
 def test_what_is_refused_undecoded_takes_no_time() -> None:
