@@ -1,6 +1,7 @@
 """Request body -> encoded images: raw bytes, multipart/form-data or JSON with base64, never past the size limit."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -25,7 +26,6 @@ _LONG_TO_COPY = 2**20  # bytes
 _SHAPE = '{"image": "<base64>"} or {"images": ["<base64>", ...]}'
 # Of JSON. PHP escapes every slash of base64, others every end of a line: 700,000 in 16 MiB.
 _MOST_PARTS = {b"{": 1000, b"[": 1000, b",": 1000, b"\\": 1_000_000}
-_PARSER = ThreadPoolExecutor(1, "parser")
 _Parsed = TypeVar("_Parsed")
 
 
@@ -68,7 +68,31 @@ async def parsed(parse: Callable[[], _Parsed], size: int) -> _Parsed:
     """
     if size <= LARGE:
         return parse()
-    return await asyncio.get_running_loop().run_in_executor(_PARSER, parse)
+    return await _PARSER.run(parse)
+
+
+class Parser:
+    """A thread that rests as long as it has parsed, so that the event loop has the other half of the interpreter."""
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, "parser")
+        self._rests_until = 0.0  # of `time.monotonic`
+
+    async def run(self, parse: Callable[[], _Parsed]) -> _Parsed:
+        """What `parse` returns; one after the other."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._after_rest, parse)
+
+    def _after_rest(self, parse: Callable[[], _Parsed]) -> _Parsed:
+        time.sleep(max(0.0, self._rests_until - time.monotonic()))
+        started = time.monotonic()
+        try:
+            return parse()
+        finally:
+            ended = time.monotonic()
+            self._rests_until = ended + (ended - started)
+
+
+_PARSER = Parser()
 
 
 async def read_body(request: Request, max_body_bytes: int, charge: Charge = free) -> bytes:

@@ -20,7 +20,7 @@ _T = TypeVar("_T")
 Work = Callable[[Ticket], Awaitable[Classification]]  # what is to be done for one image that is let in
 Result = Classification | ServiceError
 
-_SLOW_UPLOAD = 0.05  # seconds after which nobody else is refused for an image that is not here yet
+_SLOW_UPLOAD = 0.05  # seconds after which nobody else is refused for an image that is not here, or not parsed, yet
 
 
 class Visit:
@@ -70,17 +70,15 @@ class Visit:
         upload = self._scope.get("mixer.upload")
         started = time.perf_counter()
         here = upload and upload.received >= upload.announced  # as most are, when their turn comes
+        slow = promises.call_later(_SLOW_UPLOAD, promises.forget, ticket)
         try:
             if here:
                 body = await reading
             else:
-                slow = promises.call_later(_SLOW_UPLOAD, promises.forget, ticket)
-                try:
-                    async with deadline(ticket.deadline, upload):
-                        body = await reading
-                finally:
-                    slow.cancel()
+                async with deadline(ticket.deadline, upload):
+                    body = await reading
         finally:
+            slow.cancel()
             stages = self._timings.stages  # with what came before, and with what it takes to inflate or parse it
             stages["receive"] = stages.get("receive", 0.0) + time.perf_counter() - started
         ticket.receive(0.0 if here else promises.now() - ticket.let_in_at)

@@ -216,17 +216,20 @@ class Promises:
                 missing += [(done, place) for place in range(start, end)]
         if not missing:
             return late
-        # Who would be late anyway is no reason to refuse another.
         before = [
             done
             for start, end, done in self._played_out(others.decoding, others.suspects, now, free_at)
             for _ in range(start, end)
         ]
-        delayed = [
-            (done - min(others.promised[each], others.due[each] - margin), others.tickets[each])
-            for done, each in missing
-            if done > before[each]
-        ]
+        delayed = []
+        for done, each in missing:
+            other, until = others.tickets[each], min(others.promised[each], others.due[each] - margin)
+            if (
+                before[each] > until
+            ):  # who is late anyway is no reason to refuse another, but for the end of its patience
+                until = other.deadline - margin
+            if before[each] <= until < done:
+                delayed.append((done - until, other))
         worst, whom = max(delayed, key=itemgetter(0), default=(late, None))
         return self._refuse(ticket, worst, whom) if whom and worst > 0 else late
 

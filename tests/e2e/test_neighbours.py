@@ -1,6 +1,7 @@
 """A good client beside others that mean harm, or have bad luck: it is answered all the same, and probes are too."""
 
 import asyncio
+import gzip
 import io
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, closing
@@ -77,6 +78,24 @@ async def test_large_honest_images_in_bulk(service: ServiceProcess) -> None:
 
         async with beside(32, bulk):
             assert await answers(service, 50) == [200] * 50
+
+
+async def test_bodies_that_take_long_to_parse_and_are_refused(service: ServiceProcess) -> None:
+    """Each is 16 MB of JSON in 16 KB; what a refused one took is free again at once."""
+    nested = gzip.compress(b'{"image":' + b"[" * 16_000_000)
+    numbers = b",".join([b"1"] * 8_000_000)
+    tensor = gzip.compress(b'{"inputs":[{"name":"images","shape":[1],"datatype":"UINT8","data":[%b]}]}' % numbers)
+    headers = {"content-encoding": "gzip", "content-type": "application/json"}
+    async with httpx.AsyncClient(base_url=service.url, timeout=60) as client:
+
+        async def parsed() -> None:
+            while True:
+                for path, content in (("/v1/classify", nested), ("/v2/models/digits/infer", tensor)):
+                    await client.post(path, content=content, headers=headers)
+
+        async with beside(4, parsed):
+            assert await answers(service, 100) == [200] * 100
+        assert service.metrics()["process_resident_memory_bytes"] < 500 * 2**20
 
 
 async def test_one_model_beside_a_crowd_at_another(tmp_path: Path) -> None:

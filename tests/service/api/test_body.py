@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from fastapi import Request
 
-from service.api.body import LARGE, read_body, read_images
+from service.api import body
+from service.api.body import LARGE, Parser, read_body, read_images
 from service.errors import ClientGone, MalformedRequest, Overloaded, PayloadTooLarge
 from tests.doubles import level_png
 
@@ -182,3 +183,26 @@ async def test_a_client_that_leaves() -> None:
 
     with pytest.raises(ClientGone):
         await read_body(Request({"type": "http", "headers": []}, receive), LIMIT)
+
+
+async def test_the_parser_rests_as_long_as_it_has_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, slept = [100.0], list[float]()
+
+    class Clock:
+        @staticmethod
+        def monotonic() -> float:
+            return now[0]
+
+        @staticmethod
+        def sleep(seconds: float) -> None:
+            slept.append(seconds)
+            now[0] += seconds
+
+    def parse() -> str:
+        now[0] += 3
+        return "parsed"
+
+    monkeypatch.setattr(body, "time", Clock)
+    parser = Parser()
+    assert [await parser.run(parse) for _ in range(2)] == ["parsed"] * 2
+    assert slept == [0, 3]

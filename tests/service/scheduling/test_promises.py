@@ -238,6 +238,17 @@ async def test_who_would_delay_another_is_refused_and_so_is_whoever_else_comes_b
     assert late(busy, 0.35) < 0
 
 
+@virtually
+async def test_who_is_late_anyway_is_no_reason_to_refuse_another_until_its_patience_ends() -> None:
+    busy = promises(0.1, curve={1: 0.1, 4: 0.2}, target=0.5)
+    for _ in range(2):
+        busy.expect(busy.ticket())
+    await asyncio.sleep(0.6)  # they are still ahead: their bodies take long to read
+    assert late(busy, 0.35) < 0  # though it makes their batch longer
+    await asyncio.sleep(4.15)  # now they would just be done before their deadline, but not in a longer batch
+    assert late(busy, 0.35) > 0
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.integers(0, 10**6))
 def test_what_is_kept_from_one_request_to_the_next_changes_no_answer(seed: int) -> None:
