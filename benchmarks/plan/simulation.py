@@ -50,7 +50,7 @@ class Pod:
         """Seconds."""
         if self.latency_target is not None:
             return self.latency_target
-        return max(_TARGET, _TARGET_IMAGES / self.max_batch_size * self.seconds[-1])
+        return max(_TARGET, _TARGET_IMAGES / (self.lanes * self.max_batch_size) * self.seconds[-1])
 
 
 @dataclass(frozen=True)

@@ -125,7 +125,10 @@ class Promises:
         """Seconds; where an operator chose none, some dozens of clients who wait for their answers are never refused,
         however slow the model or the machine.
         """
-        return self._patience.target or max(_TARGET, _TARGET_IMAGES / self.max_batch_size * self.full_batch)
+        if self._patience.target:
+            return self._patience.target
+        at_once = self.max_batch_size * max(1, len(self._lanes.free_at(0.0)))  # images, by all lanes together
+        return max(_TARGET, _TARGET_IMAGES / at_once * self.full_batch)
 
     @property
     def limits(self) -> BatchLimits:

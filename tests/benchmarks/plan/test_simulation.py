@@ -85,6 +85,7 @@ def test_batches_grow_with_load() -> None:
 def test_who_names_no_target_gets_the_services_own() -> None:
     assert Pod(CURVE, 0, 1).target == 0.35  # 48 images in twelve passes of 25 ms are 0.3 s
     assert Pod({1: 0.1}, 0, 1).target == pytest.approx(4.8)
+    assert Pod({1: 0.1}, 0, 2).target == pytest.approx(2.4)
 
 
 def test_the_seed_decides() -> None:

@@ -67,15 +67,15 @@ async def test_bulk_has_time() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "target"),
-    [(0.001, 0.35), (0.02, 0.35), (0.1, 48 / 4 * 0.1), (3, 5)],
-    ids=["fast", "ordinary", "slow", "as slow as a deadline"],
+    ("seconds", "lanes", "target"),
+    [(0.001, 1, 0.35), (0.02, 1, 0.35), (0.1, 1, 48 / 4 * 0.1), (0.1, 2, 48 / 8 * 0.1), (3, 1, 5)],
+    ids=["fast", "ordinary", "slow", "two lanes", "as slow as a deadline"],
 )
 @virtually
 async def test_where_no_target_is_chosen_some_dozens_of_clients_are_never_refused(
-    seconds: float, target: float
+    seconds: float, lanes: int, target: float
 ) -> None:
-    ticket = promises(0, curve={1: seconds, 4: seconds}).ticket()
+    ticket = promises(*[0] * lanes, curve={1: seconds, 4: seconds}).ticket()
     assert ticket.promised_by == pytest.approx(target, abs=0.001)
 
 
