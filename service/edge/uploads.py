@@ -115,17 +115,23 @@ class Uploads:
         return True
 
     def _first_to_go(self, upload: Upload) -> Upload:
-        """Of whoever holds more than a share; of these the slowest, if one stalls; of these the latest."""
+        """Of whoever holds more than a share; of these the slowest, if one stalls; of these the latest that is large.
 
-        def unfitness(upload: Upload) -> tuple[bool, float, float]:
+        Large is what holds half of the mean, or more: the end of a small one makes room for a moment.
+        """
+        candidates = {upload, *self._silent_longest()}
+        large = sum(one.received for one in candidates) / (2 * len(candidates))
+
+        def unfitness(upload: Upload) -> tuple[bool, float, bool, float]:
             lost = self._lost(upload)
             return (
                 self._by_address[upload.address] > _SHARE * self.most_bytes,
                 lost if lost > STALLED_SECONDS else 0,
+                upload.received >= large,
                 upload.began,
             )
 
-        return max(upload, *self._silent_longest(), key=unfitness)
+        return max(candidates, key=unfitness)
 
     def _silent_longest(self) -> list[Upload]:
         return list(islice(self._arriving, _LOOKED_AT))

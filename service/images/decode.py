@@ -8,7 +8,7 @@ from typing import NamedTuple
 from PIL import Image
 
 from service.errors import ImageTooLarge, MalformedRequest, ServiceError
-from service.images import bmp, gif, isobmff, jpeg, png, tiff, webp
+from service.images import bmp, gif, isobmff, jpeg, libwebp, png, tiff, webp
 from service.images.formats import FORMATS
 from service.images.load import load
 from service.images.sniff import accepted
@@ -92,13 +92,16 @@ def decode(data: bytes, max_pixels: int, smallest: int | None = None, *, keep_gr
     if not data:
         raise MalformedRequest("the image is empty", reason="empty_image")
     format_ = accepted(data, FORMATS)
+    stripped: Stripped | None = None
     try:
-        loaded = load(_STRIP[format_](data, max_pixels), format_, max_pixels, smallest, keep_gray)
+        stripped = _STRIP[format_](data, max_pixels)
+        loaded = load(stripped, format_, max_pixels, smallest, keep_gray)
     except (ServiceError, MemoryError):
         raise
     # Pillow's decoders raise whatever the damage provokes: OSError, SyntaxError, struct.error, ValueError, ...
     except Exception as error:
-        if _OUT_OF_MEMORY.search(str(error)):
+        whole = format_ == "WEBP" and stripped is not None and libwebp.finds_no_damage(stripped.data)
+        if whole or _OUT_OF_MEMORY.search(str(error)):
             raise MemoryError(str(error)) from error
         if "Security limit exceeded" in str(error):  # libheif's, by the size that the container announces
             raise ImageTooLarge(f"the {format_} holds more than it announces", reason="pixels") from error

@@ -36,6 +36,10 @@ def uploads() -> Uploads:
     return Uploads(MOST, RATE)
 
 
+def _fail(error: ServiceError) -> None:
+    raise error
+
+
 def virtually(scenario: Coroutine[None, None, None]) -> None:
     run_virtually(scenario)
 
@@ -162,6 +166,25 @@ def test_where_nobody_stalls_the_latest_is_refused_and_raises() -> None:
             second.send(1)
         assert account.held == MOST // 2
         assert not first.told
+
+    virtually(scenario())
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_small_upload_does_not_go_for_large_ones(whole: bool) -> None:
+    async def scenario() -> None:
+        account = uploads()
+        bodies = [Body(account) for _ in range(10)]
+        for body in bodies:
+            body.send(MOST // 10)
+        await asyncio.sleep(0.1)
+        if whole:
+            account.begin("192.0.2.1", 700, _fail, lambda: False, received=700)
+        else:
+            small = Body(account, announced=700)
+            small.send(600)
+            assert not small.told
+        assert [bool(body.told) for body in bodies].count(True) == 1
 
     virtually(scenario())
 
