@@ -17,6 +17,7 @@ from service.edge.turns import Turns
 from service.errors import HeadersTooLarge, MalformedRequest, RequestTimeout, ServiceError
 
 HEAD_BYTES = 64 * 2**10  # of headers, of trailers, of what frames a chunk; what is read at once with it may pass
+HEAD_LINES = 256  # of headers, and of trailers: each costs time of its own
 HEAD_SECONDS = 10.0  # from a head's first byte to its last
 # What comes behind a request that is not answered yet is kept as bytes. Beyond this no more of it is read.
 WAITING_BYTES = 16 * 2**10
@@ -182,6 +183,8 @@ class ReadingProtocol(HttpToolsProtocol):
         if value[-1:] in (b" ", b"\t"):
             value = value.rstrip(b" \t")
         super().on_header(name, value)
+        if len(self.headers) > HEAD_LINES:
+            raise HeadersTooLarge(f"there are more than {HEAD_LINES} headers")
 
     def on_headers_complete(self) -> None:
         """Begin to serve the request."""

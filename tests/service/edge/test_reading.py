@@ -148,6 +148,16 @@ async def test_an_endless_head_is_refused(application: Application, endless: byt
         assert (status, body["error"]["code"]) == (431, "headers_too_large")
 
 
+@pytest.mark.parametrize(
+    "head", [b"GET / HTTP/1.1\r\nhost: x\r\n%b\r\n", POST % (b"/", b"transfer-encoding: chunked\r\n") + b"0\r\n%b\r\n"]
+)
+async def test_a_head_has_so_many_lines_and_no_more(application: Application, head: bytes) -> None:
+    for lines, expected in ((reading.HEAD_LINES - 1, 200), (reading.HEAD_LINES + 1, 431)):
+        async with connected(application) as (reader, writer):
+            writer.write(head % (b"a: b\r\n" * lines))
+            assert (await answer_of(reader))[0] == expected
+
+
 async def test_a_slow_head_is_refused_and_a_silent_connection_closed(
     application: Application, monkeypatch: pytest.MonkeyPatch
 ) -> None:
