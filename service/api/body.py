@@ -18,6 +18,7 @@ from service.errors import ClientGone, MalformedRequest, PayloadTooLarge, Servic
 
 MAX_IMAGES_PER_REQUEST = 64
 LARGE = 64 * 2**10  # bytes, up to which a millisecond is enough to parse a body
+_LONGEST_REST = 0.1  # seconds
 _PART = 2**10  # bytes: what as much time as a part of a form takes would be enough for
 
 Charge = Callable[[int], None]  # told of bytes as they come; it may raise, and then no more of the body is taken
@@ -51,7 +52,8 @@ async def read_images(request: Request, max_body_bytes: int, charge: Charge = fr
     media_type = content_type.partition(";")[0].strip().lower()
     size = len(body)
     if media_type == "multipart/form-data":
-        size += _PART * body.count(b"\r\n--")
+        if size <= LARGE:
+            size += _PART * body.count(b"\r\n--")
         parse = partial(images_in_form, body, content_type, "image", MAX_IMAGES_PER_REQUEST)
     elif media_type == "application/json":
         parse = partial(_from_json, body)
@@ -72,7 +74,7 @@ async def parsed(parse: Callable[[], _Parsed], size: int) -> _Parsed:
 
 
 class Parser:
-    """A thread that rests as long as it has parsed, so that the event loop has the other half of the interpreter."""
+    """A thread that rests as long as it has parsed, or a while: the event loop needs the interpreter too."""
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, "parser")
@@ -89,7 +91,7 @@ class Parser:
             return parse()
         finally:
             ended = time.monotonic()
-            self._rests_until = ended + (ended - started)
+            self._rests_until = ended + min(ended - started, _LONGEST_REST)
 
 
 _PARSER = Parser()

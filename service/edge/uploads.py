@@ -119,7 +119,7 @@ class Uploads:
 
         Large is what holds half of the mean, or more: the end of a small one makes room for a moment.
         """
-        candidates = {upload, *self._silent_longest()}
+        candidates = dict.fromkeys([upload, *self._silent_longest()])
         large = sum(one.received for one in candidates) / (2 * len(candidates))
 
         def unfitness(upload: Upload) -> tuple[bool, float, bool, float]:

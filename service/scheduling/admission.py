@@ -121,7 +121,7 @@ class Admission:
         promises = model.promises
         if ticket in promises:
             promises.expect(ticket)
-        late = promises.seconds_late(ticket, alone=self.inflight == ticket.is_inside)
+        late = promises.seconds_late(ticket, alone=self.inflight + len(self._coming) == ticket.is_inside)
         if late <= 0:
             return None
         message = f"a deadline would be missed by {late * 1000:.0f} ms"

@@ -107,13 +107,15 @@ class ServingOrder:
         return place
 
     def learn_decoding(self, ticket: Ticket) -> bool:
-        """Another forecast of one that stands in it; returns whether its place is where its times say."""
-        first = self.suspects + bisect_left(self._wanted, wanted_by(ticket, self._full_batch))
+        """Another forecast of one that stands in it; returns whether its times are what they were."""
+        wanted = wanted_by(ticket, self._full_batch)
+        first, last = (self.suspects + find(self._wanted, wanted) for find in (bisect_left, bisect_right))
         try:
-            self.decoding[self.tickets.index(ticket, first)] = ticket.decode_seconds
+            place = self.tickets.index(ticket, first, last)
         except ValueError:
             return False
-        return True
+        self.decoding[place] = ticket.decode_seconds
+        return min(self.promised[place], self.due[place]) == ticket.promised_by
 
 
 def wanted_by(ticket: Ticket, full_batch: float) -> float:

@@ -157,11 +157,12 @@ class Promises:
 
     def forget(self, *tickets: Ticket) -> None:
         """They are taken by a lane, have left, or upload so slowly that nobody need be sent away for them."""
-        self._refused.clear()
-        self._order = None
-        for ticket in tickets:
+        known = [ticket for ticket in tickets if ticket in self._ahead]
+        if known:
+            self._look_again()
+        for ticket in known:
             self._decoding -= self._ahead.pop(ticket, 0.0)
-        if len(tickets) > 1 or not self._ahead:
+        if len(known) > 1 or not self._ahead:
             self._earliest = min((ticket.promised_by for ticket in self._ahead), default=math.inf)
             self._latest = max((ticket.serve_by for ticket in self._ahead), default=-math.inf)
             self._heaviest = max(self._ahead.values(), default=0.0)
@@ -216,7 +217,7 @@ class Promises:
             start, end = start - (start > place), end - 1  # without it  # noqa: PLW2901
             promised, due = others.promised[start:end], others.due[start:end]
             if done > min(promised, default=math.inf) or done > min(due, default=math.inf) - margin:
-                missing += [(done, place) for place in range(start, end)]
+                missing += [(done, each) for each in range(start, end)]
         if not missing:
             return late
         before = [
@@ -276,11 +277,15 @@ class Promises:
     def learn_way(self, seconds: float) -> None:
         """A batch was so long on its way to its lane and back."""
         self._way.take(seconds)
-        self.learn(seconds)
+        self._look_again()
 
     def learn(self, lost: float) -> None:
         """An answer lost so many seconds between the front and its lane, and back."""
         self._lost.take(lost)
+        self._look_again()
+
+    def _look_again(self) -> None:
+        """What was found of those who are ahead holds no longer."""
         self._refused.clear()
         self._order = None
 

@@ -3,8 +3,9 @@
 import asyncio
 import hashlib
 import logging
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -19,13 +20,14 @@ from service.scheduling.promises import Promises
 from service.scheduling.shared_cores import SharedCores
 from service.scheduling.statistics import Statistics
 from service.scheduling.ticket import Passed, Ticket
+from service.scheduling.times import LONG
 
 log = logging.getLogger(__name__)
 
 # What is left for an answer when a deadline ends the wait for a fuller batch: passes vary, and so does the loop.
 _DEADLINE_MARGIN, _LOOP_MARGIN = 1.5, 0.005
 _SHORTEST_HANG, _HANG = 2.0, 20  # seconds, and times the forecast: a batch that takes longer hangs
-_HEAVY, _HEAVY_BATCHES = 0.1, 4  # seconds of decoding, and full batches: an image beyond both may not hold every lane
+_HEAVY_BATCHES = 4  # times what a batch may take, and a long decoding: an image beyond both may not hold every lane
 
 
 class Lanes(Protocol):
@@ -105,7 +107,7 @@ class Scheduler:
         self._running = 0  # tickets in lanes
         self._heavy_running = 0  # batches of one heavy image
         self._batches = 0  # in lanes
-        self._last_batch = asyncio.Event()
+        self._batch_done = asyncio.Event()
         self._wake: asyncio.TimerHandle | None = None
         self._stopping = False
 
@@ -137,8 +139,8 @@ class Scheduler:
         self._stopping = True
         self._cores.serve()
         while self._batches:
-            self._last_batch.clear()
-            await self._last_batch.wait()
+            self._batch_done.clear()
+            await self._batch_done.wait()
         for ticket in self._waiting:
             ticket.settle(NotReady("the service is shutting down", reason="draining"))
         self._waiting.clear()
@@ -158,20 +160,22 @@ class Scheduler:
     @property
     def can_serve(self) -> bool:
         """Whether a batch waits and a lane is free to take it."""
-        return (
-            self._lanes.has_free and bool(self._waiting) and any(map(self._eligible, self._waiting)) and self._filled()
-        )
+        return self._lanes.has_free and bool(self._waiting) and any(self._eligible(self._waiting)) and self._filled()
 
-    def _eligible(self, ticket: Ticket) -> bool:
-        """Not while it would hold, or endanger, the last lane."""
-        if ticket.suspect and self._lanes.ready < min(2, self._lanes.size):
-            return False
-        return self._heavy_running < max(1, self._lanes.size - 1) or not self._is_heavy(ticket)
+    def _eligible(self, tickets: list[Ticket]) -> Iterator[bool]:
+        """Of each whether it may be served: not while it would hold, or endanger, the last lane."""
+        lanes = self._lanes
+        heavy_may = self._heavy_running < (lanes.ready - 1 if lanes.size > 1 else 1)
+        longest = math.inf if heavy_may else self._heavy_from()
+        for ticket in tickets:
+            if ticket.suspect and lanes.ready < min(2, lanes.size):
+                yield False
+            else:
+                yield heavy_may or not _is_heavy(ticket, longest)
 
-    def _is_heavy(self, ticket: Ticket) -> bool:
-        """Beside ordinary images: measured by those that are inside, each of many heavy ones would be none."""
-        longest = max(ticket.decode_seconds, ticket.longest_decode)
-        return ticket.suspect or longest > max(_HEAVY, _HEAVY_BATCHES * self._promises.limits.seconds)
+    def _heavy_from(self) -> float:
+        """Seconds of decoding of a heavy image, beside ordinary ones: beside many heavy ones none would be."""
+        return max(LONG, _HEAVY_BATCHES * self._promises.limits.seconds)
 
     def _filled(self) -> bool:
         """Whether a batch need not wait any longer, where an operator has it wait to fill."""
@@ -222,8 +226,9 @@ class Scheduler:
                 ticket.settle(DeadlineExceeded("the deadline would pass before the answer is ready"))
         waiting = [ticket for ticket in self._waiting if not ticket.settled]
         dropped = [ticket for ticket in self._waiting if ticket.settled]
-        held = [ticket for ticket in waiting if not self._eligible(ticket)]
-        free = [ticket for ticket in waiting if ticket not in held]
+        free, held = list[Ticket](), list[Ticket]()
+        for ticket, may in zip(waiting, self._eligible(waiting), strict=True):
+            (free if may else held).append(ticket)
         order, size, forecast = ServingOrder(free, now, limits.images, promises.full_batch), 0, 0.0
         if free:
             # An image that may take longer than a batch is alone in its own.
@@ -238,7 +243,7 @@ class Scheduler:
         elif self._stopping:
             waited = "drain"
         wide = size == 1 and self._lanes.idle and not self._waiting
-        heavy = bool(tickets) and self._is_heavy(tickets[0])
+        heavy = bool(tickets) and _is_heavy(tickets[0], self._heavy_from())
         return _Batch(tickets, waited, forecast, wide, heavy, now, len(dropped))
 
     def _done(self, batch: _Batch, sent: float, reply: BatchAnswer | LaneLost) -> None:
@@ -251,9 +256,8 @@ class Scheduler:
             self._heavy_running -= batch.heavy
             self._running -= len(batch.tickets)
             self._batches -= 1
+            self._batch_done.set()
             self._cores.give_back(self, self._loop.time() - batch.at)
-            if not self._batches:
-                self._last_batch.set()
 
     def _answer(self, batch: _Batch, reply: BatchAnswer, sent: float) -> None:
         seconds = reply.pass_ended - reply.pass_started
@@ -276,7 +280,7 @@ class Scheduler:
             self.statistics.pass_ended(answered, seconds)
             cores = self._lanes.cores if batch.wide else self._lanes.threads
             self._metrics.count_pass(answered, batch.reason, seconds * cores)
-        if any(isinstance(outcome, Answer) and outcome.decode_seconds > _HEAVY for outcome in reply.outcomes):
+        if any(isinstance(outcome, Answer) and outcome.decode_seconds > LONG for outcome in reply.outcomes):
             self._forecast_again()
         self._promises.learn_way(max(0.0, time.perf_counter() - sent - (reply.pass_ended - reply.began)))
         self._pass_log.add(self._record(batch, answered, seconds, reply.pass_ended - reply.began))
@@ -284,7 +288,7 @@ class Scheduler:
     def _try_again(self, tickets: list[Ticket], lost: LaneLost, seconds: float) -> None:
         """Each of them alone, on another lane; the culprit is one over which a second is lost, after `seconds`."""
         if lost.reason == "hang" and len(tickets) == 1 and tickets[0].image and tickets[0].item:
-            self._promises.decode_times.suspect(tickets[0].image, len(tickets[0].item.data), seconds)
+            self._promises.decode_times.learn_longest(tickets[0].image, len(tickets[0].item.data), seconds)
             self._forecast_again()
         for ticket in tickets:
             if ticket.settled:
@@ -322,6 +326,10 @@ class Scheduler:
     def _show_queue(self) -> None:
         self._metrics.queue_depth.inc(len(self._waiting) - self._shown)
         self._shown = len(self._waiting)
+
+
+def _is_heavy(ticket: Ticket, heavy_from: float) -> bool:
+    return ticket.suspect or max(ticket.decode_seconds, ticket.longest_decode) > heavy_from
 
 
 def _queued_at(ticket: Ticket) -> float:

@@ -56,7 +56,8 @@ _OTHER = 20.0
 _MOST_WRONG = 1000.0  # times
 _EACH = 0.0001  # seconds that the smallest image takes
 _PIXELS_PER_BYTE = 8.0  # where the size is not told
-_LONG = 0.1  # seconds of decoding; of what takes less, the forecast may be wrong
+LONG = 0.1  # seconds of decoding; of what takes less, the forecast may be wrong
+_SHORT = 0.01  # seconds; a pause of the machine is no sign that a forecast of less was wrong by so many times
 _FORGIVING = 0.98  # for each image that a forecast was right about, of what is remembered of a wrong one
 _ORDINARY = 640 * 360  # pixels of the JPEG that decoding is measured on at start
 
@@ -71,7 +72,8 @@ class DecodeTimes:
         self._machine = ordinary_seconds / _nominal(Announced("JPEG", _ORDINARY), 0)
         self._corrections: dict[str, RunningMean] = {}
         self._usual = RunningMean(ordinary_seconds, least=1e-6)
-        self._worst: dict[str, float] = {}  # by format: times the forecast, of an image that took long
+        # By format: times the forecast, of an image that took long, and the pixels of those that may be like it.
+        self._worst: dict[str, tuple[float, float]] = {}
 
     @property
     def usual(self) -> float:
@@ -85,25 +87,30 @@ class DecodeTimes:
         return self._correction(image.format).value * _nominal(image, size)
 
     def longest(self, image: Announced, size: int) -> float:
-        """Seconds that it takes if the forecast is as wrong as it lately was of one of its format that took long.
+        """Seconds that it takes if the forecast is as wrong as of one of its format, not far larger, that took long.
 
         It is infinite for an image that does not tell its size, or tells one that no decoder would take.
         """
         if image.format != "other" and not 0 < image.pixels <= self._max_pixels:
             return math.inf
-        return self._worst.get(image.format, 1.0) * self.seconds(image, size)
+        wrong, pixels = self._worst.get(image.format, (1.0, 0.0))
+        return (wrong if image.pixels >= pixels else 1.0) * self.seconds(image, size)
 
     def learn(self, image: Announced, size: int, seconds: float, *, usual: bool = True) -> None:
         """Take a decoded image into account; in what is `usual` too, unless it is one of those that have a lane."""
-        self.suspect(image, size, seconds)
+        self.learn_longest(image, size, seconds)
         self._correction(image.format).take(seconds / _nominal(image, size))
         if usual:
             self._usual.take(seconds)
 
-    def suspect(self, image: Announced, size: int, seconds: float) -> None:
+    def learn_longest(self, image: Announced, size: int, seconds: float) -> None:
         """Remember that decoding took so long, or was ended then, if that was far from the forecast."""
-        wrong = min(_MOST_WRONG, seconds / self.seconds(image, size)) if seconds > _LONG else 1.0
-        self._worst[image.format] = max(1.0, wrong, _FORGIVING * self._worst.get(image.format, 1.0))
+        worst, pixels = self._worst.get(image.format, (1.0, 0.0))
+        wrong = min(_MOST_WRONG, seconds / max(_SHORT, self.seconds(image, size))) if seconds > LONG else 1.0
+        if wrong >= _FORGIVING * worst:
+            self._worst[image.format] = max(1.0, wrong), image.pixels / 4
+        else:
+            self._worst[image.format] = max(1.0, _FORGIVING * worst), pixels
 
     def _correction(self, format_: str) -> RunningMean:
         return self._corrections.setdefault(format_, RunningMean(self._machine, least=0.01, most=100.0))

@@ -128,3 +128,9 @@ async def test_of_requests_that_are_read_at_once_no_more_pass_than_there_is_room
             for _ in range(2):
                 await asyncio.sleep(0)  # their tasks would have entered by now
         assert len(replica.models.find().promises) == 0
+
+
+async def test_who_is_held_a_place_on_an_idle_service_is_not_alone_for_the_next(tmp_path: Path) -> None:
+    async with started(replica_around(GatedEngine(), tmp_path / "models", latency_target_ms=1)) as replica:
+        app = with_edge(create_api(replica))
+        assert [app.turn_away(head()) is None for _ in range(3)] == [True, False, False]

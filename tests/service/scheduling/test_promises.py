@@ -293,3 +293,15 @@ async def test_every_batch_that_waits_takes_its_way_to_its_lane_and_back_as_well
     for _ in range(4):
         busy.expect(busy.ticket(0.55))
     assert late(busy, 0.6) == pytest.approx(5 * busy._way.value + busy._lost.value - 0.1, abs=1e-4)
+
+
+@virtually
+async def test_who_is_promised_another_time_stands_where_that_belongs() -> None:
+    busy = promises(0.0, curve={1: 0.1, 4: 0.1}, images=1, target=0.5)
+    tickets = [busy.ticket(0.5), busy.ticket(0.6), busy.ticket(0.7)]
+    for ticket in tickets:
+        busy.expect(ticket)
+    assert late(busy, 0.25) < 0
+    tickets[2].allow(0.1, busy.now())
+    busy.expect(tickets[2])
+    assert late(busy, 0.11) > 0  # it would make two late: itself, or the one that is now promised 100 ms

@@ -78,17 +78,25 @@ def test_one_odd_image_does_not_close_the_door() -> None:
     assert times.usual < 0.005
 
 
-def test_one_image_that_took_far_longer_than_forecast_casts_doubt_on_its_format_for_a_while() -> None:
+def test_one_image_that_took_far_longer_than_forecast_casts_doubt_on_those_like_it_for_a_while() -> None:
     times = DecodeTimes(0.003)
-    webp = Announced("WEBP", 1_000_000)
+    webp, smaller = Announced("WEBP", 1_000_000), Announced("WEBP", 240_000)
     usual = times.seconds(webp, 1)
-    times.suspect(webp, 1, 2.0)
+    times.learn_longest(webp, 1, 2.0)
     assert times.longest(webp, 1) == pytest.approx(2.0)
     assert times.seconds(webp, 1) == usual
+    assert times.longest(smaller, 1) == times.seconds(smaller, 1)
     assert times.longest(PHOTO, 1) == times.seconds(PHOTO, 1)
     for _ in range(500):
         times.learn(webp, 1, usual)
     assert times.longest(webp, 1) == pytest.approx(usual)
+
+
+def test_a_pause_of_the_machine_makes_no_tiny_image_a_thousand_times_longer() -> None:
+    times = DecodeTimes(0.003)
+    tiny = Announced("JPEG", 28 * 28)
+    times.learn_longest(tiny, 1, 0.12)
+    assert times.longest(tiny, 1) < 0.05
 
 
 def test_an_image_whose_size_is_not_told_may_take_for_ever() -> None:
