@@ -18,7 +18,7 @@ FILES = [
         for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "Makefile", "Dockerfile", "docker-compose.yml")
     ],
     *sorted((ROOT / "docs").glob("*.md")),
-    *sorted(path for path in (ROOT / "deploy").rglob("*") if path.is_file() and path.suffix != ".png"),
+    *sorted(path for path in (ROOT / "deploy").rglob("*") if path.is_file() and path.suffix not in (".png", ".pyc")),
 ]
 # In capitals too: the kernel's, CUDA's, the tests' own, and what docker-compose.yml and Dockerfile take.
 NO_SETTINGS = {"CAP_SYS_NICE", "CUDA_VISIBLE_DEVICES", "CRDS_CATALOG", "DOCKER_BUILDKIT", "METRICS_BIND", "BASE_IMAGE"}
