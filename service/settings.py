@@ -101,7 +101,7 @@ class Settings(BaseSettings):
         ge=0,
         le=LONGEST_DEADLINE_MS,
         description="requests without a deadline of their own are let in only if forecast to be answered within this; "
-        "0: 350, or what the model needs for 48 images if that is more",
+        "0: 350, or what the lanes need for 48 images if that is more",
     )
     keep_alive_seconds: int = Field(
         default=75, ge=1, le=86_400, description="time that an idle connection is kept; above the load balancer's own"

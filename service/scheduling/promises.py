@@ -228,9 +228,8 @@ class Promises:
         delayed = []
         for done, each in missing:
             other, until = others.tickets[each], min(others.promised[each], others.due[each] - margin)
-            if (
-                before[each] > until
-            ):  # who is late anyway is no reason to refuse another, but for the end of its patience
+            if before[each] > until:
+                # Who is late anyway is no reason to refuse another, but for the end of its patience.
                 until = other.deadline - margin
             if before[each] <= until < done:
                 delayed.append((done - until, other))
