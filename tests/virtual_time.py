@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from unittest.mock import patch
 
 from service.errors import InvalidImage
-from service.lanes.lane import Answer, BatchAnswer, Fault, LaneLost, Outcome
+from service.lanes.lane import Answer, BatchAnswer, Done, Fault, LaneLost, Outcome
 from service.lanes.wire import Item
 from service.scheduling.times import PassTimes
 
@@ -92,16 +92,7 @@ class VirtualLanes:
     def take(self, *, wide: bool = False) -> Any:
         return self._free.pop(0)
 
-    def send(
-        self,
-        lane: Any,
-        items: list[Item],
-        done: Callable[[BatchAnswer | LaneLost], None],
-        longest: float,
-        *,
-        wide: bool,
-        alone: bool,
-    ) -> None:
+    def send(self, lane: Any, items: list[Item], done: Done, longest: float, *, wide: bool, alone: bool) -> None:
         async def run() -> None:
             try:
                 done(await self.run(lane, items, longest, wide=wide, alone=alone))

@@ -69,6 +69,9 @@ class BatchAnswer:
     pass_ended: float
 
 
+Done = Callable[[BatchAnswer | LaneLost], None]  # is told how a batch ended
+
+
 class Lane(asyncio.Protocol):
     """Use `start`, then `send` or `run` again and again, one batch at a time."""
 
@@ -116,7 +119,7 @@ class Lane(asyncio.Protocol):
     def send(
         self,
         items: Sequence[Item],
-        done: Callable[[BatchAnswer | LaneLost], None],
+        done: Done,
         *,
         longest: float,
         wide: bool,

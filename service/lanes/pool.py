@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from service.engines.curve import PassSeconds
-from service.lanes.lane import BatchAnswer, Lane, LaneLost, LoadFailure, settle
+from service.lanes.lane import BatchAnswer, Done, Lane, LaneLost, LoadFailure, settle
 from service.lanes.memory import resident_bytes
 from service.lanes.orders import Loaded, LoadOrder
 from service.lanes.process import Spawn
@@ -114,16 +114,7 @@ class LanePool:
         latest_first = range(len(free) - 1, -1, -1)
         return free.pop(next((k for k in latest_first if free[k].has_wide_engine == wide), len(free) - 1))
 
-    def send(
-        self,
-        lane: Lane,
-        items: list[Item],
-        done: Callable[[BatchAnswer | LaneLost], None],
-        longest: float,
-        *,
-        wide: bool,
-        alone: bool,
-    ) -> None:
+    def send(self, lane: Lane, items: list[Item], done: Done, longest: float, *, wide: bool, alone: bool) -> None:
         """One batch on a lane that was taken; see `Lane.send`. The lane is free once `done` is called."""
 
         def finished(reply: BatchAnswer | LaneLost) -> None:

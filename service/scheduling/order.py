@@ -108,10 +108,9 @@ class ServingOrder:
 
     def learn_decoding(self, ticket: Ticket) -> bool:
         """Another forecast of one that stands in it; returns whether its times are what they were."""
-        wanted = wanted_by(ticket, self._full_batch)
-        first, last = (self.suspects + find(self._wanted, wanted) for find in (bisect_left, bisect_right))
+        first = self.suspects + bisect_left(self._wanted, wanted_by(ticket, self._full_batch))
         try:
-            place = self.tickets.index(ticket, first, last)
+            place = self.tickets.index(ticket, first)
         except ValueError:
             return False
         self.decoding[place] = ticket.decode_seconds

@@ -5,13 +5,13 @@ import hashlib
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
 from service.errors import DeadlineExceeded, EngineFailure, NotReady
-from service.lanes.lane import Answer, BatchAnswer, Fault, Lane, LaneLost
+from service.lanes.lane import Answer, BatchAnswer, Done, Fault, Lane, LaneLost
 from service.lanes.wire import Item
 from service.metrics import ModelMetrics
 from service.scheduling.order import ServingOrder
@@ -52,16 +52,7 @@ class Lanes(Protocol):
     def take(self, *, wide: bool = False) -> Lane:
         """One that is free."""
 
-    def send(
-        self,
-        lane: Lane,
-        items: list[Item],
-        done: Callable[[BatchAnswer | LaneLost], None],
-        longest: float,
-        *,
-        wide: bool,
-        alone: bool,
-    ) -> None:
+    def send(self, lane: Lane, items: list[Item], done: Done, longest: float, *, wide: bool, alone: bool) -> None:
         """Have a batch done on it; `done` is called once it is."""
 
 
