@@ -24,9 +24,9 @@ _SLOW_UPLOAD = 0.05  # seconds after which nobody else is refused for an image t
 
 
 class Visit:
-    """A request inside, with a place for its first image, for the length of a `with` block.
+    """A request inside, with a place for its first image, from `begin` to `end` or for the length of a `with` block.
 
-    The block's end is the first image's outcome. Raises NotReady or Overloaded if it is not let in.
+    The end is the first image's outcome. Raises NotReady or Overloaded if it is not let in.
     """
 
     def __init__(self, request: Request, classifier: Classifier, seconds: float | None, priority: Priority) -> None:
@@ -84,6 +84,13 @@ class Visit:
         ticket.receive(0.0 if here else promises.now() - ticket.let_in_at)
         return body
 
+    def take(self, image: bytes) -> None:
+        """The same for a body that is here, and is the only image; raises what `charge` does."""
+        self.charge(len(image))
+        self._timings.stages["receive"] = 0.0
+        self.ticket.receive(0.0)
+        self._told["images"] = 1
+
     async def answer_each(self, works: Sequence[Work]) -> list[Result]:
         """One result an image, in order."""
         self._told["images"] = len(works)
@@ -127,22 +134,35 @@ class Visit:
         with self._admission.admit(self._classifier, ticket):
             return await self._do(work, ticket)
 
-    def __enter__(self) -> "Visit":
+    def begin(self) -> "Visit":
+        """It is inside."""
         self._place.__enter__()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def answered(self, answer: Classification) -> None:
+        """It is inside no more: its only image has its answer."""
+        self._outcomes = [answer]
+        self.end(None)
+
+    def end(self, error: BaseException | None) -> None:
+        """It is inside no more; `error` is what it failed with."""
         own = self._outcomes[0] if self._outcomes else error  # the place was the first image's, and ends as that did
         failed = own if isinstance(own, BaseException) else None
-        self._place.__exit__(type(failed) if failed else None, failed, traceback)
+        self._place.__exit__(type(failed) if failed else None, failed, None)
         statistics = self._classifier.statistics
         answers = [outcome for outcome in self._outcomes if isinstance(outcome, Classification)]
         if error is None and len(answers) == len(self._outcomes):
             statistics.request_answered(self._timings.total, [answer.stages for answer in answers])
         else:
             statistics.request_failed(self._timings.total)
+
+    def __enter__(self) -> "Visit":
+        return self.begin()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.end(error)
 
 
 def _held(scope: Scope, classifier: Classifier) -> Ticket | None:

@@ -11,6 +11,7 @@ from starlette.types import Scope
 
 from service.api.api_keys import ApiKeys
 from service.api.parameters import ClassifyParameters, InferParameters
+from service.api.plain import Answered, classify_plain, is_plain
 from service.api.v1 import classify
 from service.api.v2.routes import model_infer
 from service.errors import MalformedRequest, ServiceError, UnknownModel
@@ -22,6 +23,7 @@ _INFER_VERSION = "/v2/models/{model}/versions/{version}/infer"
 _OWN_TIMES = {b"x-deadline-ms", b"x-priority"}  # what a request may ask for in its head, but for its query
 
 Endpoint = Callable[[Request], Awaitable[Response]]
+PlainEndpoint = Callable[[Request, bytes, Answered], None]
 
 
 class HotRoutes:
@@ -40,6 +42,12 @@ class HotRoutes:
         if route == _CLASSIFY:
             return route, classify
         return route, partial(model_infer, model=model, version=version)
+
+    def find_plain(self, scope: Scope, body: bytes) -> tuple[str, PlainEndpoint] | None:
+        """The route and the endpoint of a request with this body that needs no task; or None."""
+        if scope["path"] != _CLASSIFY or scope["method"] != "POST" or not is_plain(scope):
+            return None
+        return (_CLASSIFY, classify_plain) if 0 < len(body) <= self._replica.settings.max_body_bytes else None
 
     @property
     def full(self) -> bool:

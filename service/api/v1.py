@@ -33,23 +33,33 @@ router = APIRouter()
 async def classify(request: Request) -> Response:
     """Classify the image in the body, or each image of a multipart form."""
     replica: Replica = request.app.state.replica
-    request.app.state.api_keys.check(request.headers)
-    asked = ClassifyParameters.of(request)
-    check_accept(",".join(request.headers.getlist("accept")))
-    classifier = replica.models.find(asked.model, asked.version)
-    check_predicts(classifier.manifest)
+    classifier, asked = asked_of(request)
     with Visit(request, classifier, asked.deadline_seconds, asked.priority) as visit:
         images = await visit.receive(read_images(request, replica.settings.max_body_bytes, visit.charge))
         results = await visit.answer_each([partial(_classify, classifier, image, asked.top_k) for image in images])
-    timings: StageTimings = request.state.timings
     if len(results) == 1:
         (result,) = results
         if isinstance(result, ServiceError):
             raise result
-        return _answer(classifier, _fields(result), timings, [result])
+        return answer_one(request, classifier, result)
     answers = [result for result in results if isinstance(result, Classification)]
     many = b'"results":[%b]' % b",".join(map(_result, results))
-    return _answer(classifier, many, timings, answers)
+    return _answer(request, classifier, many, answers)
+
+
+def asked_of(request: Request) -> tuple[Classifier, ClassifyParameters]:
+    """What a request's head asks for, and of which model; raises the ServiceError or the parameters' of a wrong one."""
+    request.app.state.api_keys.check(request.headers)
+    asked = ClassifyParameters.of(request)
+    check_accept(",".join(request.headers.getlist("accept")))
+    classifier = request.app.state.replica.models.find(asked.model, asked.version)
+    check_predicts(classifier.manifest)
+    return classifier, asked
+
+
+def answer_one(request: Request, classifier: Classifier, result: Classification) -> Response:
+    """`ClassifyResponse` for the only image of a request."""
+    return _answer(request, classifier, _fields(result), [result])
 
 
 async def _classify(classifier: Classifier, image: bytes, top_k: int, ticket: Ticket) -> Classification:
@@ -58,8 +68,9 @@ async def _classify(classifier: Classifier, image: bytes, top_k: int, ticket: Ti
     return await classifier.classify(image, top_k, ticket)
 
 
-def _answer(classifier: Classifier, fields: bytes, timings: StageTimings, answers: list[Classification]) -> Response:
+def _answer(request: Request, classifier: Classifier, fields: bytes, answers: list[Classification]) -> Response:
     """`ClassifyResponse` or `ClassifyManyResponse`, put together from what is JSON already."""
+    timings: StageTimings = request.scope["state"]["timings"]
     for answer in answers:
         timings.include(answer.stages)
     body = b'{"model":%b,%b,"timing_ms":%b}' % (classifier.reference_json, fields, timings.json().encode())

@@ -43,7 +43,8 @@ class HttpProtocol(ReadingProtocol):
     The application may put the time of its deadline there, as "mixer.deadline" (loop time): so long a server that stops
     waits for the answer. Without it that is what X-Deadline-Ms says, or `deadline_seconds`. An application that says
     that it is `full` is asked whether to `turn_away` a request (scope -> the Rendered refusal, or None) before it is
-    called. Its `send` is a `Sending`.
+    called; one that can `serve_plain` (scope, body, Sending -> whether it does) is not called where it does. Its `send`
+    is a `Sending`.
     """
 
     def __init__(
@@ -130,7 +131,8 @@ class HttpProtocol(ReadingProtocol):
         if not app or not cycle or cycle.disconnected:
             return
         sending = Sending(cycle, self)
-        if getattr(app, "full", False) and not cycle.more_body and not self._unfed and not self.flow.write_paused:
+        all_here = not (cycle.more_body or self._unfed or cycle.waiting_for_100_continue or self.flow.write_paused)
+        if all_here and getattr(app, "full", False):
             refusal = app.turn_away(cycle.scope)  # type: ignore[attr-defined]
             if refusal:
                 sending.write(*refusal)
@@ -146,6 +148,8 @@ class HttpProtocol(ReadingProtocol):
                 self._answer_instead(error)
                 return
             cycle.scope["mixer.upload"] = self._upload  # type: ignore[typeddict-unknown-key]
+        if all_here and hasattr(app, "serve_plain") and app.serve_plain(cycle.scope, bytes(cycle.body), sending):
+            return
 
         async def serve(scope: Scope, receive: Receive, _: Send) -> None:
             try:

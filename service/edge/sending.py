@@ -46,6 +46,7 @@ class Sending:
     def write(self, status: int, headers: Iterable[Header], body: bytes) -> None:
         """The same, however much is unsent of what went before."""
         cycle = self._cycle
+        cycle.scope.pop("mixer.on_leave", None)  # type: ignore[typeddict-item] # by which it knows itself
         if cycle.disconnected:
             return
         said = [*cycle.default_headers, *headers]

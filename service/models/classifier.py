@@ -16,7 +16,7 @@ from service.scheduling.admission import Admission
 from service.scheduling.promises import Promises
 from service.scheduling.scheduler import Scheduler
 from service.scheduling.statistics import Statistics
-from service.scheduling.ticket import Ticket
+from service.scheduling.ticket import Passed, Ticket
 
 _HEAVIER = 2.0  # times the usual decoding, by which its place in the queue was promised
 
@@ -28,6 +28,15 @@ class Classification:
     answer: bytes  # its best predictions as JSON or its logits, and then its features, float32: what was asked for
     image: bytes  # what was understood of the image, as JSON
     stages: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """An image that waits for its outcome."""
+
+    outcome: asyncio.Future[Passed]
+    at: float  # perf_counter seconds
+    alarm: asyncio.TimerHandle  # at its deadline
 
 
 class Classifier:
@@ -91,8 +100,15 @@ class Classifier:
     ) -> Classification:
         """An encoded image, and what to answer with (see `lanes.wire.Item`).
 
-        Raises the ServiceErrors of `images.decode`, those of `Scheduler.enqueue`, and Overloaded if there is no time
-        for it, since it takes longer to decode than images lately did.
+        Raises the ServiceErrors of `images.decode`, and those of `submit`.
+        """
+        return await self._answer_of(self.submit(data, top_k, ticket, features=features))
+
+    def submit(self, data: Buffer, top_k: int | None, ticket: Ticket, *, features: bool = False) -> "Submitted":
+        """The same for who does not wait: the ticket's `outcome` will be done.
+
+        Raises those of `Scheduler.enqueue`, and Overloaded if there is no time for it, since it takes longer to decode
+        than images lately did.
         """
         ticket.image = announced(data)
         at_the_door = ticket.decode_seconds
@@ -100,30 +116,38 @@ class Classifier:
         ticket.longest_decode = self.promises.decode_times.longest(ticket.image, len(data))
         if ticket.decode_seconds > _HEAVIER * at_the_door:
             self._admission.check_time(self, ticket)
-        return await self._ask(Item(data, top_k, features=features), ticket)
+        return self._submit(Item(data, top_k, features=features), ticket)
 
     async def classify_pixels(
         self, pixels: Buffer, top_k: int | None, ticket: Ticket, *, features: bool = False
     ) -> Classification:
         """Pixels as the engine takes them, uint8 [image_size, image_size, 3], likewise."""
         ticket.decode_seconds = 0.0
-        return await self._ask(Item(pixels, top_k, is_pixels=True, features=features), ticket)
+        return await self._answer_of(self._submit(Item(pixels, top_k, is_pixels=True, features=features), ticket))
 
-    async def _ask(self, item: Item, ticket: Ticket) -> Classification:
-        arrived = time.perf_counter()
+    def _submit(self, item: Item, ticket: Ticket) -> "Submitted":
+        at = time.perf_counter()
         ticket.item = item
         self.promises.expect(ticket)
-        self._scheduler.enqueue(ticket)
-        assert ticket.outcome
-        alarm = self._loop.call_at(ticket.deadline, _expire, ticket)
+        outcome = self._scheduler.enqueue(ticket)
+        return Submitted(outcome, at, self._loop.call_at(ticket.deadline, _expire, ticket))
+
+    async def _answer_of(self, submitted: "Submitted") -> Classification:
         try:
-            passed = await ticket.outcome
+            await submitted.outcome
         finally:
-            alarm.cancel()
+            submitted.alarm.cancel()
+        return self.conclude(submitted)
+
+    def conclude(self, submitted: "Submitted") -> Classification:
+        """The answer, once there is an outcome; raises what else it is."""
+        submitted.alarm.cancel()
+        passed = submitted.outcome.result()
         decode_seconds = passed.answer.decode_seconds
+        waited = passed.pass_started - submitted.at - decode_seconds  # for a lane, and for its batch mates
         stages = {
             "decode": decode_seconds,
-            "queue": max(0.0, passed.pass_started - arrived - decode_seconds),  # for a lane, and for its batch mates
+            "queue": max(0.0, waited),
             "infer": passed.pass_ended - passed.pass_started,
             "post": time.perf_counter() - passed.pass_ended,
         }

@@ -107,8 +107,8 @@ class Scheduler:
         """Images that wait or are in a lane."""
         return len(self._waiting) + self._running
 
-    def enqueue(self, ticket: Ticket) -> None:
-        """Have an image's `item` done; its `outcome` will be a `Passed` or a ServiceError.
+    def enqueue(self, ticket: Ticket) -> asyncio.Future[Passed]:
+        """Have an image's `item` done; its `outcome`, which this returns, will be a `Passed` or a ServiceError.
 
         EngineFailure if the engine fails on this image, or lanes were lost over it and nothing else; DeadlineExceeded
         if its deadline can no longer be met. Raises NotReady if the scheduler is stopped.
@@ -120,6 +120,7 @@ class Scheduler:
         self._show_queue()
         if self._lanes.has_free:
             self._cores.serve()
+        return ticket.outcome
 
     def start(self) -> None:
         """Begin to send batches to lanes."""
