@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import accumulate
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from prometheus_client import (
     CollectorRegistry,
@@ -17,7 +17,7 @@ from prometheus_client import (
     ProcessCollector,
     disable_created_metrics,
 )
-from prometheus_client.metrics_core import HistogramMetricFamily
+from prometheus_client.metrics_core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.utils import floatToGoString
 
 # Roughly geometric from 0.1 ms to 10 s; round thresholds that objectives are written in are exact edges.
@@ -37,7 +37,8 @@ LOAD_OUTCOMES = ("ok", "failed")
 RESTART_REASONS = ("crash", "hang", "memory")
 INFO = ("model", "version", "variant", "precision", "engine", "sha256")
 
-_Metric = TypeVar("_Metric", Counter, Gauge, Histogram)
+
+_Series = TypeVar("_Series", covariant=True)
 
 
 class Rate:
@@ -63,25 +64,50 @@ class Rate:
         return sum(events for second, events in tuple(self._slots) if now - self._window <= second < now) / self._window
 
 
-class Durations:
-    """A histogram of seconds that takes a microsecond to add to, where the client library's takes four.
+class _Quick:
+    """A metric that takes a microsecond or less to add to, where the client library's takes four.
 
     Added to on one thread; collected on any.
     """
 
+    numbers: int  # in a series
+
     def __init__(self, name: str, text: str, labels: tuple[str, ...], registry: CollectorRegistry) -> None:
         """A series need not have all `labels`: it may leave out the last ones."""
         self._name, self._text, self._labels = name, text, labels
-        self._series: dict[tuple[str, ...], list[float]] = {}  # by labels: a count for each bucket, then the sum
+        self._series: dict[tuple[str, ...], list[float]] = {}  # by labels
         registry.register(self)
 
-    def series(self, *labels: str) -> list[float]:
-        """Those of these labels, to be given to `add`."""
-        return self._series.setdefault(labels, [0.0] * (len(_SECONDS) + 2))
+    def labels(self, *labels: str) -> list[float]:
+        """The series of these labels, to be added to."""
+        return self._series.setdefault(labels, [0.0] * self.numbers)
 
     def remove(self, *labels: str) -> None:
         """Show those of these labels no more; whoever still adds to them does so unseen."""
         self._series.pop(labels, None)
+
+    def collect(self) -> Iterator[Metric]:
+        """As the client library asks."""
+        raise NotImplementedError
+
+
+class Counts(_Quick):
+    """A counter: of a series `[0] += 1` counts one more."""
+
+    numbers = 1
+
+    def collect(self) -> Iterator[Metric]:
+        """As the client library asks."""
+        family = CounterMetricFamily(self._name, self._text, labels=self._labels)
+        for labels, (count,) in list(self._series.items()):
+            family.add_metric(labels, count)
+        yield family
+
+
+class Durations(_Quick):
+    """A histogram of seconds."""
+
+    numbers = len(_SECONDS) + 2  # a count for each bucket, then the sum
 
     @staticmethod
     def add(series: list[float], seconds: float) -> None:
@@ -89,7 +115,7 @@ class Durations:
         series[bisect_left(_SECONDS, seconds)] += 1
         series[-1] += seconds
 
-    def collect(self) -> Iterator[HistogramMetricFamily]:
+    def collect(self) -> Iterator[Metric]:
         """As the client library asks."""
         family = HistogramMetricFamily(self._name, self._text, labels=self._labels)
         edges = [*map(floatToGoString, _SECONDS), "+Inf"]
@@ -111,6 +137,9 @@ class Metrics:
         def counter(name: str, text: str, *labels: str) -> Counter:
             return Counter(f"mixer_{name}", text, labels, registry=registry)
 
+        def counts(name: str, text: str, *labels: str) -> Counts:
+            return Counts(f"mixer_{name}", text, labels, registry)
+
         def gauge(name: str, text: str, *labels: str) -> Gauge:
             return Gauge(f"mixer_{name}", text, labels, registry=registry)
 
@@ -118,15 +147,15 @@ class Metrics:
             return Histogram(f"mixer_{name}", text, labels, buckets=buckets, registry=registry)
 
         version = ("model", "version")  # what is counted of a model tells its versions apart
-        self.requests = counter("requests_total", "Requests answered; a gRPC call has HTTP's code.", "route", "code")
+        self.requests = counts("requests_total", "Requests answered; a gRPC call has HTTP's code.", "route", "code")
         self.key_requests = counter(
             "key_requests_total", "Requests by API key; ok: the key let them in.", "key", "outcome"
         )
-        self.images = counter("images_total", "Images by how they ended; each ends exactly once.", *version, "outcome")
+        self.images = counts("images_total", "Images by how they ended; each ends exactly once.", *version, "outcome")
         self.rejections = counter(
             "rejections_total", "Images refused, at the door or once their body told more, by why.", *version, "reason"
         )
-        self.admitted_images = counter("admitted_images_total", "Images let in.", *version)
+        self.admitted_images = counts("admitted_images_total", "Images let in.", *version)
         self._request_duration = Durations(
             "mixer_request_duration_seconds",
             "Time from request head to last byte handed over.",
@@ -139,7 +168,7 @@ class Metrics:
             ("stage", *version),
             registry,
         )
-        self._receive = self.stage_duration.series("receive")
+        self._receive = self.stage_duration.labels("receive")
         self.batch_size = histogram("batch_size", "Images in a pass.", _BATCH_SIZES, *version)
         self.passes = counter("passes_total", "Engine passes by why the batch was frozen.", *version, "reason")
         self.queue_depth = gauge("queue_depth", "Images waiting for a lane.", *version)
@@ -186,7 +215,7 @@ class Metrics:
             "model_loads_total", "Models loaded while serving, and those that could not be.", "model", "outcome"
         )
         self._models: dict[tuple[str, str], ModelMetrics] = {}  # by name and version
-        self._requests: dict[tuple[str, int], tuple[Counter, list[float]]] = {}  # looked up once
+        self._requests: dict[tuple[str, int], tuple[list[float], list[float]]] = {}  # looked up once
         self._keys: dict[str, set[str]] = {}  # names by file
 
     def add_model(self, model: str, version: str, cores: float) -> "ModelMetrics":
@@ -229,10 +258,10 @@ class Metrics:
         """Count a request that is answered, and the time it took, of which its body took `receive_seconds`."""
         series = self._requests.get((route, status))
         if series is None:
-            series = self.requests.labels(route, status), self._request_duration.series(route, str(status))
+            series = self.requests.labels(route, str(status)), self._request_duration.labels(route, str(status))
             self._requests[route, status] = series
         counted, durations = series
-        counted.inc()
+        counted[0] += 1
         Durations.add(durations, seconds)
         if receive_seconds is not None:
             Durations.add(self._receive, receive_seconds)
@@ -263,16 +292,16 @@ class ModelMetrics:
         self.rate = Rate()
         self._removals: list[Callable[[], None]] = []
 
-        def of_version(metric: _Metric, *labels: str) -> _Metric:
+        def of_version(metric: _Labelled[_Series], *labels: str) -> _Series:
             self._removals.append(partial(metric.remove, model, version, *labels))
             return metric.labels(model, version, *labels)
 
         def stage_series(stage: str) -> list[float]:
             self._removals.append(partial(metrics.stage_duration.remove, stage, model, version))
-            return metrics.stage_duration.series(stage, model, version)
+            return metrics.stage_duration.labels(stage, model, version)
 
         self.queue_depth = of_version(metrics.queue_depth)
-        self.admitted_images = of_version(metrics.admitted_images)
+        self._admitted_images = of_version(metrics.admitted_images)
         self._images = {outcome: of_version(metrics.images, outcome) for outcome in OUTCOMES}
         self._rejections = {reason: of_version(metrics.rejections, reason) for reason in REJECTION_REASONS}
         self._passes = {reason: of_version(metrics.passes, reason) for reason in PASS_REASONS}
@@ -294,9 +323,13 @@ class ModelMetrics:
         for stage, seconds in stages.items():
             Durations.add(self._stages[stage], seconds)
 
+    def count_admitted(self) -> None:
+        """Count an image that is let in."""
+        self._admitted_images[0] += 1
+
     def count_image(self, outcome: str) -> None:
         """Count how an image ended."""
-        self._images[outcome].inc()
+        self._images[outcome][0] += 1
         if outcome == "ok":
             self.rate.add(1)
 
@@ -315,6 +348,16 @@ class ModelMetrics:
         self._passes[reason].inc()
         self._batch_size.observe(size)
         self._core_seconds.inc(core_seconds)
+
+
+class _Labelled(Protocol[_Series]):
+    """A metric whose series have labels."""
+
+    def labels(self, *labels: str) -> _Series:
+        """The series of these."""
+
+    def remove(self, *labels: str) -> None:
+        """Show it no more."""
 
 
 def _show(gauge: Gauge, values: dict[tuple[str, ...], float]) -> None:

@@ -38,7 +38,7 @@ async def features(request: Request) -> Response:
     replica: Replica = request.app.state.replica
     request.app.state.api_keys.check(request.headers)
     asked = FeaturesParameters.of(request)
-    check_accept(",".join(request.headers.getlist("accept")))
+    check_accept(request.scope)
     classifier = replica.models.find(asked.model, asked.version)
     check_features(classifier.manifest)
     with Visit(request, classifier, asked.deadline_seconds, asked.priority) as visit:

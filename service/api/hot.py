@@ -20,7 +20,6 @@ from service.models.replica import Replica
 _CLASSIFY = "/v1/classify"
 _INFER = "/v2/models/{model}/infer"
 _INFER_VERSION = "/v2/models/{model}/versions/{version}/infer"
-_OWN_TIMES = {b"x-deadline-ms", b"x-priority"}  # what a request may ask for in its head, but for its query
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 PlainEndpoint = Callable[[Request, bytes, Answered], None]
@@ -65,7 +64,7 @@ class HotRoutes:
             return None
         route, model, version = found
         try:
-            asked = _asked(scope, route)
+            asked = (ClassifyParameters if route == _CLASSIFY else InferParameters).of(Request(scope))
             if isinstance(asked, ClassifyParameters):
                 model, version = asked.model, asked.version
             classifier = self._replica.models.find(model, version)
@@ -84,13 +83,6 @@ class HotRoutes:
         classifier.metrics.count_rejection(error.reason)
         classifier.statistics.request_failed(0.0)
         return route, error
-
-
-def _asked(scope: Scope, route: str) -> ClassifyParameters | InferParameters:
-    parameters = ClassifyParameters if route == _CLASSIFY else InferParameters
-    if not scope["query_string"] and _OWN_TIMES.isdisjoint([name for name, _ in scope["headers"]]):
-        return parameters.unasked()
-    return parameters.of(Request(scope))
 
 
 def _find(scope: Scope) -> tuple[str, str | None, str | None] | None:

@@ -2,6 +2,8 @@
 
 import re
 
+from starlette.types import Scope
+
 from service.errors import NotAcceptable
 
 _WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
@@ -11,11 +13,12 @@ _LONGEST = 2000  # bytes of a header that are looked through
 _JSON = (("application", "json"), ("application", "*"), ("*", "*"))  # the most specific range counts
 
 
-def check_accept(accept: str) -> None:
-    """Raise NotAcceptable if the header's value leaves out application/json.
+def check_accept(scope: Scope) -> None:
+    """Raise NotAcceptable if the header Accept leaves out application/json.
 
     None at all, one that cannot be parsed, or one that goes on for kilobytes, leaves out nothing.
     """
+    accept = ",".join([value.decode("latin-1") for name, value in scope["headers"] if name == b"accept"])
     if accept in ("", "*/*", "application/json") or len(accept) > _LONGEST:
         return
     qualities: dict[tuple[str, str], float] = {}

@@ -22,6 +22,8 @@ from service.timings import StageTimings
 
 router = APIRouter()
 
+_JSON = ((b"content-type", b"application/json"),)
+
 
 @router.post(
     "/v1/classify",
@@ -51,7 +53,7 @@ def asked_of(request: Request) -> tuple[Classifier, ClassifyParameters]:
     """What a request's head asks for, and of which model; raises the ServiceError or the parameters' of a wrong one."""
     request.app.state.api_keys.check(request.headers)
     asked = ClassifyParameters.of(request)
-    check_accept(",".join(request.headers.getlist("accept")))
+    check_accept(request.scope)
     classifier = request.app.state.replica.models.find(asked.model, asked.version)
     check_predicts(classifier.manifest)
     return classifier, asked
@@ -74,7 +76,9 @@ def _answer(request: Request, classifier: Classifier, fields: bytes, answers: li
     for answer in answers:
         timings.include(answer.stages)
     body = b'{"model":%b,%b,"timing_ms":%b}' % (classifier.reference_json, fields, timings.json().encode())
-    return Response(body, media_type="application/json")
+    response = Response()
+    response.body, response.raw_headers = body, [(b"content-length", b"%d" % len(body)), *_JSON]
+    return response
 
 
 def _result(result: Result) -> bytes:

@@ -163,7 +163,7 @@ class Edge:
         """An answer's, with those that every answer has."""
         headers = [
             *headers,
-            *SAFE_HEADERS[any(name == b"cache-control" for name, _ in headers) :],
+            *SAFE_HEADERS[b"cache-control" in [name for name, _ in headers] :],
             (b"x-request-id", state["request_id"].encode()),
             (b"server-timing", state["timings"].server_timing().encode()),
         ]

@@ -180,9 +180,10 @@ class ReadingProtocol(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """White space behind a value is none of it (RFC 9112, section 5.1); the parser removes only what is before."""
-        if value[-1:] in (b" ", b"\t"):
-            value = value.rstrip(b" \t")
-        super().on_header(name, value)
+        name, value = name.lower(), value.rstrip(b" \t")
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
         if len(self.headers) > HEAD_LINES:
             raise HeadersTooLarge(f"there are more than {HEAD_LINES} headers")
 

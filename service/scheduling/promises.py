@@ -23,6 +23,10 @@ _BULK_WAITS = 0.005  # seconds after which bulk that waited may wait no more
 class Lanes(Protocol):
     """What a forecast needs to know of the lanes."""
 
+    @property
+    def ready(self) -> int:
+        """How many serve."""
+
     def free_at(self, now: float) -> list[float]:
         """Of every lane that serves, when it is forecast to be free."""
 
@@ -127,7 +131,7 @@ class Promises:
         """
         if self._patience.target:
             return self._patience.target
-        at_once = self.max_batch_size * max(1, len(self._lanes.free_at(0.0)))  # images, by all lanes together
+        at_once = self.max_batch_size * max(1, self._lanes.ready)  # images, by all lanes together
         return max(_TARGET, _TARGET_IMAGES / at_once * self.full_batch)
 
     @property
@@ -178,8 +182,8 @@ class Promises:
         free_at = self._lanes.free_at(now)
         if not free_at:  # every lane is being replaced: what is let in waits for one
             return -math.inf
-        wanted = wanted_by(ticket, self.full_batch)
-        if ticket.priority == "interactive" and ticket not in self._ahead:
+        if self._refused and ticket.priority == "interactive" and ticket not in self._ahead:
+            wanted = wanted_by(ticket, self.full_batch)
             for refused in self._refused.values():
                 if (late := refused.seconds_late(ticket, wanted)) > 0:
                     return late
@@ -189,7 +193,8 @@ class Promises:
         margin = max(self._lost.value, self.loop_lag())
         before = len(self._ahead) - (ticket in self._ahead)
         decoding = self._decoding - self._ahead.get(ticket, 0.0) + ticket.decode_seconds
-        one, full = (self.pass_times.seconds(size) + self._way.value for size in (1, self.max_batch_size))
+        way = self._way.value
+        one, full = self.pass_times.seconds(1) + way, self.pass_times.seconds(self.max_batch_size) + way
         heaviest = max(self._heaviest, ticket.decode_seconds)
         longest = min(decoding, self.max_batch_size * heaviest) + full  # of any batch
         sharing = self.sharing()

@@ -113,7 +113,10 @@ class DecodeTimes:
             self._worst[image.format] = max(1.0, _FORGIVING * worst), pixels
 
     def _correction(self, format_: str) -> RunningMean:
-        return self._corrections.setdefault(format_, RunningMean(self._machine, least=0.01, most=100.0))
+        correction = self._corrections.get(format_)
+        if correction is None:
+            correction = self._corrections[format_] = RunningMean(self._machine, least=0.01, most=100.0)
+        return correction
 
 
 def _nominal(image: Announced, size: int) -> float:

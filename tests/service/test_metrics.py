@@ -159,7 +159,7 @@ def test_a_version_that_is_gone_leaves_no_series_and_none_comes_back(clock: Cloc
     assert metrics.registry.get_sample_value("mixer_images_total", OF_ECHO | {"outcome": "ok"}) == 1
 
     def count() -> None:
-        model.admitted_images.inc()
+        model.count_admitted()
         model.queue_depth.inc()
         model.count_rejection("deadline")
         model.count_image("ok")

@@ -21,7 +21,7 @@ from service.errors import NotAcceptable
     ],
 )
 def test_json_is_accepted(accept: str) -> None:
-    check_accept(accept)
+    check_accept({"headers": [(b"accept", accept.encode())]})
 
 
 @pytest.mark.parametrize(
@@ -41,4 +41,4 @@ def test_json_is_accepted(accept: str) -> None:
 )
 def test_json_is_left_out(accept: str) -> None:
     with pytest.raises(NotAcceptable):
-        check_accept(accept)
+        check_accept({"headers": [(b"accept", accept.encode())]})

@@ -18,6 +18,7 @@ class Free:
 
     def __init__(self, *seconds: float) -> None:
         self.seconds = seconds
+        self.ready = len(seconds)
 
     def free_at(self, now: float) -> list[float]:
         return [now + seconds for seconds in self.seconds]
