@@ -17,7 +17,7 @@ from prometheus_client import (
     ProcessCollector,
     disable_created_metrics,
 )
-from prometheus_client.metrics_core import CounterMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.utils import floatToGoString
 
 # Roughly geometric from 0.1 ms to 10 s; round thresholds that objectives are written in are exact edges.
@@ -38,7 +38,7 @@ RESTART_REASONS = ("crash", "hang", "memory")
 INFO = ("model", "version", "variant", "precision", "engine", "sha256")
 
 
-_Series = TypeVar("_Series", covariant=True)
+_Series_co = TypeVar("_Series_co", covariant=True)
 
 
 class Rate:
@@ -95,13 +95,20 @@ class Counts(_Quick):
     """A counter: of a series `[0] += 1` counts one more."""
 
     numbers = 1
+    family: type[CounterMetricFamily | GaugeMetricFamily] = CounterMetricFamily
 
     def collect(self) -> Iterator[Metric]:
         """As the client library asks."""
-        family = CounterMetricFamily(self._name, self._text, labels=self._labels)
+        family = self.family(self._name, self._text, labels=self._labels)
         for labels, (count,) in list(self._series.items()):
             family.add_metric(labels, count)
         yield family
+
+
+class Levels(Counts):
+    """A gauge, likewise."""
+
+    family = GaugeMetricFamily
 
 
 class Durations(_Quick):
@@ -171,7 +178,7 @@ class Metrics:
         self._receive = self.stage_duration.labels("receive")
         self.batch_size = histogram("batch_size", "Images in a pass.", _BATCH_SIZES, *version)
         self.passes = counter("passes_total", "Engine passes by why the batch was frozen.", *version, "reason")
-        self.queue_depth = gauge("queue_depth", "Images waiting for a lane.", *version)
+        self.queue_depth = Levels("mixer_queue_depth", "Images waiting for a lane.", version, registry)
         self.inflight_images = gauge("inflight_images", "Images accepted and not yet answered.")
         self.ready = gauge("ready", "1 while the service is ready for traffic.")
         self.live = gauge("live", "0 once a model has no lane and none can be started.")
@@ -292,7 +299,7 @@ class ModelMetrics:
         self.rate = Rate()
         self._removals: list[Callable[[], None]] = []
 
-        def of_version(metric: _Labelled[_Series], *labels: str) -> _Series:
+        def of_version(metric: _Labelled[_Series_co], *labels: str) -> _Series_co:
             self._removals.append(partial(metric.remove, model, version, *labels))
             return metric.labels(model, version, *labels)
 
@@ -300,7 +307,7 @@ class ModelMetrics:
             self._removals.append(partial(metrics.stage_duration.remove, stage, model, version))
             return metrics.stage_duration.labels(stage, model, version)
 
-        self.queue_depth = of_version(metrics.queue_depth)
+        self._queue_depth = of_version(metrics.queue_depth)
         self._admitted_images = of_version(metrics.admitted_images)
         self._images = {outcome: of_version(metrics.images, outcome) for outcome in OUTCOMES}
         self._rejections = {reason: of_version(metrics.rejections, reason) for reason in REJECTION_REASONS}
@@ -322,6 +329,10 @@ class ModelMetrics:
         """Take in the seconds that one image spent in each."""
         for stage, seconds in stages.items():
             Durations.add(self._stages[stage], seconds)
+
+    def add_waiting(self, images: int) -> None:
+        """So many more wait for a lane, or fewer."""
+        self._queue_depth[0] += images
 
     def count_admitted(self) -> None:
         """Count an image that is let in."""
@@ -350,10 +361,10 @@ class ModelMetrics:
         self._core_seconds.inc(core_seconds)
 
 
-class _Labelled(Protocol[_Series]):
+class _Labelled(Protocol[_Series_co]):
     """A metric whose series have labels."""
 
-    def labels(self, *labels: str) -> _Series:
+    def labels(self, *labels: str) -> _Series_co:
         """The series of these."""
 
     def remove(self, *labels: str) -> None:

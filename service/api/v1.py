@@ -51,10 +51,11 @@ async def classify(request: Request) -> Response:
 
 def asked_of(request: Request) -> tuple[Classifier, ClassifyParameters]:
     """What a request's head asks for, and of which model; raises the ServiceError or the parameters' of a wrong one."""
-    request.app.state.api_keys.check(request.headers)
+    state = request.app.state
+    state.api_keys.check(request.headers)
     asked = ClassifyParameters.of(request)
     check_accept(request.scope)
-    classifier = request.app.state.replica.models.find(asked.model, asked.version)
+    classifier = state.replica.models.find(asked.model, asked.version)
     check_predicts(classifier.manifest)
     return classifier, asked
 

@@ -7,7 +7,7 @@ import socket
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, NamedTuple, TypeVar, cast
 
 from service import errors
 from service.errors import EngineFailure, ImageTooLarge, ServiceError
@@ -39,8 +39,7 @@ class LoadFailure(Exception):
     """The lane could not load its model; the message is its engine's or bundle's."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What a lane says of one image."""
 
     answer: bytes  # predictions as JSON or logits, and then features, float32: what its Item asks for
@@ -59,8 +58,7 @@ Outcome = Answer | ServiceError | Fault
 _Reply = tuple[Any, memoryview]  # what the lane says, and the bytes behind it
 
 
-@dataclass(frozen=True, slots=True)
-class BatchAnswer:
+class BatchAnswer(NamedTuple):
     """A batch's outcomes, in its order, and time.perf_counter seconds of its way."""
 
     outcomes: list[Outcome]

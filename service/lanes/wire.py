@@ -6,16 +6,14 @@ Nothing that a lane sends is ever executed: a lane decodes strangers' images, an
 import json
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 from socket import socket
-from typing import Any
+from typing import Any, NamedTuple
 
 HEAD = struct.Struct("<II")  # bytes of JSON, and bytes behind it
 Buffer = bytes | memoryview
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(NamedTuple):
     """One image for a lane, and what to answer with.
 
     That is its `top_k` best predictions, its logits if that is 0, or neither if that is None; and behind them its

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from service.bundles.bundle import Bundle
 from service.errors import DeadlineExceeded
@@ -21,8 +21,7 @@ from service.scheduling.ticket import Passed, Ticket
 _HEAVIER = 2.0  # times the usual decoding, by which its place in the queue was promised
 
 
-@dataclass(frozen=True, slots=True)
-class Classification:
+class Classification(NamedTuple):
     """The answer for one image, and the seconds it spent in each stage."""
 
     answer: bytes  # its best predictions as JSON or its logits, and then its features, float32: what was asked for
@@ -30,8 +29,7 @@ class Classification:
     stages: dict[str, float]
 
 
-@dataclass(frozen=True, slots=True)
-class Submitted:
+class Submitted(NamedTuple):
     """An image that waits for its outcome."""
 
     outcome: asyncio.Future[Passed]

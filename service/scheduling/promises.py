@@ -162,8 +162,9 @@ class Promises:
     def forget(self, *tickets: Ticket) -> None:
         """They are taken by a lane, have left, or upload so slowly that nobody need be sent away for them."""
         known = [ticket for ticket in tickets if ticket in self._ahead]
-        if known:
-            self._look_again()
+        if not known:
+            return
+        self._look_again()
         for ticket in known:
             self._decoding -= self._ahead.pop(ticket, 0.0)
         if len(known) > 1 or not self._ahead:

@@ -316,7 +316,7 @@ class Scheduler:
         )
 
     def _show_queue(self) -> None:
-        self._metrics.queue_depth.inc(len(self._waiting) - self._shown)
+        self._metrics.add_waiting(len(self._waiting) - self._shown)
         self._shown = len(self._waiting)
 
 

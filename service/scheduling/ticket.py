@@ -3,7 +3,7 @@
 import asyncio
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from service.errors import ServiceError
 from service.images.announced import Announced
@@ -15,8 +15,7 @@ Priority = Literal["interactive", "bulk"]
 _SHORT = 1.0  # seconds
 
 
-@dataclass(frozen=True, slots=True)
-class Passed:
+class Passed(NamedTuple):
     """One image's answer, and when its batch began in a lane and its pass began and ended (perf_counter seconds)."""
 
     answer: Answer

@@ -160,7 +160,7 @@ def test_a_version_that_is_gone_leaves_no_series_and_none_comes_back(clock: Cloc
 
     def count() -> None:
         model.count_admitted()
-        model.queue_depth.inc()
+        model.add_waiting(1)
         model.count_rejection("deadline")
         model.count_image("ok")
         model.count_pass(4, "idle", 0.1)
