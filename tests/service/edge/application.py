@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 from service.edge.connection import HttpProtocol
 from service.edge.connection_table import ConnectionTable
 from service.edge.request_log import RequestLog
+from service.edge.sending import Sending
 from service.edge.uploads import Uploads
 from service.metrics import Metrics
 
@@ -29,6 +30,7 @@ class Application:
         self.full = True
         self.turned_away = 0
         self.left: list[str] = []
+        self.plain: asyncio.Task[None] | None = None
         self.entered = asyncio.Event()
         self.gate = asyncio.Event()
         self.disconnected = asyncio.Event()
@@ -54,6 +56,19 @@ class Application:
         self.turned_away += 1
         closing = [(b"connection", b"close")] if scope["path"] == "/full-and-draining" else []
         return 429, [(b"content-length", b"2"), *closing], b"{}"
+
+    def serve_plain(self, scope: Scope, body: bytes, sending: Sending) -> bool:
+        """As the edge does, but of /plain, and nobody else: what came is sent back once the test opens the gate."""
+        if scope["path"] != "/plain":
+            return False
+
+        async def answer() -> None:
+            await self.gate.wait()
+            said = json.dumps({"plain": body.decode()}).encode()
+            sending.write(200, [(b"content-length", b"%d" % len(said))], said)
+
+        self.plain = asyncio.create_task(answer())
+        return True
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.served.append(scope["path"])

@@ -332,6 +332,28 @@ async def test_a_request_that_is_all_here_may_be_turned_away_without_a_task(appl
         assert await reader.read() == b""
 
 
+async def test_a_request_that_is_all_here_may_be_served_without_a_task(application: Application) -> None:
+    async with connected(application) as (reader, writer):
+        for _ in range(2):
+            application.gate.clear()
+            writer.write(POST % (b"/plain", b"content-length: 5\r\n") + b"hello")
+            while not application.plain:
+                await asyncio.sleep(0.001)
+            assert application.uploads.held == 5
+            writer.write(POST % (b"/plain-as-well", b"content-length: 0\r\n"))  # which waits for its turn
+            application.gate.set()
+            assert (await answer_of(reader))[2] == {"plain": "hello"}
+            assert (await answer_of(reader))[2]["body"] == ""
+            application.plain = None
+        assert (application.served, application.uploads.held) == (["/plain-as-well"] * 2, 0)
+        application.entered.clear()
+        writer.write(POST % (b"/plain", b"content-length: 5\r\n") + b"hel")
+        await application.entered.wait()
+        writer.write(b"lo")
+        assert (await answer_of(reader))[2]["body"] == "hello"
+        assert application.plain is None
+
+
 async def test_an_answer_that_says_so_is_the_last_of_its_connection(application: Application) -> None:
     async with connected(application) as (reader, writer):
         while not application.protocols():
