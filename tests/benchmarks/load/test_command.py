@@ -72,7 +72,7 @@ def test_targets_are_compared_in_turn(server: FakeServer, tmp_path: Path) -> Non
         (("load", "sprint"), "scenario 'sprint' is not one of single-stream,"),
         (("load", "--url", "http://127.0.0.1:9"), "http://127.0.0.1:9/v1/classify: "),
         (("load", "--url", "127.0.0.1:8000"), "is not an http:// or https:// URL"),
-        (("load", "--target", "litserve"), "target litserve needs a URL"),
+        (("load", "--target", "triton"), "target triton needs a URL"),
         (("load", "--url", "URL", "--form", "xml"), "form 'xml' is not one of raw,"),
         (("load", "--url", "URL", "--images", "EMPTY"), "the folder has no files"),
         (("load", "--url", "URL", "--images", "EMPTY/missing"), "neither digits nor photographs nor a folder"),
@@ -85,7 +85,7 @@ def test_targets_are_compared_in_turn(server: FakeServer, tmp_path: Path) -> Non
         (("load", "--url", "URL", "--images-per-query", "-1"), "--images-per-query: -1 is not more than 0"),
         (("load", "--url", "URL", "--sweep", "0.5,0"), "--sweep: 0 is not more than 0"),
         (("load", "--url", "URL", "--seconds", "nan"), "--seconds: nan is not more than 0"),
-        (("compare", "--target", "litserve"), "target litserve needs a URL"),
+        (("compare", "--target", "triton"), "target triton needs a URL"),
         (("compare", "--target", "torchserve=URL"), "target 'torchserve' is not one of"),
     ],
 )
