@@ -1,17 +1,20 @@
 """`python -m benchmarks load` and `compare` as they are typed."""
 
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from benchmarks.__main__ import main
 from benchmarks.load import command
 from benchmarks.load.result import read_result
 from tests.benchmarks.load.fake_server import FakeServer, fake_server_thread
+from tests.deploy.processes import wait_until
 from tests.e2e.processes import ROOT
 
 
@@ -113,6 +116,16 @@ def test_what_cannot_be_is_one_line(
     assert "\n" not in line
     assert printed.out == ""
     assert not (tmp_path / "out").exists()
+
+
+def test_one_that_is_terminated_ends_the_service_that_it_started(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks", "load", "--quiet", "--out", str(tmp_path)]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL) as process:
+        wait_until(lambda: bool(psutil.Process(process.pid).children()))
+        (service,) = psutil.Process(process.pid).children()
+        process.terminate()
+    assert process.returncode == 128 + signal.SIGTERM
+    assert not service.is_running()
 
 
 def test_results_hold_no_secrets() -> None:
