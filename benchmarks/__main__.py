@@ -4,6 +4,7 @@ Light: what a command needs is loaded once it is chosen, and may belong to an ex
 """
 
 import argparse
+import signal
 import sys
 
 from service import __version__
@@ -33,6 +34,7 @@ _OURS = ("benchmarks", "service", "model_export")
 
 def main() -> None:
     """Run one command, or `engine` and `load` with their defaults; exits with 1 and one line if an extra is missing."""
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # after the servers that it started
     arguments = sys.argv[1:]
     _parser().parse_args(arguments[:1])
     for line in [arguments] if arguments else [["engine"], ["load"]]:

@@ -44,7 +44,7 @@ def add_commands(commands: Any) -> None:
         "--target",
         action="append",
         metavar="PRESET[=URL[,METRICS_URL][,PID]]",
-        help="the first is what the others are compared with; mixer... and plain are started if they have no URL;"
+        help="the first is what the others are compared with; without a URL it is started;"
         f" default: {' '.join(_COMPARED)}; PRESET: {', '.join(PRESETS)}",
     )
     for command, name in ((load, "load"), (compare, "compare")):
@@ -135,11 +135,11 @@ def _targets(options: argparse.Namespace, stack: ExitStack) -> list[Target]:
     started = start({preset for preset, address in given if address is None}, bundle, stack)
     targets: list[Target] = []
     for preset, address in given:
-        url, metrics_url, pid, copy = address or started[preset]
+        url, metrics_url, pid, copy, sleeps = address or started[preset]
         target = make_target(preset, url, form=options.form, model=options.model or bundle.parent.name)
         name = _own_name(preset, [other.name for other in targets])
-        headers = tuple(options.header)
-        targets.append(replace(target, name=name, metrics_url=metrics_url, pid=pid, bundle=copy, headers=headers))
+        target = replace(target, name=name, metrics_url=metrics_url, pid=pid, bundle=copy, sleeps=sleeps)
+        targets.append(replace(target, headers=tuple(options.header)))
     return targets
 
 

@@ -2,6 +2,7 @@
 
 import importlib.util
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
@@ -14,6 +15,7 @@ from benchmarks.load.served import read_served
 from benchmarks.load.session import Options, Session
 from benchmarks.load.target import Target
 from benchmarks.load.undisturbed import priority
+from benchmarks.servers.peer import awake
 from service.host import allowed_cores
 
 
@@ -39,7 +41,10 @@ async def measure(
         "generator's priority": priority(),
     }
     sessions = [Session(target, options) for target in targets]
-    said = {session.target.name: await session.check() for session in sessions}
+    said: dict[str, list[bytes]] = {}
+    for session in sessions:
+        with _its_turn(session.target):
+            said[session.target.name] = await session.check()
     answers = check_answers(said)
     for session in sessions:
         session.served = await read_served(session.target, said[session.target.name][0])
@@ -66,12 +71,17 @@ async def measure(
             for name in scenarios:
                 # Every other round goes backwards, so that none always follows the same one.
                 for session in sessions if repeat % 2 == 0 else reversed(sessions):
-                    await SCENARIOS[name](session, parameters, repeat)
+                    with _its_turn(session.target):
+                        await SCENARIOS[name](session, parameters, repeat)
             keep(so_far())
     except BaseException:
         if any(session.runs for session in sessions):
             keep(so_far())
         raise
+
+
+def _its_turn(target: Target) -> AbstractContextManager[None]:
+    return awake(target.pid) if target.sleeps and target.pid else nullcontext()
 
 
 def _is_here(target: Target) -> bool:

@@ -1,12 +1,18 @@
-"""Servers that are started here because a target has no URL: ours and the plain one, both on the same bundle."""
+"""Servers that are started here because a target has no URL, all on the same bundle."""
 
 import shutil
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks.load.target import PRESETS, Address
+import httpx
+
+from benchmarks.load.forms import encode
+from benchmarks.load.images import read_images
+from benchmarks.load.target import PRESETS, Address, make_target
 from benchmarks.servers.own import own_service, plain_server
+from benchmarks.servers.peer import peer_server
 
 
 def start(presets: set[str], bundle: Path, stack: ExitStack) -> dict[str, Address]:
@@ -17,8 +23,9 @@ def start(presets: set[str], bundle: Path, stack: ExitStack) -> dict[str, Addres
     Raises ValueError for a preset that is not started here or a bundle that is none, RuntimeError if a server fails.
     """
     mixers = {preset for preset in presets if preset.startswith("mixer")}
-    if others := sorted(presets - mixers - {"plain"}):
-        raise ValueError(f"target {others[0]} needs a URL: only mixer... and plain are started here")
+    peers = sorted(preset for preset in presets if PRESETS[preset].recipe)
+    if others := sorted(presets - mixers - {"plain", *peers}):
+        raise ValueError(f"target {others[0]} needs a URL: there is no recipe to start it with")
     if presets and not (bundle / "manifest.json").is_file():
         raise ValueError(f"{bundle} is not a bundle (<repository>/<name>/<version>)")
     addresses: dict[str, Address] = {}
@@ -31,7 +38,19 @@ def start(presets: set[str], bundle: Path, stack: ExitStack) -> dict[str, Addres
     if "plain" in presets:
         server = stack.enter_context(plain_server(bundle))
         addresses["plain"] = Address(server.url, pid=server.pid)
+    for preset in peers:
+        kind = PRESETS[preset]
+        answers = partial(_answers, preset, bundle)
+        url, pid = stack.enter_context(peer_server(kind.recipe, kind.engine, bundle, answers))
+        addresses[preset] = Address(url, pid=pid, sleeps=True)
     return addresses
+
+
+def _answers(preset: str, bundle: Path, url: str) -> bool:
+    """Whether it has predictions; that a port is open says little of the workers behind it."""
+    target = make_target(preset, url, model=bundle.parent.name)
+    headers, body = encode(target.form, read_images("digits")[:1])
+    return httpx.post(target.url, headers=headers, content=body, timeout=5, trust_env=False).is_success
 
 
 def _copied(bundle: Path, repository: Path) -> Path:

@@ -14,7 +14,8 @@ class Preset:
     form: str
     port: int
     several: bool = False  # images in one request
-    engine: str = "auto"  # of ours, where it is started here
+    engine: str = "auto"  # where it is started here
+    recipe: str = ""  # of another server: its folder in benchmarks/servers/peers
 
 
 PRESETS = {
@@ -23,13 +24,15 @@ PRESETS = {
     "mixer-openvino": Preset("/v1/classify", "raw", 8000, engine="openvino"),
     "mixer-multipart": Preset("/v1/classify", "multipart:image", 8000, several=True),
     "mixer-v2": Preset("/v2/models/{model}/infer", "v2-binary:image_bytes", 8000, several=True),
-    # The rest as their recipes in benchmarks/servers/peers have them.
     "plain": Preset("/predict", "multipart:file", 8000),
-    "litserve": Preset("/predict", "multipart:request", 8000),
-    "mosec": Preset("/inference", "raw", 8000),
-    "ray-serve": Preset("/predict", "raw", 8000),
-    "bentoml": Preset("/classify", "multipart:images", 3000),
-    "mlserver": Preset("/v2/models/{model}/infer", "v2-json:image", 8080),
+    # As their recipes have them.
+    "litserve": Preset("/predict", "multipart:request", 8000, engine="onnxruntime", recipe="litserve"),
+    "litserve-openvino": Preset("/predict", "multipart:request", 8000, engine="openvino", recipe="litserve"),
+    "mosec": Preset("/inference", "raw", 8000, engine="onnxruntime", recipe="mosec"),
+    "mosec-openvino": Preset("/inference", "raw", 8000, engine="openvino", recipe="mosec"),
+    "ray-serve": Preset("/predict", "raw", 8000, engine="onnxruntime", recipe="ray-serve"),
+    "bentoml": Preset("/classify", "multipart:images", 3000, engine="onnxruntime", recipe="bentoml"),
+    "mlserver": Preset("/v2/models/{model}/infer", "v2-json:image", 8080, engine="onnxruntime", recipe="mlserver"),
     "triton": Preset("/v2/models/{model}/infer", "v2-binary:image", 8000, several=True),
 }
 
@@ -41,6 +44,7 @@ class Address(NamedTuple):
     metrics_url: str | None = None
     pid: int | None = None
     bundle: Path | None = None
+    sleeps: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,7 @@ class Target:
     headers: tuple[tuple[str, str], ...] = ()  # sent with every request
     several: bool = False  # images in one request
     bundle: Path | None = None  # a copy that may be changed, of a Mixer service that was started here
+    sleeps: bool = False  # its process is stopped, but for its turn
 
 
 def make_target(preset: str, url: str | None = None, *, form: str | None = None, model: str = "digits") -> Target:

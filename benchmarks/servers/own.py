@@ -1,11 +1,13 @@
 """The servers under test, started for a benchmark that was given no URL."""
 
+import os
+import shlex
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +16,7 @@ import httpx
 
 ROOT = Path(__file__).parent.parent.parent
 
+_PYTHON = (sys.executable, "-m")
 _READY = 300  # seconds at most: a large model measures its passes for a minute and more
 
 
@@ -38,51 +41,68 @@ def own_service(module: str = "service", *flags: str) -> Iterator[OwnService]:
 
     Raises RuntimeError with the service's log if it does not become ready within five minutes.
     """
-    port, metrics_port = _free_port(), _free_port()
+    port, metrics_port = free_port(), free_port()
     base = f"http://127.0.0.1:{port}"
     ports = ["--port", str(port), "--metrics-port", str(metrics_port)]
     command = [module, "--host", "127.0.0.1", "--drain-seconds", "0", *ports, *flags]
-    with _running(command, f"{base}/healthz/ready") as pid:
+    with running([*_PYTHON, *command], lambda: _is_success(f"{base}/healthz/ready")) as pid:
         yield OwnService(f"{base}/v1/classify", f"http://127.0.0.1:{metrics_port}/metrics", pid)
 
 
 @contextmanager
 def plain_server(bundle: Path) -> Iterator[PlainServer]:
     """`python -m benchmarks.servers.plain` on a free port. Raises RuntimeError as `own_service` does."""
-    port = _free_port()
+    port = free_port()
     command = ["benchmarks.servers.plain", "--bundle", str(bundle), "--port", str(port)]
-    with _running(command, f"http://127.0.0.1:{port}/health") as pid:
+    with running([*_PYTHON, *command], lambda: _is_success(f"http://127.0.0.1:{port}/health")) as pid:
         yield PlainServer(f"http://127.0.0.1:{port}/predict", pid)
 
 
 @contextmanager
-def _running(command: Sequence[str], ready_url: str) -> Iterator[int]:
+def running(
+    command: Sequence[str],
+    is_ready: Callable[[], bool],
+    end: Callable[[subprocess.Popen[bytes]], None] = subprocess.Popen.terminate,
+    environment: Mapping[str, str] | None = None,
+    process_group: int | None = None,
+) -> Iterator[int]:
+    """A command, from when it is ready until `end` has ended it; its process.
+
+    `environment` is added to this one's. Raises RuntimeError as `own_service` does.
+    """
+    variables = {**os.environ, **(environment or {})}
     with (
         tempfile.TemporaryFile("w+") as log,
-        subprocess.Popen([sys.executable, "-m", *command], cwd=ROOT, stderr=log) as process,
+        subprocess.Popen(
+            command, cwd=ROOT, env=variables, stdout=log, stderr=log, process_group=process_group
+        ) as process,
     ):
         try:
-            if not _becomes_ready(process, ready_url):
+            if not _becomes_ready(process, is_ready):
                 log.seek(0)
-                raise RuntimeError(f"{command[0]} did not become ready:\n{log.read()}")
+                raise RuntimeError(f"{shlex.join(command)} did not become ready:\n{log.read()}")
             yield process.pid
         finally:
-            process.terminate()
+            end(process)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """One of 127.0.0.1's."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
 
 
-def _becomes_ready(process: subprocess.Popen[bytes], url: str) -> bool:
+def _becomes_ready(process: subprocess.Popen[bytes], is_ready: Callable[[], bool]) -> bool:
     end = time.monotonic() + _READY
-    with httpx.Client(timeout=5, trust_env=False) as client:
-        while process.poll() is None and time.monotonic() < end:
-            with suppress(httpx.HTTPError):
-                if client.get(url).is_success:
-                    return True
-            time.sleep(0.1)
+    while process.poll() is None and time.monotonic() < end:
+        with suppress(httpx.HTTPError):
+            if is_ready():
+                return True
+        time.sleep(0.1)
     return False
+
+
+def _is_success(url: str) -> bool:
+    return httpx.get(url, timeout=5, trust_env=False).is_success

@@ -1,6 +1,6 @@
 """A picture of the dashboard from any Prometheus, without Grafana, for the docs.
 
-python deploy/grafana/picture.py http://localhost:9090 docs/dashboard.png --minutes 6 --window 15s
+python deploy/grafana/picture.py http://localhost:9090 docs/dashboard.png --minutes 5 --window 15s
 """
 
 import argparse
@@ -95,16 +95,17 @@ def draw_stat(axes: Axes, panel: dict[str, Any], source: Source) -> None:
 
 
 def draw_table(axes: Axes, panel: dict[str, Any], source: Source) -> None:
-    """A line for each label of each series; hashes by their first digits."""
+    """A line for each label and a column for each series; hashes by their first digits."""
     axes.axis("off")
-    lines = []
-    for series in source.at_the_end(panel["targets"][0]["expr"]):
-        cells = {**series["metric"], "replicas": series["value"][1]}
-        lines += [(name, value[:20]) for name, value in cells.items()]
-    for number, (name, value) in enumerate(lines):
-        y = 0.92 - number * 0.125
-        axes.text(0.02, y, name, fontsize=7.5, color=FAINT, va="center", transform=axes.transAxes)
-        axes.text(0.35, y, value, fontsize=7.5, color=INK, va="center", transform=axes.transAxes)
+    series = source.at_the_end(panel["targets"][0]["expr"])
+    for column, one in enumerate(series):
+        cells = {**one["metric"], "replicas": one["value"][1]}
+        for number, (name, value) in enumerate(cells.items()):
+            y = 0.92 - number * 0.125
+            if column == 0:
+                axes.text(0.02, y, name, fontsize=7.5, color=FAINT, va="center", transform=axes.transAxes)
+            x = 0.25 + 0.75 * column / len(series)
+            axes.text(x, y, value[:16], fontsize=7.5, color=INK, va="center", transform=axes.transAxes)
 
 
 def draw_series(axes: Axes, panel: dict[str, Any], source: Source) -> None:

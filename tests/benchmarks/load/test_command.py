@@ -1,17 +1,20 @@
 """`python -m benchmarks load` and `compare` as they are typed."""
 
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from benchmarks.__main__ import main
 from benchmarks.load import command
 from benchmarks.load.result import read_result
 from tests.benchmarks.load.fake_server import FakeServer, fake_server_thread
+from tests.deploy.processes import wait_until
 from tests.e2e.processes import ROOT
 
 
@@ -72,7 +75,7 @@ def test_targets_are_compared_in_turn(server: FakeServer, tmp_path: Path) -> Non
         (("load", "sprint"), "scenario 'sprint' is not one of single-stream,"),
         (("load", "--url", "http://127.0.0.1:9"), "http://127.0.0.1:9/v1/classify: "),
         (("load", "--url", "127.0.0.1:8000"), "is not an http:// or https:// URL"),
-        (("load", "--target", "litserve"), "target litserve needs a URL"),
+        (("load", "--target", "triton"), "target triton needs a URL"),
         (("load", "--url", "URL", "--form", "xml"), "form 'xml' is not one of raw,"),
         (("load", "--url", "URL", "--images", "EMPTY"), "the folder has no files"),
         (("load", "--url", "URL", "--images", "EMPTY/missing"), "neither digits nor photographs nor a folder"),
@@ -85,7 +88,7 @@ def test_targets_are_compared_in_turn(server: FakeServer, tmp_path: Path) -> Non
         (("load", "--url", "URL", "--images-per-query", "-1"), "--images-per-query: -1 is not more than 0"),
         (("load", "--url", "URL", "--sweep", "0.5,0"), "--sweep: 0 is not more than 0"),
         (("load", "--url", "URL", "--seconds", "nan"), "--seconds: nan is not more than 0"),
-        (("compare", "--target", "litserve"), "target litserve needs a URL"),
+        (("compare", "--target", "triton"), "target triton needs a URL"),
         (("compare", "--target", "torchserve=URL"), "target 'torchserve' is not one of"),
     ],
 )
@@ -113,6 +116,16 @@ def test_what_cannot_be_is_one_line(
     assert "\n" not in line
     assert printed.out == ""
     assert not (tmp_path / "out").exists()
+
+
+def test_one_that_is_terminated_ends_the_service_that_it_started(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks", "load", "--quiet", "--out", str(tmp_path)]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL) as process:
+        wait_until(lambda: bool(psutil.Process(process.pid).children()))
+        (service,) = psutil.Process(process.pid).children()
+        process.terminate()
+    assert process.returncode == 128 + signal.SIGTERM
+    assert not service.is_running()
 
 
 def test_results_hold_no_secrets() -> None:

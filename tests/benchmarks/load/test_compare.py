@@ -146,7 +146,7 @@ def test_a_target_is_a_preset_with_or_without_an_address() -> None:
     ("flags", "message"),
     [
         (["--target", "nonsense=http://127.0.0.1:1"], "target 'nonsense' is not one of"),
-        (["--target", "litserve"], "target litserve needs a URL"),
+        (["--target", "triton"], "target triton needs a URL"),
         (["--bundle", "models/digits"], "models/digits is not a bundle"),
     ],
 )
