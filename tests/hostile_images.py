@@ -3,9 +3,9 @@
 import io
 import struct
 import zlib
-from collections.abc import Iterator
-from functools import cache
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache, cached_property, lru_cache, partial
 
 import numpy as np
 from PIL import Image, features
@@ -13,10 +13,17 @@ from PIL import Image, features
 from tests.doubles import encode
 
 
-class Hostile(NamedTuple):
+@dataclass(frozen=True)
+class Hostile:
+    """One image; what takes long to make is made when its data are first looked at, not when tests are collected."""
+
     name: str
-    data: bytes
+    content: bytes | Callable[[], bytes]
     expected: tuple[int, ...]
+
+    @cached_property
+    def data(self) -> bytes:
+        return self.content() if callable(self.content) else self.content
 
 
 OK, TOO_LARGE, UNSUPPORTED, INVALID = 200, 413, 415, 422
@@ -85,9 +92,7 @@ def jpegs() -> Iterator[Hostile]:
     progressive = encode(small(side=64), "JPEG", progressive=True)
     last = progressive[progressive.rfind(b"\xff\xda") : -2]
     yield Hostile("jpeg of 5000 scans", progressive[:-2] + last * 5000 + progressive[-2:], (TOO_LARGE,))
-    large = encode(Image.new("RGB", (7000, 7000)), "JPEG", progressive=True)
-    last = large[large.rfind(b"\xff\xda") : -2]
-    yield Hostile("jpeg of 60 scans over 49 million pixels", large[:-2] + last * 50 + large[-2:], (TOO_LARGE,))
+    yield Hostile("jpeg of 60 scans over 49 million pixels", jpeg_of_many_large_scans, (TOO_LARGE,))
     by_component = encode(small(), "JPEG", subsampling="4:4:4")
     scan = b"\xff\xda\0\x08\1\1\0\0\x3f\0" + bytes(40)
     at = by_component.rfind(b"\xff\xda")
@@ -102,19 +107,28 @@ def jpegs() -> Iterator[Hostile]:
     yield Hostile("jpeg, adobe marker cut", head + b"\xff\xee\x00\x07Adobe" + rest, (OK, INVALID))
 
 
+def jpeg_of_many_large_scans() -> bytes:
+    large = encode(Image.new("RGB", (7000, 7000)), "JPEG", progressive=True)
+    last = large[large.rfind(b"\xff\xda") : -2]
+    return large[:-2] + last * 50 + large[-2:]
+
+
 def pngs() -> Iterator[Hostile]:
-    megabytes = zlib.compress(bytes(100_000_000), 9)
-    yield Hostile("png with a profile of 100 MB", png(8, 8, [(b"iCCP", b"x\0\0" + megabytes)]), (OK,))
-    yield Hostile("png with zTXt of 100 MB", png(8, 8, [(b"zTXt", b"x\0\0" + megabytes)]), (OK,))
-    yield Hostile("png with iTXt of 100 MB", png(8, 8, [(b"iTXt", b"x\0\1\0\0\0" + megabytes)]), (OK,))
+    megabytes = cache(lambda: zlib.compress(bytes(100_000_000), 9))
+    yield Hostile("png with a profile of 100 MB", lambda: png(8, 8, [(b"iCCP", b"x\0\0" + megabytes())]), (OK,))
+    yield Hostile("png with zTXt of 100 MB", lambda: png(8, 8, [(b"zTXt", b"x\0\0" + megabytes())]), (OK,))
+    yield Hostile("png with iTXt of 100 MB", lambda: png(8, 8, [(b"iTXt", b"x\0\1\0\0\0" + megabytes())]), (OK,))
     megabyte = zlib.compress(bytes(2**20 - 1), 9)
     yield Hostile("png with 4000 profiles of 1 MB", png(8, 8, [(b"iCCP", b"x\0\0" + megabyte)] * 4000), (OK,))
     yield Hostile("png with 4000 nameless texts of 1 MB", png(8, 8, [(b"zTXt", b"\0\0" + megabyte)] * 4000), (OK,))
-    yield Hostile("png of a million chunks", png(8, 8, [(b"abCd", b"")] * 1_000_000), (TOO_LARGE,))
-    yield Hostile("png of more rows than it announces", png(8, 8, rows=4_000_000), (OK, INVALID))
+    yield Hostile("png of a million chunks", lambda: png(8, 8, [(b"abCd", b"")] * 1_000_000), (TOO_LARGE,))
+    yield Hostile("png of more rows than it announces", lambda: png(8, 8, rows=4_000_000), (OK, INVALID))
     pieces = zlib.compress(b"\0" * (3 * 1000 + 1) * 1000, 0)
-    chunks = [(b"IDAT", pieces[i : i + 1]) for i in range(300_000)]
-    yield Hostile("png of a byte a chunk", png(1000, 1000, chunks), (TOO_LARGE,))
+    yield Hostile(
+        "png of a byte a chunk",
+        lambda: png(1000, 1000, [(b"IDAT", pieces[i : i + 1]) for i in range(300_000)]),
+        (TOO_LARGE,),
+    )
     yield Hostile("png of a bad checksum", bytes(png(8, 8)[:29]) + b"\0\0\0\0" + png(8, 8)[33:], (INVALID,))
     yield Hostile("png of a chunk of 2 GB", png(8, 8)[:33] + struct.pack(">I", 2**31 - 1) + b"tEXt", (INVALID,))
     yield Hostile("png with 4294967295 frames", png(8, 8, [(b"acTL", struct.pack(">II", 2**31, 0))]), (OK, INVALID))
@@ -203,16 +217,15 @@ def avifs() -> Iterator[Hostile]:
     size = plain.find(b"ispe") + 8
     bomb = plain[:size] + struct.pack(">II", 30_000, 30_000) + plain[size + 8 :]
     yield Hostile("avif announcing 30000x30000", bytes(bomb), (TOO_LARGE, INVALID))
-    large = bytearray(encode(Image.new("L", (4000, 4000)), "AVIF", speed=10))
-    size = large.find(b"ispe") + 8
-    large[size : size + 8] = struct.pack(">II", 16, 16)
-    yield Hostile("avif of 16 million pixels announcing 16x16", bytes(large), (TOO_LARGE,))
+    yield Hostile("avif of 16 million pixels announcing 16x16", avif_announcing_less, (TOO_LARGE,))
     sequence = encode(small(), "AVIF", save_all=True, append_images=[small("L").convert("RGB")])
     yield Hostile("avif sequence", sequence, (OK,))
     brands = sequence[:16].replace(b"avis", b"msf1") + sequence[16:36].replace(b"avif", b"avis") + sequence[36:]
     yield Hostile("avif sequence without a still", brands, (UNSUPPORTED,))
     for brand in (b"avis", b"mif1"):
-        yield Hostile(f"avif of {brand.decode()} whose track is another image", avif_beside_track(brand), (OK,))
+        yield Hostile(
+            f"avif of {brand.decode()} whose track is another image", partial(avif_beside_track, brand), (OK,)
+        )
     location = plain.find(b"iloc")
     yield Hostile("avif of no locations", bytes(plain[:location] + b"free" + plain[location + 4 :]), (INVALID,))
 
@@ -296,10 +309,22 @@ def truncated() -> Iterator[Hostile]:
             yield Hostile(f"{format_} cut at {sixteenth}/16", part, (OK, INVALID, UNSUPPORTED))
 
 
+def avif_announcing_less() -> bytes:
+    large = bytearray(encode(Image.new("L", (4000, 4000)), "AVIF", speed=10))
+    size = large.find(b"ispe") + 8
+    large[size : size + 8] = struct.pack(">II", 16, 16)
+    return bytes(large)
+
+
+@cache
+def avif_sequence() -> bytes:
+    frame = Image.new("L", (4000, 4000))
+    return encode(frame, "AVIF", speed=10, save_all=True, append_images=[frame])
+
+
 def avif_beside_track(brand: bytes) -> bytes:
     """A still of 16x16 beside a track of 4000x4000, which announces 16x16 too; its major brand is `brand`."""
-    frame = Image.new("L", (4000, 4000))
-    sequence = encode(frame, "AVIF", speed=10, save_all=True, append_images=[frame])
+    sequence = avif_sequence()
     sequence = sequence.replace(b"meta", b"free", 1).replace(struct.pack(">II", 4000 << 16, 4000 << 16), SIDE_16)
     still = encode(small(side=16), "AVIF")
     start = still.find(b"meta") - 4
@@ -318,9 +343,12 @@ def png(width: int, height: int, chunks: list[tuple[bytes, bytes]] | None = None
     pixels = zlib.compress(bytes((min(width, 1000) * 3 + 1) * rows))
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     parts = [(b"IHDR", header), *(chunks or []), (b"IDAT", pixels), (b"IEND", b"")]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in parts
-    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(kind, body) for kind, body in parts)
+
+
+@lru_cache(300)  # some images have a million of the same
+def png_chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
 def sof(width: int, height: int) -> bytes:

@@ -1,5 +1,6 @@
 """deploy/kubernetes as `kubectl apply -k` would send it: rendered by a real kustomize."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -86,6 +87,18 @@ def render(folder: Path) -> Rendered:
     result = subprocess.run([*command, str(folder)], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     return Rendered(result.stdout, manifests_of(result.stdout))
+
+
+def check_fields(manifest: Manifest, version: str) -> None:
+    """That this version of Kubernetes knows every field; overlays share most of their manifests."""
+    _check_fields(json.dumps(manifest, sort_keys=True), version)
+
+
+@cache
+def _check_fields(manifest: str, version: str) -> None:
+    import kubernetes_validate  # noqa: PLC0415 - takes two seconds, where tests are collected too
+
+    kubernetes_validate.validate(json.loads(manifest), version, strict=True)
 
 
 def compose(folder: Path, overlay: str, *components: str) -> Path:

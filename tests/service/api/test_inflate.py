@@ -60,8 +60,9 @@ def test_members_may_lie_anywhere_in_a_long_body() -> None:
     assert inflate(b"".join(map(gzip.compress, noise)), "gzip", 10**7) == b"".join(noise)
 
 
-@pytest.mark.parametrize("bomb", [gzip.compress(bytes(200 * 2**20)), gzip.compress(bytes(2**18)) * 800])
-def test_a_bomb_takes_no_more_memory_than_the_limit(bomb: bytes) -> None:
+@pytest.mark.parametrize(("size", "members"), [(200 * 2**20, 1), (2**18, 800)])
+def test_a_bomb_takes_no_more_memory_than_the_limit(size: int, members: int) -> None:
+    bomb = gzip.compress(bytes(size)) * members
     tracemalloc.start()
     try:
         with pytest.raises(PayloadTooLarge):
