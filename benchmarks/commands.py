@@ -148,7 +148,7 @@ def _decode(options: argparse.Namespace) -> Result:
 
 def _fuzz(options: argparse.Namespace) -> Result:
     digit = (ROOT / "models" / "digits" / "1" / "golden" / "digit-7.png").read_bytes()
-    with own_service() as service:
+    with own_service(grpc=True) as service:
         return asyncio.run(measure_fuzz(service, Digit(digit, 7), options.count, options.seed))
 
 

@@ -3,6 +3,7 @@
 import base64
 import gzip
 import json
+import struct
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -19,7 +20,9 @@ class Request(NamedTuple):
 
 
 _CLASSIFY = "/v1/classify"
-_INFER, _SIDE = "/v2/models/digits/infer", 32  # of the embedded model
+_MODEL, _SIDE = "digits", 32  # the embedded one
+_INFER = f"/v2/models/{_MODEL}/infer"
+GRPC = "/inference.GRPCInferenceService/ModelInfer"
 
 
 def _of(path: str, form: str) -> Callable[[bytes, bytes], Request]:
@@ -53,6 +56,21 @@ def _pixels(image: bytes, _: bytes) -> Request:
     return Request(_INFER, {"inference-header-content-length": str(len(head))}, head + data)
 
 
+def _grpc(*, raw: bool) -> Callable[[bytes, bytes], Request]:
+    def door(image: bytes, _: bytes) -> Request:
+        from service.grpc_api.messages import ModelInferRequest  # noqa: PLC0415 - an optional dependency
+
+        message = ModelInferRequest(model_name=_MODEL)
+        tensor = message.inputs.add(name="image_bytes", datatype="BYTES", shape=[1])
+        if raw:
+            message.raw_input_contents.append(struct.pack("<I", len(image)) + image)
+        else:
+            tensor.contents.bytes_contents.append(image)
+        return Request(GRPC, {}, message.SerializeToString(deterministic=True))
+
+    return door
+
+
 # A request with this image, and where there is room for another with that of a digit.
 DOORS: dict[str, Callable[[bytes, bytes], Request]] = {
     "raw": _of(_CLASSIFY, "raw"),
@@ -64,4 +82,6 @@ DOORS: dict[str, Callable[[bytes, bytes], Request]] = {
     "v2, binary": _of(_INFER, "v2-binary:image_bytes"),
     "v2, JSON": _of(_INFER, "v2-json:image_bytes"),
     "v2, pixels": _pixels,
+    "gRPC, raw": _grpc(raw=True),
+    "gRPC, contents": _grpc(raw=False),
 }

@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 from heapq import nlargest
 from typing import NamedTuple
 
-import aiohttp
-
 from benchmarks.load.server_side import ServerSide, totals
 from benchmarks.load.target import Target
 from benchmarks.report import Result, Row
@@ -19,6 +17,7 @@ from benchmarks.robustness.alone import cost_rows
 from benchmarks.robustness.doors import DOORS, Request
 from benchmarks.robustness.memory import memory_growth, memory_rows
 from benchmarks.robustness.mutations import Seed, damaged_body, mutated, seeds
+from benchmarks.robustness.sending import FULL, OK, Sender, sender
 from benchmarks.servers.own import OwnService
 
 NOTES = """\
@@ -26,14 +25,13 @@ Every image is an intact one with one to four mutations: flipped bits, telling n
 the fields of headers, cuts, splices with other files, chunks swapped, repeated and removed; most PNGs get right
 checksums again. Each goes through one of the service's doors; of every eighth request the body is damaged as well.
 Every twentieth request is an intact digit, whose answer is known, and so is that of a digit in a form beside a damaged
-image. Expected are 200, 400, 413, 415 and 422, each within 10 s; whatever is refused for lack of room (429) is sent
-again. The slowest are sent once more, one at a time, with nothing else to do: "the costliest" has what they took of all
-processes' CPU, and by how much a lane's memory grew meanwhile. Growth is the median memory of the last tenth of the
-time over that of the second tenth. `benchmarks.robustness.fuzz.fuzzed(seeds(), digit, seed, number)` is the request of
-a number."""
+image. Expected are 200, 400, 413, 415 and 422, over gRPC OK, INVALID_ARGUMENT and, where the model's name is damaged,
+NOT_FOUND, each within 10 s; whatever is refused for lack of room (429, RESOURCE_EXHAUSTED) is sent again. The slowest
+are sent once more, one at a time, with nothing else to do: "the costliest" has what they took of all processes' CPU,
+and by how much a lane's memory grew meanwhile. Growth is the median memory of the last tenth of the time over that of
+the second tenth. `benchmarks.robustness.fuzz.fuzzed(seeds(), digit, seed, number)` is the request of a number."""
 
-_EXPECTED = {"200", "400", "413", "415", "422"}
-_HUNG = 10.0  # seconds
+_EXPECTED = {*OK, "400", "413", "415", "422", "INVALID_ARGUMENT", "NOT_FOUND"}
 _GOOD_EVERY = 20
 _BODY_EVERY = 8
 _COSTLY = 0.01  # the share of the requests, the slowest, that is sent again alone
@@ -87,24 +85,19 @@ def fuzzed(intact: list[Seed], digit: bytes, seed: int, number: int) -> Fuzzed:
 
 
 async def measure_fuzz(service: OwnService, digit: Digit, count: int, seed: int, connections: int = 16) -> Result:
-    """Send `count` damaged requests, and `digit` in between; then the slowest again."""
+    """Send `count` damaged requests, and `digit` in between; then the slowest again. The service has gRPC's door."""
     fuzz, intact = Fuzz(), seeds()
     target = Target("mixer", service.url, "raw", service.metrics_url, service.pid)
     server = ServerSide(target, fuzz.memory)
     started = time.perf_counter()
-    timeout = aiohttp.ClientTimeout(total=_HUNG)
-    headers = {"x-deadline-ms": str(3000 * _HUNG)}  # so that a slow machine is seen as slow, and not as full
-    connector = aiohttp.TCPConnector(limit=0)
-    async with aiohttp.ClientSession(
-        service.url.removesuffix("/v1/classify"), connector=connector, timeout=timeout, headers=headers
-    ) as session:
+    async with sender(service) as to:
 
         async def send(number: int) -> None:
-            await _send(session, fuzzed(intact, digit.data, seed, number).request)
+            await to.send(fuzzed(intact, digit.data, seed, number).request)
 
         watching = asyncio.create_task(server.watch_memory())
         numbers = iter(range(count))
-        await asyncio.gather(*(_client(session, fuzz, intact, digit, seed, numbers) for _ in range(connections)))
+        await asyncio.gather(*(_client(to, fuzz, intact, digit, seed, numbers) for _ in range(connections)))
         seconds = time.perf_counter() - started
         watching.cancel()
         slowest = nlargest(min(_MOST_COSTLY, max(5, int(_COSTLY * count))), fuzz.took)
@@ -124,22 +117,20 @@ async def measure_fuzz(service: OwnService, digit: Digit, count: int, seed: int,
     )
 
 
-async def _client(
-    session: aiohttp.ClientSession, fuzz: Fuzz, intact: list[Seed], digit: Digit, seed: int, numbers: Iterator[int]
-) -> None:
+async def _client(to: Sender, fuzz: Fuzz, intact: list[Seed], digit: Digit, seed: int, numbers: Iterator[int]) -> None:
     for number in numbers:
-        await _send_damaged(session, fuzz, fuzzed(intact, digit.data, seed, number), digit, number)
+        await _send_damaged(to, fuzz, fuzzed(intact, digit.data, seed, number), digit, number)
         if number % _GOOD_EVERY == 0:
-            status, body, _ = await _send(session, DOORS["raw"](digit.data, b""))
+            status, body, _ = await to.send(DOORS["raw"](digit.data, b""))
             fuzz.good[_judged(status, body, digit)] += 1
 
 
-async def _send_damaged(session: aiohttp.ClientSession, fuzz: Fuzz, damaged: Fuzzed, digit: Digit, number: int) -> None:
+async def _send_damaged(to: Sender, fuzz: Fuzz, damaged: Fuzzed, digit: Digit, number: int) -> None:
     while True:
-        status, body, seconds = await _send(session, damaged.request)
-        if status != "429":
+        status, body, seconds = await to.send(damaged.request)
+        if status not in FULL:
             break
-        fuzz.statuses["429, sent again"] += 1
+        fuzz.statuses[f"{status}, sent again"] += 1
         await asyncio.sleep(0.1)
     fuzz.statuses[status] += 1
     fuzz.by_format.setdefault(damaged.format, Counter())[status] += 1
@@ -149,20 +140,6 @@ async def _send_damaged(session: aiohttp.ClientSession, fuzz: Fuzz, damaged: Fuz
         fuzz.unexpected.append(f"{number}: {status}")
     if damaged.request.beside_a_digit:
         fuzz.good[_judged(status, body, digit)] += 1
-
-
-async def _send(session: aiohttp.ClientSession, request: Request) -> tuple[str, bytes, float]:
-    """The status or what went wrong, the body, and the seconds it took."""
-    sent, body = time.perf_counter(), b""
-    try:
-        async with session.post(request.path, data=request.body, headers=request.headers) as response:
-            body = await response.read()
-        status = str(response.status)
-    except TimeoutError:
-        status = "hung"
-    except aiohttp.ClientError as error:
-        status = type(error).__name__
-    return status, body, time.perf_counter() - sent
 
 
 def _judged(status: str, body: bytes, digit: Digit) -> str:

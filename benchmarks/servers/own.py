@@ -26,6 +26,7 @@ class OwnService(NamedTuple):
     url: str  # of /v1/classify
     metrics_url: str
     pid: int
+    grpc_address: str = ""  # if it was asked for
 
 
 class PlainServer(NamedTuple):
@@ -36,17 +37,20 @@ class PlainServer(NamedTuple):
 
 
 @contextmanager
-def own_service(module: str = "service", *flags: str) -> Iterator[OwnService]:
-    """`python -m MODULE FLAGS` on free ports, with the default settings for the rest.
+def own_service(module: str = "service", *flags: str, grpc: bool = False) -> Iterator[OwnService]:
+    """`python -m MODULE FLAGS` on free ports, one of `grpc` among them, with the default settings for the rest.
 
     Raises RuntimeError with the service's log if it does not become ready within five minutes.
     """
-    port, metrics_port = free_port(), free_port()
+    port, metrics_port, grpc_port = free_port(), free_port(), free_port()
     base = f"http://127.0.0.1:{port}"
     ports = ["--port", str(port), "--metrics-port", str(metrics_port)]
+    if grpc:
+        ports += ["--grpc-port", str(grpc_port)]
     command = [module, "--host", "127.0.0.1", "--drain-seconds", "0", *ports, *flags]
     with running([*_PYTHON, *command], lambda: _is_success(f"{base}/healthz/ready")) as pid:
-        yield OwnService(f"{base}/v1/classify", f"http://127.0.0.1:{metrics_port}/metrics", pid)
+        metrics_url = f"http://127.0.0.1:{metrics_port}/metrics"
+        yield OwnService(f"{base}/v1/classify", metrics_url, pid, f"127.0.0.1:{grpc_port}" if grpc else "")
 
 
 @contextmanager

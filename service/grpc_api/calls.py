@@ -49,9 +49,9 @@ class Calls:
         self._request_log = request_log
         self._replica: Replica = api.state.replica
         settings = self._replica.settings
-        longest = settings.max_body_bytes
-        self._arrivals = Arrivals(settings.max_inflight_bytes, longest)
-        self._short_arrivals = Arrivals(_SHORT_AT_ONCE * longest, longest, _SHORT_PATIENCE_SECONDS)
+        longest, most_waiting = settings.max_body_bytes, settings.max_inflight_images
+        self._arrivals = Arrivals(settings.max_inflight_bytes, longest, 2 * most_waiting)
+        self._short_arrivals = Arrivals(_SHORT_AT_ONCE * longest, longest, most_waiting, _SHORT_PATIENCE_SECONDS)
         self._inside: dict[int, Scope] = {}
         self._closed = False
 

@@ -39,14 +39,16 @@ async def model_infer(request: Request, receive: Receive) -> bytes:
     request.app.state.api_keys.check(request.headers)
     asked = InferParameters.of(request)
     message = await receive()
-    envelope = open_envelope(message)
+    size, envelope = len(message), open_envelope(message)
     replica: Replica = request.app.state.replica
     classifier = replica.models.find(envelope.model, envelope.version or None)
     manifest = classifier.manifest
     reading = partial(read_request, envelope, manifest.image_size, widths(manifest))
     with Visit(request, classifier, _seconds(request, asked), asked.priority) as visit:
-        visit.charge(len(message))
-        inference, given, size = await outputs(request, classifier, visit, parsed(reading, len(message)))
+        visit.charge(size)
+        understood = parsed(reading, size)
+        del message, envelope, reading  # encoded images are copies of it, which else would be held as long as they are
+        inference, given, size = await outputs(request, classifier, visit, understood)
     return await parsed(partial(write_response, inference, manifest, classifier.labels, given), size)
 
 
@@ -105,14 +107,12 @@ _DESCRIBED: dict[str, dict[str, Endpoint]] = {
 }
 
 
-def answers() -> dict[str, dict[str, Answer]]:
-    """By service and method, for all that the .proto files promise."""
+def answers() -> dict[str, Answer]:
+    """By a method's path, for all that the .proto files promise."""
     return {
-        service: {
-            name: partial(_answer, *kinds, described[name]) if name in described else model_infer
-            for name, kinds in methods(service).items()
-        }
+        f"/{service}/{name}": partial(_answer, *kinds, described[name]) if name in described else model_infer
         for service, described in _DESCRIBED.items()
+        for name, kinds in methods(service).items()
     }
 
 

@@ -1,20 +1,26 @@
 """The server: its port, its bounds, and its end."""
 
+import os
 import socket
+from pathlib import Path
 from typing import Any
 
-import grpc.aio
 from fastapi import FastAPI
 
 from service.edge.request_log import RequestLog
 from service.edge.server import TASKS_SECONDS
 from service.grpc_api.calls import Calls
+from service.grpc_api.library_server import LibraryServer
 from service.grpc_api.methods import answers, model_infer
 from service.models.replica import Replica
 from service.settings import LONGEST_DEADLINE_MS, Settings
 
 # Calls at once for each image that may be inside. Beyond, the library refuses them, and not in the service's words.
 _CALLS_PER_IMAGE = 4
+
+# How much lower the priority of the library's threads is than the event loop's, and as low as the lanes': frames by the
+# hundred thousand, of which nothing comes, keep them busy.
+_LATER, _LIBRARY_THREADS = 5, ("event_engine", "lifeguard")
 
 
 class GrpcServer:
@@ -26,33 +32,39 @@ class GrpcServer:
         calls = _CALLS_PER_IMAGE * replica.settings.max_inflight_images
         self._listener = listener
         self._calls = Calls(api, RequestLog(replica.settings.log_requests))
-        self._server = grpc.aio.server(
-            options=_options(replica.settings, connections, calls), maximum_concurrent_rpcs=calls
-        )
-        for service, methods in answers().items():
-            handlers = {
-                name: self._calls.handler(f"/{service}/{name}", answer, short=answer is not model_infer)
-                for name, answer in methods.items()
-            }
-            self._server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service, handlers)])
+        handlers = {
+            path: self._calls.handler(path, answer, short=answer is not model_infer)
+            for path, answer in answers().items()
+        }
+        self._server = LibraryServer(handlers, _options(replica.settings, connections, calls), calls)
 
     async def start(self) -> int:
         """Listen; returns the port. Raises RuntimeError if it is somebody else's by now."""
         host, port = self._listener.getsockname()[:2]
         self._listener.close()
-        self._server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        if not self._server.add_insecure_port(address.encode()):
+            raise RuntimeError(f"{address} is somebody else's")
         await self._server.start()
+        _put_behind(_LATER)
         return int(port)
 
     async def stop(self) -> None:
         """Let nobody else in, and answer everybody inside, or end whose deadline has passed."""
         await self._calls.close(TASKS_SECONDS)
-        await self._server.stop(TASKS_SECONDS)
+        await self._server.shutdown(TASKS_SECONDS)
 
 
-def _options(settings: Settings, connections: int, calls: int) -> list[tuple[str, Any]]:
+def _put_behind(by: int) -> None:
+    """Lower the priority of the library's threads, which those that they start will have as well."""
+    for thread in Path("/proc/self/task").glob("*"):
+        if (thread / "comm").read_text().strip() in _LIBRARY_THREADS:
+            os.setpriority(os.PRIO_PROCESS, int(thread.name), os.getpriority(os.PRIO_PROCESS, 0) + by)
+
+
+def _options(settings: Settings, connections: int, calls: int) -> tuple[tuple[str, Any], ...]:
     """The library's channel arguments (grpc/impl/channel_arg_names.h)."""
-    return [
+    return (
         ("grpc.so_reuseport", 0),  # or two services would share a port, and each have half of the calls
         ("grpc.max_allowed_incoming_connections", connections),
         ("grpc.max_concurrent_streams", calls),
@@ -65,4 +77,4 @@ def _options(settings: Settings, connections: int, calls: int) -> list[tuple[str
         ("grpc.keepalive_time_ms", 60_000),  # whoever is gone without a word
         ("grpc.keepalive_timeout_ms", 20_000),
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),  # whoever asks more often has to go
-    ]
+    )

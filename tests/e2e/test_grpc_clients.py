@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import os
 import queue
 import re
 import signal
@@ -67,6 +68,13 @@ def test_health_and_descriptions(client: Any) -> None:
     assert client.get_model_config("digits", "1").config.max_batch_size == 64
     assert client.get_inference_statistics("digits").model_stats[0].name == "digits"
     assert client.get_inference_statistics().model_stats[0].version == "1"
+
+
+def test_the_librarys_threads_come_after_the_event_loop(service: ServiceProcess) -> None:
+    threads = list(Path(f"/proc/{service.process.pid}/task").iterdir())
+    found = [thread for thread in threads if (thread / "comm").read_text() == "event_engine\n"]
+    usual = os.getpriority(os.PRIO_PROCESS, service.process.pid)
+    assert {os.getpriority(os.PRIO_PROCESS, int(thread.name)) for thread in found} == {min(19, usual + 5)}
 
 
 def test_an_image_has_the_logits_that_it_has_over_http_bit_by_bit(client: Any, service: ServiceProcess) -> None:

@@ -1,11 +1,11 @@
 from collections.abc import Iterator
 
-import httpx
 import pytest
 
 from benchmarks.robustness.doors import DOORS
 from benchmarks.robustness.fuzz import Digit, fuzzed, measure_fuzz
 from benchmarks.robustness.mutations import Seed, mutated, seeds
+from benchmarks.robustness.sending import OK, sender
 from benchmarks.servers.own import OwnService, own_service
 from service.images.formats import FORMATS
 from tests.doubles import level_png
@@ -16,7 +16,7 @@ SEVEN = Digit((GOLDEN / "digit-7.png").read_bytes(), 7)
 
 @pytest.fixture(scope="module")
 def service() -> Iterator[OwnService]:
-    with own_service("service", "--engine", "onnxruntime") as service:
+    with own_service("service", "--engine", "onnxruntime", grpc=True) as service:
         yield service
 
 
@@ -41,7 +41,7 @@ async def test_some_hundred_damaged_requests_are_all_answered_as_documented(serv
     assert isinstance(answers, dict)
     assert digits.keys() == {"right"}
     assert digits["right"] > 20
-    assert {"200", "400", "415", "422"} <= answers.keys()
+    assert {"200", "400", "415", "422", "OK", "INVALID_ARGUMENT"} <= answers.keys()
     assert row["lanes lost"] == 0
     assert {counted["door"] for counted in result.tables["by door"]} == set(DOORS)
     assert result.tables["the costliest"]
@@ -55,10 +55,19 @@ async def test_a_wrong_answer_in_between_is_seen(service: OwnService) -> None:
     assert digits["wrong"] >= 1
 
 
-def test_an_intact_image_gets_its_answer_through_every_door(service: OwnService) -> None:
+@pytest.mark.anyio
+async def test_an_intact_image_gets_its_answer_through_every_door(service: OwnService) -> None:
     """Or what is damaged would be refused for another reason."""
-    for request in (door(SEVEN.data, SEVEN.data) for door in DOORS.values()):
-        headers = {"content-type": "application/octet-stream", **request.headers}
-        url = service.url.removesuffix("/v1/classify") + request.path
-        answer = httpx.post(url, content=request.body, headers=headers)
-        assert answer.status_code == 200, answer.text
+    async with sender(service) as to:
+        for door in DOORS.values():
+            answer = await to.send(door(SEVEN.data, SEVEN.data))
+            assert answer.status in OK, answer
+            assert answer.body
+
+
+@pytest.mark.anyio
+async def test_what_grpc_refuses_is_told_by_its_name(service: OwnService) -> None:
+    async with sender(service) as to:
+        request = DOORS["gRPC, raw"](b"no image", b"")
+        assert (await to.send(request)).status == "INVALID_ARGUMENT"
+        assert (await to.send(request._replace(body=request.body.replace(b"digits", b"others")))).status == "NOT_FOUND"
