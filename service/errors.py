@@ -40,6 +40,7 @@ _GRPC = {  # the status of a gRPC call that ends with one of HTTP's: grpc/doc/st
     415: "INVALID_ARGUMENT",
     422: "INVALID_ARGUMENT",
     429: "RESOURCE_EXHAUSTED",
+    431: "RESOURCE_EXHAUSTED",
     499: "CANCELLED",
     503: "UNAVAILABLE",
     504: "DEADLINE_EXCEEDED",

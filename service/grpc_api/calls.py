@@ -14,7 +14,7 @@ from service.api.deadline import deadline
 from service.edge.rendering import known_error
 from service.edge.request_id import request_id_of
 from service.edge.request_log import RequestLog
-from service.errors import SUCCEEDED, ClientGone, EngineFailure, NotReady, ServiceError
+from service.errors import SUCCEEDED, ClientGone, EngineFailure, HeadersTooLarge, NotReady, ServiceError
 from service.grpc_api.arrival import Arrivals
 from service.models.replica import Replica
 from service.timings import StageTimings
@@ -27,6 +27,9 @@ Answer = Callable[[Request, Receive], Awaitable[bytes]]
 _LAST_WORDS = 0.5  # seconds that a server that stops still says so, before the library ends connections without a word
 # Of messages that are short, if their client means well: probes do not wait for images, nor for who sends nothing.
 _SHORT_AT_ONCE, _SHORT_PATIENCE_SECONDS = 4, 0.05
+# Bytes of a call's metadata, each entry as RFC 9113 counts it (section 10.5.1). The library's limit is the same, but it
+# holds of clients alone that have acknowledged it: of others the compression lets a few kilobytes be many megabytes.
+_MOST_METADATA, _EACH = 16 * 2**10, 32
 _ON_THE_WAY = 0.005  # seconds of a call's time that are left for what we say to arrive
 
 
@@ -40,8 +43,9 @@ class Arrived(NamedTuple):
 class Calls:
     """A call is a request of HTTP, POST with a path and headers, and so its scope is one of ASGI.
 
-    Beyond the standard's a scope has "mixer.seconds", what is left of the call's time or None, "mixer.upload", once the
-    message is here, and "mixer.deadline", the loop time until which its client waits.
+    Beyond the standard's a scope has "mixer.fits", whether its metadata is not too long, "mixer.seconds", what is left
+    of the call's time or None, "mixer.upload", once the message is here, and "mixer.deadline", the loop time until
+    which its client waits.
     """
 
     def __init__(self, api: FastAPI, request_log: RequestLog) -> None:
@@ -83,6 +87,8 @@ class Calls:
         self._inside[id(scope)] = scope
         error: ServiceError | None = None
         try:
+            if not scope["mixer.fits"]:
+                raise HeadersTooLarge(f"the metadata exceeds {_MOST_METADATA} bytes")
             if self._closed:
                 raise NotReady("the service is shutting down", reason="draining")
             answered = await answer(Request(scope), partial(_receive, scope, context, arrivals))
@@ -110,6 +116,9 @@ class Calls:
 
     def _scope(self, path: str, context: Any) -> Scope:
         metadata = context.invocation_metadata() or ()
+        fits = sum(len(name) + len(value) + _EACH for name, value in metadata) <= _MOST_METADATA
+        if not fits:
+            metadata = ()  # or every call that is refused would hold it until its client has heard so
         left = context.time_remaining()
         seconds = None if left is None else max(left - _ON_THE_WAY, _ON_THE_WAY / 100)
         usual = self._replica.settings.deadline_ms / 1000
@@ -120,6 +129,7 @@ class Calls:
             "query_string": b"",
             "headers": [(name.encode(), value.encode()) for name, value in metadata if isinstance(value, str)],
             "app": self._api,
+            "mixer.fits": fits,
             "mixer.seconds": seconds,
             "mixer.deadline": asyncio.get_running_loop().time() + (usual if seconds is None else min(seconds, usual)),
         }

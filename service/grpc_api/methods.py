@@ -26,7 +26,7 @@ from service.models.replica import Replica
 from service.settings import LONGEST_DEADLINE_MS
 from service.timings import StageTimings
 
-_NO_TIME = 0.0001  # seconds: the call is refused as one that is too late
+_NO_TIME = 1e-9  # seconds, fewer than any pass takes: the call is refused as one that is too late
 _OPEN = {"ServerLiveRequest", "ServerReadyRequest", "ModelReadyRequest", "HealthCheckRequest"}  # without a key
 _LONGEST = 64 * 2**10  # bytes of a message that says no more than names
 

@@ -40,9 +40,22 @@ async def test_headers_that_are_no_text_are_not_quoted(tmp_path: Path, caplog: p
     async with client_of(replica) as client:
         with frames.connect(client.port) as connection:
             secret = (b"x-api-key", b"secret\xff")
-            connection.sendall(frames.headers(1, INFER.encode(), secret, flags=5))
+            connection.sendall(frames.headers(1, INFER.encode(), secret, flags=frames.END_STREAM | frames.END_HEADERS))
             await until(lambda: requests(replica))
     assert "secret" not in caplog.text
+
+
+async def test_metadata_that_grows_when_it_is_inflated_is_refused(tmp_path: Path) -> None:
+    """400,000 bytes in 4,000."""
+    replica = replica_around(EchoEngine(), tmp_path / "models")
+    async with client_of(replica) as client:
+        with frames.connect(client.port) as connection:
+            both = frames.END_STREAM | frames.END_HEADERS
+            connection.sendall(frames.headers(1, INFER.encode(), flags=both, end=frames.KEPT))
+            connection.sendall(frames.headers(3, INFER.encode(), flags=both, end=frames.AGAIN * 4000))
+            await until(lambda: sum(requests(replica).values()) == 2)
+            assert requests(replica) == {"400": 1, "431": 1}  # the first has no message
+            assert levels(await client.infer(files(level_png(3)))) == [3]
 
 
 async def test_who_sends_is_answered_among_those_who_send_nothing(tmp_path: Path) -> None:
