@@ -23,8 +23,9 @@ BUNDLE = GOLDEN.parent
 
 def _target(stack: ExitStack) -> Target:
     preset = "mixer-onnxruntime"  # on one engine it starts sooner
-    url, metrics_url, pid, copy = start({preset}, BUNDLE, stack)[preset]
-    return Target("mixer", f"{url}/v1/classify", "raw", metrics_url, pid, bundle=copy)
+    address = start({preset}, BUNDLE, stack)[preset]
+    url = f"{address.url}/v1/classify"
+    return Target("mixer", url, "raw", address.metrics_url, address.pid, bundle=address.bundle)
 
 
 async def test_slow_clients_are_answered_while_lanes_are_lost_and_the_model_is_loaded_anew() -> None:
