@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from httpx._config import DEFAULT_TIMEOUT_CONFIG
 from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
 
@@ -14,6 +15,9 @@ from tests.debian import debian_program
 
 # Of each the tests run one after the other: two measurements would disturb each other, and there is one Docker engine.
 IN_ONE_PROCESS = ("tests/benchmarks/", "tests/deploy/")
+
+# Of httpx's own, which is five seconds: on a busy machine a good answer may take longer.
+DEFAULT_TIMEOUT_CONFIG.connect = DEFAULT_TIMEOUT_CONFIG.read = DEFAULT_TIMEOUT_CONFIG.write = 60
 
 
 class ByFile(LoadFileScheduling):

@@ -76,10 +76,8 @@ class HttpProtocol(ReadingProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell whoever serves a request of this client, and leave nothing behind."""
         self._unset_keepalive_if_required()
-        if self._last_timer:
-            self._last_timer.cancel()
+        self._stop_timers()
         self._linger.end()
-        self._watch.stop()
         self._table.leave(self)
         super().connection_lost(exc)
         self.pipeline.clear()
@@ -207,7 +205,13 @@ class HttpProtocol(ReadingProtocol):
         super().resume_writing()
         self._watch.stop()
 
+    def _stop_timers(self) -> None:
+        self._watch.stop()
+        if self._last_timer:
+            self._last_timer.cancel()
+
     def _abort(self, reason: str) -> None:
+        self._stop_timers()  # after a pause of the process both are due, and it ends once
         left = self.transport.get_write_buffer_size()
         told = {"client": self.client and self.client[0], "reason": reason, "unsent_bytes": left}
         log.warning("aborted a connection with %d bytes unsent: %s", left, reason, extra=told)

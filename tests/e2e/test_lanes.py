@@ -16,7 +16,8 @@ from tests.lane_faults import HANG, LEAK, SEGFAULT
 pytestmark = pytest.mark.anyio
 
 SEVEN = (GOLDEN / "digit-7.png").read_bytes()
-PATIENT = {"x-deadline-ms": "60000"}  # a slow machine is not what is tested
+PATIENCE = 200  # seconds: a slow machine is not what is tested, and there a lane hangs only after many
+PATIENT = {"x-deadline-ms": str(1000 * PATIENCE)}
 
 
 class Clients:
@@ -31,7 +32,7 @@ class Clients:
         self.pause_seconds = 0.0
 
     async def ask_on(self) -> None:
-        async with httpx.AsyncClient(base_url=self.service.url, timeout=60, headers=PATIENT) as client:
+        async with httpx.AsyncClient(base_url=self.service.url, timeout=PATIENCE, headers=PATIENT) as client:
             while not self.done:
                 response = await client.post("/v1/classify", content=SEVEN)
                 if response.status_code == 200 and response.json()["predictions"][0]["label"] == "7":
@@ -41,14 +42,14 @@ class Clients:
                 await asyncio.sleep(self.pause_seconds)
 
     async def look(self) -> None:
-        async with httpx.AsyncClient(base_url=self.service.url, timeout=60) as client:
+        async with httpx.AsyncClient(base_url=self.service.url, timeout=PATIENCE) as client:
             while not self.done:
                 self.unready += (await client.get("/healthz/ready")).status_code != 200
                 await asyncio.sleep(0.02)
 
     async def see_more(self, answers: int) -> None:
         until = self.answered + answers
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             while self.answered < until:
                 await asyncio.sleep(0.01)
 
@@ -66,7 +67,7 @@ async def good_clients(service: ServiceProcess) -> AsyncIterator[Clients]:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         while not condition():
             await asyncio.sleep(0.05)
 
@@ -116,7 +117,10 @@ async def test_only_the_image_that_ends_its_lane_fails(
 ) -> None:
     monkeypatch.setenv("SHORTEST_HANG_SECONDS", str(shortest_hang))
     with running_service("--lanes", "2", module="tests.lane_faults") as service:
-        async with good_clients(service) as clients, httpx.AsyncClient(base_url=service.url, timeout=60) as client:
+        async with (
+            good_clients(service) as clients,
+            httpx.AsyncClient(base_url=service.url, timeout=PATIENCE) as client,
+        ):
             asked = asyncio.create_task(client.post("/v1/classify", content=image, headers=PATIENT))
             await clients.see_more(50)
             clients.pause_seconds = 0.1  # it takes seconds until a lane hangs
@@ -136,7 +140,7 @@ async def test_sigterm_while_a_lane_is_being_replaced() -> None:
             service.terminate()
             clients.done = True
         assert clients.wrong == []
-        assert await asyncio.to_thread(service.process.wait, 60) == 0
+        assert await asyncio.to_thread(service.process.wait, PATIENCE) == 0
 
 
 async def test_no_lane_outlives_its_front() -> None:

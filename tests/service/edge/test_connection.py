@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import socket
+import time
 import tracemalloc
 import weakref
 from collections.abc import Iterator
@@ -254,6 +255,27 @@ async def test_a_client_that_does_not_take_its_answer_is_left(
                     await asyncio.sleep(0.01)
     assert application.ended("slow_reader") == 2
     assert sum("bytes unsent: slow_reader" in record.message for record in caplog.records) == 2
+
+
+async def test_whoever_has_two_reasons_to_be_left_is_left_once(
+    application: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(write_watch, "WRITE_SECONDS", 0.1)
+    for name in ("LAST_SECONDS", "LATE_SECONDS"):
+        monkeypatch.setattr(http_protocol, name, 0)
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(client, ("127.0.0.1", application.port))
+        client.send(POST % (b"/large", b"content-length: 0\r\nx-deadline-ms: 1\r\n"))
+        async with asyncio.timeout(10):
+            while not (protocols := application.protocols()) or not protocols[0].transport.get_write_buffer_size():
+                await asyncio.sleep(0)
+            protocols[0].shutdown()
+            time.sleep(0.2)  # noqa: ASYNC251 - as if the process was stopped, until both are due
+            while application.protocols():
+                await asyncio.sleep(0.01)
+    assert application.ended("slow_reader") + application.ended("shutdown") == 1
 
 
 async def test_who_takes_a_large_answer_slowly_gets_all_of_it(
