@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from starlette.datastructures import Headers
+from starlette.types import Scope
 
 from service.errors import RateLimited, Unauthorized
 from service.metrics import Metrics
@@ -58,7 +59,7 @@ class ApiKeys:
             self._take(_read(file, setting, now()))
             threading.Thread(target=_follow, args=(weakref.ref(self),), name="keys", daemon=True).start()
 
-    def check(self, headers: Headers) -> None:
+    def check(self, scope: Scope) -> None:
         """Let a request pass whose `X-Api-Key` or `Authorization: Bearer` is an accepted key, within its rate.
 
         Raises Unauthorized, or RateLimited with the time to retry.
@@ -66,7 +67,7 @@ class ApiKeys:
         if not self._file:
             return
         now = self._now()
-        key = self._find(headers)
+        key = self._find(scope)
         if key is None:
             self._metrics.key_requests.labels(_UNKNOWN, "unauthorized").inc()
             raise Unauthorized("an accepted API key is needed in X-Api-Key or Authorization: Bearer")
@@ -80,11 +81,12 @@ class ApiKeys:
             )
         self._metrics.key_requests.labels(key.name, "ok").inc()
 
-    def know(self, headers: Headers) -> bool:
+    def know(self, scope: Scope) -> bool:
         """Whether a request presents an accepted key, or needs none; its rate is left as it is."""
-        return not self._file or self._find(headers) is not None
+        return not self._file or self._find(scope) is not None
 
-    def _find(self, headers: Headers) -> "_Key | None":
+    def _find(self, scope: Scope) -> "_Key | None":
+        headers = Headers(scope=scope)
         scheme, _, token = headers.get("authorization", "").partition(" ")
         presented = headers.get("x-api-key") or (token.strip(" ") if scheme.lower() == "bearer" else "")
         # Back to the bytes that came, which Starlette shows as Latin-1: keys may be in any script.

@@ -6,13 +6,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import TypeVar
 
-from fastapi import Request
 from starlette.types import Scope
 
 from service.api.deadline import deadline
 from service.errors import ClientGone, ServiceError
 from service.models.classifier import Classification, Classifier
-from service.models.replica import Replica
 from service.scheduling.ticket import Priority, Ticket
 from service.timings import StageTimings
 
@@ -29,13 +27,12 @@ class Visit:
     The end is the first image's outcome. Raises NotReady or Overloaded if it is not let in.
     """
 
-    def __init__(self, request: Request, classifier: Classifier, seconds: float | None, priority: Priority) -> None:
+    def __init__(self, scope: Scope, classifier: Classifier, seconds: float | None, priority: Priority) -> None:
         """`seconds` and `priority` are what the client asks for."""
-        replica: Replica = request.app.state.replica
         self._classifier = classifier
-        self._admission = replica.admission
-        self._scope = request.scope
-        self._told = request.scope["state"]  # of which the log line is made
+        self._admission = classifier.admission
+        self._scope = scope
+        self._told = scope["state"]  # of which the log line is made
         self._told["model"] = classifier.reference
         self._timings: StageTimings = self._told["timings"]
         self._outcomes: Sequence[Classification | BaseException] = []  # one an image, once they are known
@@ -51,7 +48,7 @@ class Visit:
             raise
         self.charge = self._place.charge  # to be told of every piece of the body
         self.take_times()
-        if on_leave := request.scope.get("mixer.on_leave"):
+        if on_leave := scope.get("mixer.on_leave"):
             on_leave(self._leave)
 
     def take_times(self) -> None:

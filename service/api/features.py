@@ -36,12 +36,12 @@ _NUMBER = "%.9g"  # as many digits as bring back a float32 bit by bit
 async def features(request: Request) -> Response:
     """Features of the image in the body, or of each image of a multipart form or of JSON."""
     replica: Replica = request.app.state.replica
-    request.app.state.api_keys.check(request.headers)
-    asked = FeaturesParameters.of(request)
+    request.app.state.api_keys.check(request.scope)
+    asked = FeaturesParameters.of(request.scope)
     check_accept(request.scope)
     classifier = replica.models.find(asked.model, asked.version)
     check_features(classifier.manifest)
-    with Visit(request, classifier, asked.deadline_seconds, asked.priority) as visit:
+    with Visit(request.scope, classifier, asked.deadline_seconds, asked.priority) as visit:
         images = await visit.receive(read_images(request, replica.settings.max_body_bytes, visit.charge))
         results = await visit.answer_each([partial(_features, classifier, image) for image in images])
     if isinstance(results[0], ServiceError) and len(results) == 1:

@@ -6,7 +6,6 @@ from functools import partial
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
-from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from service.api.api_keys import ApiKeys
@@ -22,7 +21,7 @@ _INFER = "/v2/models/{model}/infer"
 _INFER_VERSION = "/v2/models/{model}/versions/{version}/infer"
 
 Endpoint = Callable[[Request], Awaitable[Response]]
-PlainEndpoint = Callable[[Request, bytes, Answered], None]
+PlainEndpoint = Callable[[Scope, bytes, Answered], None]
 
 
 class HotRoutes:
@@ -46,7 +45,9 @@ class HotRoutes:
         """The route and the endpoint of a request with this body that needs no task; or None."""
         if scope["path"] != _CLASSIFY or scope["method"] != "POST" or not is_plain(scope):
             return None
-        return (_CLASSIFY, classify_plain) if 0 < len(body) <= self._replica.settings.max_body_bytes else None
+        if not 0 < len(body) <= self._replica.settings.max_body_bytes:
+            return None
+        return _CLASSIFY, partial(classify_plain, self._replica.models, self._api_keys)
 
     @property
     def full(self) -> bool:
@@ -59,12 +60,12 @@ class HotRoutes:
         For the latter a place is held, in "mixer.held", until its task has begun.
         """
         admission = self._replica.admission
-        found, headers = _find(scope), Headers(scope=scope)
-        if not found or not self._api_keys.know(headers):  # to look for a place may end somebody's stalled upload
+        found = _find(scope)
+        if not found or not self._api_keys.know(scope):  # to look for a place may end somebody's stalled upload
             return None
         route, model, version = found
         try:
-            asked = (ClassifyParameters if route == _CLASSIFY else InferParameters).of(Request(scope))
+            asked = (ClassifyParameters if route == _CLASSIFY else InferParameters).of(scope)
             if isinstance(asked, ClassifyParameters):
                 model, version = asked.model, asked.version
             classifier = self._replica.models.find(model, version)
@@ -74,7 +75,7 @@ class HotRoutes:
                 admission.hold(classifier, ticket)
                 scope["mixer.held"] = classifier, ticket
                 return None
-            self._api_keys.check(headers)
+            self._api_keys.check(scope)
         except (RequestValidationError, MalformedRequest, UnknownModel):
             return None
         except ServiceError as unaccepted:

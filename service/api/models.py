@@ -17,7 +17,7 @@ _ANSWERS = answers(Unauthorized("an accepted API key is needed in X-Api-Key or A
 async def models(request: Request) -> LoadedModelsResponse:
     """Every version of every model that is loaded; the first is the default."""
     replica: Replica = request.app.state.replica
-    request.app.state.api_keys.check(request.headers)
+    request.app.state.api_keys.check(request.scope)
     return LoadedModelsResponse(
         models=[
             LoadedModel(

@@ -36,7 +36,7 @@ async def page(request: Request) -> Response:
 async def status(request: Request) -> PageStatus:
     """What is served and how fast, for whoever may use it."""
     replica: Replica = request.app.state.replica
-    request.app.state.api_keys.check(request.headers)
+    request.app.state.api_keys.check(request.scope)
     try:
         replica.check_ready()
         ready = True
@@ -58,7 +58,7 @@ async def status(request: Request) -> PageStatus:
 async def sample(request: Request, model: str, version: str, number: str) -> Response:
     """One of a model's golden images, for whoever may use it."""
     replica: Replica = request.app.state.replica
-    request.app.state.api_keys.check(request.headers)
+    request.app.state.api_keys.check(request.scope)
     samples = replica.models.find(model, version).samples
     if not (number.isdecimal() and number.isascii() and len(number) < 4 and int(number) < len(samples)):
         raise UnknownRoute("the model has no such sample")

@@ -6,9 +6,9 @@ from functools import cache
 from typing import Any, ClassVar, Self
 from urllib.parse import parse_qsl
 
-from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.types import Scope
 
 from service.errors import MalformedRequest
 from service.scheduling.ticket import Priority
@@ -44,11 +44,11 @@ class _Parameters(BaseModel):
         return self.deadline_ms / 1000 if self.deadline_ms else None
 
     @classmethod
-    def of(cls, request: Request) -> Self:
+    def of(cls, scope: Scope) -> Self:
         """Those of a request; raises RequestValidationError, or MalformedRequest for a query that has others."""
-        query = request.scope["query_string"]
+        query = scope["query_string"]
         given: dict[str, str] = {}
-        for header, value in request.scope["headers"]:
+        for header, value in scope["headers"]:
             if header in _HEADERS and (name := header.decode()) in cls.headers:
                 if name in given:
                     raise _malformed(f"the header {name.title()} is given twice")

@@ -3,14 +3,15 @@
 from collections.abc import Callable
 from functools import partial
 
-from fastapi import Request
 from fastapi.responses import Response
 from starlette.types import Scope
 
+from service.api.api_keys import ApiKeys
 from service.api.door import Visit
 from service.api.mistaken import refuse_mistakes
 from service.api.v1 import answer_one, asked_of
 from service.models.classifier import Classifier, Submitted
+from service.models.registry import LoadedModels
 
 _PARSED = (b"multipart/form-data", b"application/json")
 
@@ -28,12 +29,12 @@ def is_plain(scope: Scope) -> bool:
     return media_type not in _PARSED
 
 
-def classify_plain(request: Request, image: bytes, answered: Answered) -> None:
+def classify_plain(models: LoadedModels, api_keys: ApiKeys, scope: Scope, image: bytes, answered: Answered) -> None:
     """As `v1.classify`, for a body that is here; `answered` is told the answer or the error, at once or later."""
     visit = None
     try:
-        classifier, asked = asked_of(request)
-        visit = Visit(request, classifier, asked.deadline_seconds, asked.priority).begin()
+        classifier, asked = asked_of(scope, models, api_keys)
+        visit = Visit(scope, classifier, asked.deadline_seconds, asked.priority).begin()
         visit.take(image)
         refuse_mistakes(image)
         submitted = classifier.submit(image, asked.top_k, visit.ticket)
@@ -42,17 +43,19 @@ def classify_plain(request: Request, image: bytes, answered: Answered) -> None:
             visit.end(error)
         answered(error)
     else:
-        submitted.outcome.add_done_callback(partial(_conclude, request, classifier, visit, submitted, answered))
+        submitted.outcome.add_done_callback(partial(_conclude, scope, classifier, visit, submitted, answered))
 
 
 def _conclude(
-    request: Request, classifier: Classifier, visit: Visit, submitted: Submitted, answered: Answered, _: object
+    scope: Scope, classifier: Classifier, visit: Visit, submitted: Submitted, answered: Answered, _: object
 ) -> None:
+    answer: Response | Exception
     try:
         result = classifier.conclude(submitted)
-        visit.answered(result)
-        answer: Response | Exception = answer_one(request, classifier, result)
+        answer = answer_one(scope, classifier, result)
     except Exception as error:
         visit.end(error)
         answer = error
+    else:
+        visit.answered(result)
     answered(answer)

@@ -5,7 +5,9 @@ from functools import partial
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
+from starlette.types import Scope
 
+from service.api.api_keys import ApiKeys
 from service.api.body import read_images
 from service.api.door import Result, Visit
 from service.api.mistaken import refuse_mistakes
@@ -16,6 +18,7 @@ from service.api.parameters import ClassifyParameters
 from service.api.schemas import ClassifyManyResponse, ClassifyResponse, HealthResponse
 from service.errors import ServiceError, UnknownRoute
 from service.models.classifier import Classification, Classifier
+from service.models.registry import LoadedModels
 from service.models.replica import Replica
 from service.scheduling.ticket import Ticket
 from service.timings import StageTimings
@@ -35,34 +38,33 @@ _JSON = ((b"content-type", b"application/json"),)
 async def classify(request: Request) -> Response:
     """Classify the image in the body, or each image of a multipart form."""
     replica: Replica = request.app.state.replica
-    classifier, asked = asked_of(request)
-    with Visit(request, classifier, asked.deadline_seconds, asked.priority) as visit:
+    classifier, asked = asked_of(request.scope, replica.models, request.app.state.api_keys)
+    with Visit(request.scope, classifier, asked.deadline_seconds, asked.priority) as visit:
         images = await visit.receive(read_images(request, replica.settings.max_body_bytes, visit.charge))
         results = await visit.answer_each([partial(_classify, classifier, image, asked.top_k) for image in images])
     if len(results) == 1:
         (result,) = results
         if isinstance(result, ServiceError):
             raise result
-        return answer_one(request, classifier, result)
+        return answer_one(request.scope, classifier, result)
     answers = [result for result in results if isinstance(result, Classification)]
     many = b'"results":[%b]' % b",".join(map(_result, results))
-    return _answer(request, classifier, many, answers)
+    return _answer(request.scope, classifier, many, answers)
 
 
-def asked_of(request: Request) -> tuple[Classifier, ClassifyParameters]:
+def asked_of(scope: Scope, models: LoadedModels, api_keys: ApiKeys) -> tuple[Classifier, ClassifyParameters]:
     """What a request's head asks for, and of which model; raises the ServiceError or the parameters' of a wrong one."""
-    state = request.app.state
-    state.api_keys.check(request.headers)
-    asked = ClassifyParameters.of(request)
-    check_accept(request.scope)
-    classifier = state.replica.models.find(asked.model, asked.version)
+    api_keys.check(scope)
+    asked = ClassifyParameters.of(scope)
+    check_accept(scope)
+    classifier = models.find(asked.model, asked.version)
     check_predicts(classifier.manifest)
     return classifier, asked
 
 
-def answer_one(request: Request, classifier: Classifier, result: Classification) -> Response:
+def answer_one(scope: Scope, classifier: Classifier, result: Classification) -> Response:
     """`ClassifyResponse` for the only image of a request."""
-    return _answer(request, classifier, _fields(result), [result])
+    return _answer(scope, classifier, _fields(result), [result])
 
 
 async def _classify(classifier: Classifier, image: bytes, top_k: int, ticket: Ticket) -> Classification:
@@ -71,9 +73,9 @@ async def _classify(classifier: Classifier, image: bytes, top_k: int, ticket: Ti
     return await classifier.classify(image, top_k, ticket)
 
 
-def _answer(request: Request, classifier: Classifier, fields: bytes, answers: list[Classification]) -> Response:
+def _answer(scope: Scope, classifier: Classifier, fields: bytes, answers: list[Classification]) -> Response:
     """`ClassifyResponse` or `ClassifyManyResponse`, put together from what is JSON already."""
-    timings: StageTimings = request.scope["state"]["timings"]
+    timings: StageTimings = scope["state"]["timings"]
     for answer in answers:
         timings.include(answer.stages)
     body = b'{"model":%b,%b,"timing_ms":%b}' % (classifier.reference_json, fields, timings.json().encode())
@@ -112,5 +114,5 @@ async def passes(request: Request) -> list[dict[str, object]]:
     replica: Replica = request.app.state.replica
     if not replica.settings.debug:
         raise UnknownRoute("Not Found")
-    request.app.state.api_keys.check(request.headers)
+    request.app.state.api_keys.check(request.scope)
     return replica.pass_log.newest_first()

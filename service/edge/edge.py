@@ -24,7 +24,7 @@ _SLASHES = re.compile("//+")
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 # Of a request whose body is here; what is called is told the answer or the error, at once or later.
-PlainEndpoint = Callable[[Request, bytes, Callable[[Response | Exception], None]], None]
+PlainEndpoint = Callable[[Scope, bytes, Callable[[Response | Exception], None]], None]
 
 
 class HotRoutes(Protocol):
@@ -118,9 +118,9 @@ class Edge:
         if not (found := self._hot.find_plain(scope, body)):
             return False
         path, endpoint = found
-        scope["app"], scope["route"] = self._app, Route(path)
+        scope["route"] = Route(path)
         self._begin(scope)
-        endpoint(Request(scope), body, partial(self._answer, scope, sending))
+        endpoint(scope, body, partial(self._answer, scope, sending))
         return True
 
     def _answer(self, scope: Scope, sending: Sending, answer: Response | Exception) -> None:

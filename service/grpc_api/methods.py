@@ -36,15 +36,15 @@ Endpoint = Callable[..., Awaitable[BaseModel | Fields]]  # of a request and its 
 
 async def model_infer(request: Request, receive: Receive) -> bytes:
     """Logits, probabilities or features of all images of a request, or one error."""
-    request.app.state.api_keys.check(request.headers)
-    asked = InferParameters.of(request)
+    request.app.state.api_keys.check(request.scope)
+    asked = InferParameters.of(request.scope)
     message = await receive()
     size, envelope = len(message), open_envelope(message)
     replica: Replica = request.app.state.replica
     classifier = replica.models.find(envelope.model, envelope.version or None)
     manifest = classifier.manifest
     reading = partial(read_request, envelope, manifest.image_size, widths(manifest))
-    with Visit(request, classifier, _seconds(request, asked), asked.priority) as visit:
+    with Visit(request.scope, classifier, _seconds(request, asked), asked.priority) as visit:
         visit.charge(size)
         understood = parsed(reading, size)
         del message, envelope, reading  # encoded images are copies of it, which else would be held as long as they are
@@ -118,8 +118,8 @@ def answers() -> dict[str, Answer]:
 
 async def _answer(kind: Any, answer: Any, endpoint: Endpoint, request: Request, receive: Receive) -> bytes:
     name, keys = kind.DESCRIPTOR.name, request.app.state.api_keys
-    if name not in _OPEN and not keys.know(request.headers):
-        keys.check(request.headers)  # which says so; the endpoint would, once the message is here
+    if name not in _OPEN and not keys.know(request.scope):
+        keys.check(request.scope)  # which says so; the endpoint would, once the message is here
     message = await receive()
     if len(message) > _LONGEST:
         raise MalformedRequest(f"a {name} of {len(message)} bytes says more than names", reason="message")

@@ -63,7 +63,7 @@ class Classifier:
         self.promises = promises
         self.metrics = metrics
         self._scheduler = scheduler
-        self._admission = admission
+        self.admission = admission
 
     @property
     def images_per_second(self) -> float:
@@ -113,7 +113,7 @@ class Classifier:
         ticket.decode_seconds = self.promises.decode_times.seconds(ticket.image, len(data))
         ticket.longest_decode = self.promises.decode_times.longest(ticket.image, len(data))
         if ticket.decode_seconds > _HEAVIER * at_the_door:
-            self._admission.check_time(self, ticket)
+            self.admission.check_time(self, ticket)
         return self._submit(Item(data, top_k, features=features), ticket)
 
     async def classify_pixels(

@@ -26,7 +26,7 @@ async def infer(request: Request, classifier: Classifier, asked: InferParameters
 
     The deadline and priority that are `asked` hold at the door, and further unless the body has its own.
     """
-    with Visit(request, classifier, asked.deadline_seconds, asked.priority) as visit:
+    with Visit(request.scope, classifier, asked.deadline_seconds, asked.priority) as visit:
         reading = _read(request, classifier, asked, visit)
         inference, given, size = await outputs(request, classifier, visit, reading)
     accepted = request.headers.get("accept-encoding", "")

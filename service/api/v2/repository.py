@@ -22,7 +22,7 @@ _MAX_BODY_BYTES = 64 * 2**10
 async def repository_index(request: Request) -> list[BundleState]:
     """Every version of every model in the repository; with `{"ready": true}` only those that serve."""
     replica: Replica = request.app.state.replica
-    request.app.state.api_keys.check(request.headers)
+    request.app.state.api_keys.check(request.scope)
     ready = (await _body(request)).get("ready") or False
     if not isinstance(ready, bool):
         raise MalformedRequest("ready must be true or false", reason="parameter")
@@ -56,7 +56,7 @@ async def unload_model(request: Request, model: str) -> list[BundleState]:
 def _check_admin(request: Request) -> None:
     if request.app.state.admin_keys is None:
         raise Forbidden("models are not loaded by request here: the operator has set no MIXER_ADMIN_KEYS_FILE")
-    request.app.state.admin_keys.check(request.headers)
+    request.app.state.admin_keys.check(request.scope)
 
 
 async def _body(request: Request) -> dict[str, Any]:

@@ -32,7 +32,7 @@ _VERSION = {"name": "version", "in": "path", "required": True, "schema": {"type"
 
 def _version(request: Request) -> str | None:
     """The version in a path that has one; raises MalformedRequest for a query, which the protocol does not have."""
-    NoParameters.of(request)
+    NoParameters.of(request.scope)
     return request.path_params.get("version")
 
 
@@ -71,7 +71,7 @@ def _route(*paths: str, statuses: tuple[int, ...], method: str = "GET", **option
 @_route("", statuses=(401,))
 async def server_metadata(request: Request) -> ServerMetadata:
     """The server, and what of the protocol it has."""
-    request.app.state.api_keys.check(request.headers)
+    request.app.state.api_keys.check(request.scope)
     return ServerMetadata(name="mixer-serving", version=__version__, extensions=describe.EXTENSIONS)
 
 
@@ -93,7 +93,7 @@ async def server_ready(request: Request) -> ServerReady:
 async def all_statistics(request: Request) -> AllStatistics:
     """Cumulative statistics of every model."""
     replica = _replica(request)
-    request.app.state.api_keys.check(request.headers)
+    request.app.state.api_keys.check(request.scope)
     return statistics(replica.models.classifiers)
 
 
@@ -148,7 +148,7 @@ _BINARY = {"schema": {"type": "string", "format": "binary"}}
 )
 async def model_infer(request: Request, model: str, version: Version = None) -> Response:
     """Logits, probabilities or features of all images of a request, or one error."""
-    return await infer(request, _find(request, model, version), InferParameters.of(request))
+    return await infer(request, _find(request, model, version), InferParameters.of(request.scope))
 
 
 def _replica(request: Request) -> Replica:
@@ -158,7 +158,7 @@ def _replica(request: Request) -> Replica:
 
 def _find(request: Request, model: str, version: str | None) -> Classifier:
     replica = _replica(request)
-    request.app.state.api_keys.check(request.headers)
+    request.app.state.api_keys.check(request.scope)
     return replica.models.find(model, version)
 
 

@@ -1,16 +1,16 @@
 from collections.abc import Mapping
 
 import pytest
-from fastapi import Request
 from fastapi.exceptions import RequestValidationError
+from starlette.types import Scope
 
 from service.api.parameters import ClassifyParameters, InferParameters
 from service.errors import MalformedRequest
 
 
-def request(headers: Mapping[str, str] = {}, query: str = "") -> Request:
+def request(headers: Mapping[str, str] = {}, query: str = "") -> Scope:
     pairs = [(name.encode(), value.encode()) for name, value in headers.items()]
-    return Request({"type": "http", "query_string": query.encode(), "headers": pairs})
+    return {"type": "http", "query_string": query.encode(), "headers": pairs}
 
 
 @pytest.mark.parametrize("parameters", [ClassifyParameters, InferParameters])
@@ -56,12 +56,10 @@ def test_a_query_that_asks_for_something_else_is_refused_by_name(query: str, say
 
 def test_a_header_that_is_given_twice_is_refused_by_name() -> None:
     for name in (b"x-deadline-ms", b"x-priority"):
-        twice = Request(
-            {"type": "http", "query_string": b"", "headers": [(name, b"5"), (b"accept", b"*/*"), (name, b"5")]}
-        )
+        twice = {"type": "http", "query_string": b"", "headers": [(name, b"5"), (b"accept", b"*/*"), (name, b"5")]}
         with pytest.raises(MalformedRequest, match=f"the header {name.decode().title()} is given twice"):
             ClassifyParameters.of(twice)
-    others = Request({"type": "http", "query_string": b"", "headers": [(b"accept", b"*/*"), (b"accept", b"text/html")]})
+    others = {"type": "http", "query_string": b"", "headers": [(b"accept", b"*/*"), (b"accept", b"text/html")]}
     assert ClassifyParameters.of(others) == ClassifyParameters()
 
 
