@@ -15,6 +15,7 @@ log = logging.getLogger(__name__)
 # The kernel's own for each connection, and twice of it. It would grow to megabytes for each that does not read.
 SEND_BYTES = 128 * 2**10
 _AT_ONCE = 4  # accepted before anything else has its turn, such as that others are closed for them
+_LOOKED_AT = 64  # of whom some were reset while they waited: those would keep everybody behind them waiting, too
 _REST_SECONDS = 0.2  # until accepting is tried again where it failed for want of descriptors or memory
 _HANDSHAKE_SECONDS = 0.2  # for those that have begun when the door closes
 _LOG_SECONDS = 10.0  # at most one line in this time says so
@@ -58,7 +59,10 @@ class Listener:
 
     def _accept(self) -> bool:
         """Let some in; false if nobody is left who could be."""
-        for _ in range(_AT_ONCE):
+        entered = 0
+        for _ in range(_LOOKED_AT):
+            if entered == _AT_ONCE:
+                break
             try:
                 connection, _ = self._socket.accept()
             except BlockingIOError:
@@ -68,6 +72,10 @@ class Listener:
                     self._rest(error)
                     return False
                 continue  # who came is gone, accept(2)
+            if connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):  # it is gone, whatever it sent
+                connection.close()
+                continue
+            entered += 1
             connection.setblocking(False)
             entering = self._loop.create_task(self._loop.connect_accepted_socket(self._connect, connection))
             self._entering.add(entering)

@@ -1,6 +1,5 @@
 """Encoded bytes -> RGB image, with every damage found here and nothing decoded that is too large."""
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -8,7 +7,7 @@ from typing import NamedTuple
 from PIL import Image
 
 from service.errors import ImageTooLarge, MalformedRequest, ServiceError
-from service.images import bmp, gif, isobmff, jpeg, libwebp, png, tiff, webp
+from service.images import allocations, bmp, gif, isobmff, jpeg, libwebp, png, tiff, webp
 from service.images.formats import FORMATS
 from service.images.load import load
 from service.images.sniff import accepted
@@ -27,8 +26,6 @@ _UPRIGHT = {
 
 # Those that swap width and height, and those that take a stored right or bottom edge to the left, and to the top.
 _SWAPPED, _TO_LEFT, _TO_TOP = (5, 6, 7, 8), (2, 3, 6, 7), (3, 4, 7, 8)
-
-_OUT_OF_MEMORY = re.compile(r"(?i)out of memory|decoder error -9")  # Pillow's and libavif's words
 
 _STRIP: dict[str, Callable[[bytes, int], Stripped]] = {
     "JPEG": jpeg.strip,
@@ -93,15 +90,17 @@ def decode(data: bytes, max_pixels: int, smallest: int | None = None, *, keep_gr
         raise MalformedRequest("the image is empty", reason="empty_image")
     format_ = accepted(data, FORMATS)
     stripped: Stripped | None = None
+    allocations.watch()
     try:
         stripped = _STRIP[format_](data, max_pixels)
         loaded = load(stripped, format_, max_pixels, smallest, keep_gray)
-    except (ServiceError, MemoryError):
-        raise
     # Pillow's decoders raise whatever the damage provokes: OSError, SyntaxError, struct.error, ValueError, ...
     except Exception as error:
-        whole = format_ == "WEBP" and stripped is not None and libwebp.finds_no_damage(stripped.data)
-        if whole or _OUT_OF_MEMORY.search(str(error)):
+        if allocations.one_failed():
+            raise MemoryError(str(error)) from error
+        if isinstance(error, ServiceError | MemoryError):
+            raise
+        if format_ == "WEBP" and stripped is not None and libwebp.finds_no_damage(stripped.data):
             raise MemoryError(str(error)) from error
         if "Security limit exceeded" in str(error):  # libheif's, by the size that the container announces
             raise ImageTooLarge(f"the {format_} holds more than it announces", reason="pixels") from error

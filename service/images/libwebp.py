@@ -1,4 +1,4 @@
-"""What libwebp itself says of a file: Pillow has one word for a damaged one and for want of memory."""
+"""What libwebp itself says of a file: its memory runs out in a thread of its own, where `allocations` does not look."""
 
 import ctypes
 import sys

@@ -131,13 +131,17 @@ class LanePool:
         return await answered
 
     async def close(self) -> None:
-        """Let every lane end; none may have a batch."""
+        """Let every lane end; one that has a batch still, for which nobody waits, is ended."""
         for task in self._tasks:
             task.cancel()
         lanes = list(self._lanes)
         for lane in lanes:
+            busy = lane not in self._free
             self._forget(lane)
-            lane.close()
+            if busy:  # perhaps for ever: it would not hear that it is to end
+                lane.kill("hang")
+            else:
+                lane.close()
         if lanes:
             await asyncio.wait([lane.lost for lane in lanes], timeout=_PARTING)
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 from service.errors import DeadlineExceeded, EngineFailure, NotReady
 from service.lanes.lane import Answer, BatchAnswer, Done, Fault, Lane, LaneLost
@@ -56,7 +56,7 @@ class Lanes(Protocol):
         """Have a batch done on it; `done` is called once it is."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Batch:
     tickets: list[Ticket]
     reason: str
@@ -97,7 +97,7 @@ class Scheduler:
         self._shown = 0  # of them, in the queue depth, which a successor of the same version adds to
         self._running = 0  # tickets in lanes
         self._heavy_running = 0  # batches of one heavy image
-        self._batches = 0  # in lanes
+        self._batches: list[_Batch] = []  # in lanes
         self._batch_done = asyncio.Event()
         self._wake: asyncio.TimerHandle | None = None
         self._stopping = False
@@ -127,12 +127,17 @@ class Scheduler:
         self._cores.join(self)
 
     async def stop(self) -> None:
-        """Refuse new tickets, and answer the waiting ones as long as a lane takes any."""
+        """Refuse new tickets, and answer the waiting ones as long as a lane takes any.
+
+        A lane that is still busy with what nobody waits for any more is not waited for.
+        """
         self._stopping = True
         self._cores.serve()
-        while self._batches:
+        while wanted := [each.outcome for batch in self._batches for each in batch.tickets if not each.settled]:
             self._batch_done.clear()
-            await self._batch_done.wait()
+            done: asyncio.Future[Any] = asyncio.ensure_future(self._batch_done.wait())
+            await asyncio.wait([done, *filter(None, wanted)], return_when=asyncio.FIRST_COMPLETED)
+            done.cancel()
         for ticket in self._waiting:
             ticket.settle(NotReady("the service is shutting down", reason="draining"))
         self._waiting.clear()
@@ -201,7 +206,7 @@ class Scheduler:
         self._heavy_running += batch.heavy
         lane = self._lanes.take(wide=batch.wide)
         lane.busy_until = batch.at + batch.forecast
-        self._batches += 1
+        self._batches.append(batch)
         items = [ticket.item for ticket in batch.tickets if ticket.item]
         longest = max(_SHORTEST_HANG, _HANG * batch.forecast)
         done = partial(self._done, batch, time.perf_counter())
@@ -247,7 +252,7 @@ class Scheduler:
         finally:
             self._heavy_running -= batch.heavy
             self._running -= len(batch.tickets)
-            self._batches -= 1
+            self._batches.remove(batch)
             self._batch_done.set()
             self._cores.give_back(self, self._loop.time() - batch.at)
 

@@ -143,6 +143,18 @@ async def test_sigterm_while_a_lane_is_being_replaced() -> None:
         assert await asyncio.to_thread(service.process.wait, PATIENCE) == 0
 
 
+async def test_sigterm_waits_for_no_decoder_that_nobody_waits_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHORTEST_HANG_SECONDS", "1000")
+    with running_service("--lanes", "2", "--drain-seconds", "0", module="tests.lane_faults") as service:
+        lanes = service.lanes()
+        async with httpx.AsyncClient(base_url=service.url, timeout=60) as client:
+            answer = await client.post("/v1/classify", content=HANG, headers={"x-deadline-ms": "1000"})
+        assert answer.status_code == 504
+        service.terminate()
+        assert await asyncio.to_thread(service.process.wait, 60) == 0
+        await until(lambda: not any(Path(f"/proc/{lane}").exists() for lane in lanes))
+
+
 async def test_no_lane_outlives_its_front() -> None:
     with running_service("--lanes", "2") as service:
         lanes = service.lanes()

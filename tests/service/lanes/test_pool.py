@@ -321,3 +321,17 @@ async def test_who_closes_the_pool_ends_the_lanes_and_replaces_none(bundle: Path
     attempts = pool.spawner.attempts
     await asyncio.sleep(0.05)
     assert pool.spawner.attempts == attempts
+
+
+async def test_a_lane_that_is_busy_when_the_pool_closes_is_ended(bundle: Path) -> None:
+    gated = GatedEngine()
+    gated.gate.set()
+    async with serving(bundle, 1, gated) as pool:
+        gated.gate.clear()
+        gated.entered = threading.Semaphore(0)
+        batch = asyncio.create_task(pool.ask(5))
+        assert await asyncio.to_thread(gated.entered.acquire, timeout=10)
+        await pool.lanes.close()
+        with pytest.raises(LaneLost):
+            await batch
+    assert pool.count("lane_restarts_total", reason="hang") == 0

@@ -303,6 +303,19 @@ async def test_stopping_answers_who_waits_and_refuses_who_comes() -> None:
 
 
 @virtually
+async def test_stopping_waits_for_no_lane_that_is_busy_for_nobody() -> None:
+    model = WatchedModel()
+    (task,) = model.asks(HANGING)
+    await asyncio.sleep(0.001)
+    stopping = asyncio.create_task(model.scheduler.stop())
+    await asyncio.sleep(0.1)
+    assert not stopping.done()
+    task.cancel()
+    await asyncio.sleep(0.001)
+    assert stopping.done()
+
+
+@virtually
 async def test_stopping_waits_for_no_batch_to_fill() -> None:
     model = Model(max_queue_delay=10)
     tasks = model.asks(11, 12)
