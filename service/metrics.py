@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import accumulate
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from prometheus_client import (
     CollectorRegistry,
@@ -25,6 +25,7 @@ _SECONDS = (
     *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.0075),
     *(0.01, 0.015, 0.025, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
 )
+_EDGES = [*map(floatToGoString, _SECONDS), "+Inf"]
 _BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 OUTCOMES = ("ok", "invalid", "rejected", "expired", "cancelled", "error")
@@ -70,7 +71,8 @@ class _Quick:
     Added to on one thread; collected on any.
     """
 
-    numbers: int  # in a series
+    numbers = 1  # in a series
+    family: Callable[..., Metric] = CounterMetricFamily
 
     def __init__(self, name: str, text: str, labels: tuple[str, ...], registry: CollectorRegistry) -> None:
         """A series need not have all `labels`: it may leave out the last ones."""
@@ -86,26 +88,28 @@ class _Quick:
         """Show those of these labels no more; whoever still adds to them does so unseen."""
         self._series.pop(labels, None)
 
+    def describe(self) -> Iterator[Metric]:
+        """Its name, for the registry: by that a scrape may ask for it alone."""
+        yield self.family(self._name, self._text, labels=self._labels)
+
     def collect(self) -> Iterator[Metric]:
         """As the client library asks."""
-        raise NotImplementedError
+        family = self.family(self._name, self._text, labels=self._labels)
+        for labels, series in list(self._series.items()):
+            self.show(family, labels, series)
+        yield family
+
+    @staticmethod
+    def show(family: Any, labels: tuple[str, ...], series: list[float]) -> None:
+        """Add a series to what a scrape is told."""
+        family.add_metric(labels, series[0])
 
 
 class Counts(_Quick):
     """A counter: of a series `[0] += 1` counts one more."""
 
-    numbers = 1
-    family: type[CounterMetricFamily | GaugeMetricFamily] = CounterMetricFamily
 
-    def collect(self) -> Iterator[Metric]:
-        """As the client library asks."""
-        family = self.family(self._name, self._text, labels=self._labels)
-        for labels, (count,) in list(self._series.items()):
-            family.add_metric(labels, count)
-        yield family
-
-
-class Levels(Counts):
+class Levels(_Quick):
     """A gauge, likewise."""
 
     family = GaugeMetricFamily
@@ -115,6 +119,7 @@ class Durations(_Quick):
     """A histogram of seconds."""
 
     numbers = len(_SECONDS) + 2  # a count for each bucket, then the sum
+    family = HistogramMetricFamily
 
     @staticmethod
     def add(series: list[float], seconds: float) -> None:
@@ -122,14 +127,11 @@ class Durations(_Quick):
         series[bisect_left(_SECONDS, seconds)] += 1
         series[-1] += seconds
 
-    def collect(self) -> Iterator[Metric]:
-        """As the client library asks."""
-        family = HistogramMetricFamily(self._name, self._text, labels=self._labels)
-        edges = [*map(floatToGoString, _SECONDS), "+Inf"]
-        for labels, series in list(self._series.items()):
-            *counts, total = series
-            family.add_metric(labels, list(zip(edges, accumulate(counts), strict=True)), total)
-        yield family
+    @staticmethod
+    def show(family: Any, labels: tuple[str, ...], series: list[float]) -> None:
+        """Add a series to what a scrape is told."""
+        *counts, total = series
+        family.add_metric(labels, list(zip(_EDGES, accumulate(counts), strict=True)), total)
 
 
 class Metrics:

@@ -92,7 +92,9 @@ class VirtualLanes:
     def take(self, *, wide: bool = False) -> Any:
         return self._free.pop(0)
 
-    def send(self, lane: Any, items: list[Item], done: Done, longest: float, *, wide: bool, alone: bool) -> None:
+    def send(
+        self, lane: Any, items: list[Item], done: Done, longest: float, *, wide: bool, alone: bool, budget: float
+    ) -> None:
         async def run() -> None:
             try:
                 done(await self.run(lane, items, longest, wide=wide, alone=alone))

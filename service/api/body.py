@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from starlette.requests import Request
+from starlette.types import Scope
 
 from service.api.base64_text import decode_base64
 from service.api.form import images_in_form
@@ -17,6 +18,7 @@ from service.api.parameters import ClassifyParameters
 from service.errors import ClientGone, MalformedRequest, PayloadTooLarge, ServiceError
 
 MAX_IMAGES_PER_REQUEST = 64
+FORM, JSON = "multipart/form-data", "application/json"
 LARGE = 64 * 2**10  # bytes, up to which a millisecond is enough to parse a body
 _LONGEST_REST = 0.1  # seconds
 _PART = 2**10  # bytes: what as much time as a part of a form takes would be enough for
@@ -48,18 +50,24 @@ async def read_images(request: Request, max_body_bytes: int, charge: Charge = fr
     body = await read_body(request, max_body_bytes, charge)
     if not body:
         raise MalformedRequest("the body is empty; send an image", reason="empty_body")
-    content_type = request.headers.get("content-type", "")
-    media_type = content_type.partition(";")[0].strip().lower()
+    kind = media_type(request.scope)
     size = len(body)
-    if media_type == "multipart/form-data":
+    if kind == FORM:
+        content_type = request.headers["content-type"]
         if size <= LARGE:
             size += _PART * body.count(b"\r\n--")
         parse = partial(images_in_form, body, content_type, "image", MAX_IMAGES_PER_REQUEST)
-    elif media_type == "application/json":
+    elif kind == JSON:
         parse = partial(_from_json, body)
     else:
         return [body]
     return await parsed(parse, size)
+
+
+def media_type(scope: Scope) -> str:
+    """What a request says that its body is, without parameters and in lower case; empty if it does not say."""
+    said = next((value for name, value in scope["headers"] if name == b"content-type"), b"")
+    return said.decode("latin-1").partition(";")[0].strip().lower()
 
 
 async def parsed(parse: Callable[[], _Parsed], size: int) -> _Parsed:

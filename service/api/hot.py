@@ -41,11 +41,11 @@ class HotRoutes:
             return route, classify
         return route, partial(model_infer, model=model, version=version)
 
-    def find_plain(self, scope: Scope, body: bytes) -> tuple[str, PlainEndpoint] | None:
-        """The route and the endpoint of a request with this body that needs no task; or None."""
-        if scope["path"] != _CLASSIFY or scope["method"] != "POST" or not is_plain(scope):
+    def find_plain(self, scope: Scope, size: int) -> tuple[str, PlainEndpoint] | None:
+        """The route and the endpoint of a request, with a body of `size` bytes, that needs no task; or None."""
+        if scope["path"] != _CLASSIFY or scope["method"] != "POST":
             return None
-        if not 0 < len(body) <= self._replica.settings.max_body_bytes:
+        if not is_plain(scope, size, self._replica.settings.max_body_bytes):
             return None
         return _CLASSIFY, partial(classify_plain, self._replica.models, self._api_keys)
 

@@ -16,8 +16,6 @@ from service.settings import LONGEST_DEADLINE_MS
 
 _LONGEST_QUERY = 16 * 2**10  # bytes
 _MOST_IN_A_QUERY = 32  # parameters
-# Of all routes together: a look at the bytes spares most headers all else.
-_HEADERS = {b"x-deadline-ms", b"x-priority", b"inference-header-content-length"}
 _SAID = {"title", "description"}  # beside a parameter's schema
 
 
@@ -27,6 +25,7 @@ class _Parameters(BaseModel):
     model_config = ConfigDict(frozen=True)
     query: ClassVar[tuple[str, ...]] = ()
     headers: ClassVar[tuple[str, ...]] = ("x-deadline-ms", "x-priority")
+    wanted: ClassVar[frozenset[bytes]]  # the same, as they come
 
     deadline_ms: float | None = Field(
         default=None,
@@ -37,6 +36,10 @@ class _Parameters(BaseModel):
         description="time to answer, ms",
     )
     priority: Priority = Field(default="interactive", alias="x-priority", description="bulk yields to interactive work")
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        cls.wanted = frozenset(name.encode() for name in cls.headers)
 
     @property
     def deadline_seconds(self) -> float | None:
@@ -49,7 +52,8 @@ class _Parameters(BaseModel):
         query = scope["query_string"]
         given: dict[str, str] = {}
         for header, value in scope["headers"]:
-            if header in _HEADERS and (name := header.decode()) in cls.headers:
+            if header in cls.wanted:
+                name = header.decode()
                 if name in given:
                     raise _malformed(f"the header {name.title()} is given twice")
                 given[name] = value.decode("latin-1")

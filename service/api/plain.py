@@ -7,26 +7,24 @@ from fastapi.responses import Response
 from starlette.types import Scope
 
 from service.api.api_keys import ApiKeys
+from service.api.body import FORM, JSON, media_type
 from service.api.door import Visit
 from service.api.mistaken import refuse_mistakes
 from service.api.v1 import answer_one, asked_of
 from service.models.classifier import Classifier, Submitted
 from service.models.registry import LoadedModels
 
-_PARSED = (b"multipart/form-data", b"application/json")
-
 Answered = Callable[[Response | Exception], None]
 
 
-def is_plain(scope: Scope) -> bool:
-    """Whether the body of a request to /v1/classify is an image as it is."""
-    media_type = b""
-    for name, value in scope["headers"]:
-        if name == b"content-encoding":
-            return False
-        if name == b"content-type" and not media_type:
-            media_type = value.partition(b";")[0].strip().lower()
-    return media_type not in _PARSED
+def is_plain(scope: Scope, size: int, max_body_bytes: int) -> bool:
+    """Whether a body of `size` bytes for /v1/classify is an image as it is.
+
+    What is not is parsed, inflated or, for its size, refused by `read_images`.
+    """
+    if not 0 < size <= max_body_bytes or any(name == b"content-encoding" for name, _ in scope["headers"]):
+        return False
+    return media_type(scope) not in (FORM, JSON)
 
 
 def classify_plain(models: LoadedModels, api_keys: ApiKeys, scope: Scope, image: bytes, answered: Answered) -> None:

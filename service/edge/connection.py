@@ -146,7 +146,8 @@ class HttpProtocol(ReadingProtocol):
                 self._answer_instead(error)
                 return
             cycle.scope["mixer.upload"] = self._upload  # type: ignore[typeddict-unknown-key]
-        if all_here and hasattr(app, "serve_plain") and app.serve_plain(cycle.scope, bytes(cycle.body), sending):
+        if all_here and hasattr(app, "serve_plain") and app.serve_plain(cycle.scope, cycle.body, sending):
+            cycle.body = bytearray()
             return
 
         async def serve(scope: Scope, receive: Receive, _: Send) -> None:

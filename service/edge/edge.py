@@ -33,8 +33,8 @@ class HotRoutes(Protocol):
     def find(self, scope: Scope) -> tuple[str, Endpoint] | None:
         """A request's route, as the metrics name it, and endpoint."""
 
-    def find_plain(self, scope: Scope, body: bytes) -> tuple[str, PlainEndpoint] | None:
-        """The same of a request with this body, if it needs no task."""
+    def find_plain(self, scope: Scope, size: int) -> tuple[str, PlainEndpoint] | None:
+        """The same of a request with a body of `size` bytes, if it needs no task."""
 
     @property
     def full(self) -> bool:
@@ -110,17 +110,17 @@ class Edge:
         finally:
             self._count(scope, status, timings)
 
-    def serve_plain(self, scope: Scope, body: bytes, sending: Sending) -> bool:
+    def serve_plain(self, scope: Scope, body: bytes | bytearray, sending: Sending) -> bool:
         """Serve a request that is here with all of its body, if it needs no task; False if it does.
 
         A task, and coroutines one inside the other, would be a third of what the front spends on an image.
         """
-        if not (found := self._hot.find_plain(scope, body)):
+        if not (found := self._hot.find_plain(scope, len(body))):
             return False
         path, endpoint = found
         scope["route"] = Route(path)
         self._begin(scope)
-        endpoint(scope, body, partial(self._answer, scope, sending))
+        endpoint(scope, bytes(body), partial(self._answer, scope, sending))
         return True
 
     def _answer(self, scope: Scope, sending: Sending, answer: Response | Exception) -> None:
@@ -130,8 +130,13 @@ class Edge:
             status, (headers, body) = error.status, error_content(scope, error)
         else:
             status, headers, body = answer.status_code, answer.raw_headers, bytes(answer.body)
-        sending.write(status, self._headers(headers, state), body)
-        self._count(scope, status, state["timings"])
+        try:
+            sending.write(status, self._headers(headers, state), body)
+        except Exception:  # a fault of ours: nobody else would end the connection
+            log.exception("request %s failed", state["request_id"])
+            sending.abort()
+        finally:
+            self._count(scope, status, state["timings"])
 
     @property
     def full(self) -> bool:

@@ -63,3 +63,7 @@ class Sending:
         if not cycle.keep_alive:
             cycle.transport.close()
         cycle.on_response()
+
+    def abort(self) -> None:
+        """End the connection, since there is no answer."""
+        self._cycle.transport.abort()

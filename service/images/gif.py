@@ -4,11 +4,13 @@ Graphics Interchange Format, version 89a, sections 17 to 27.
 """
 
 import struct
+from collections.abc import Iterator
 
 from service.errors import UnsupportedImage
 from service.images.stripped import Stripped, check_size, damaged, pieces, too_many_pieces
 
 _EXTENSION, _IMAGE = b"!", b","
+_BLOCK = 256  # bytes of a full one
 _CONTROL = 0xF9  # graphic control extension
 _HAS_PALETTE, _PALETTE_SIZE, _INTERLACED = 0x80, 0x07, 0x40
 
@@ -28,7 +30,8 @@ def strip(data: bytes, max_pixels: int) -> Stripped:
     position = 13 + _palette_bytes(flags)
     palette, palette_flags = data[13:position], flags
     control = b""
-    for _ in pieces(data):
+    numbers = iter(pieces(data, _BLOCK))  # of the blocks of all extensions together
+    for _ in numbers:
         kind = data[position : position + 1]
         if kind == _IMAGE:
             break
@@ -37,7 +40,7 @@ def strip(data: bytes, max_pixels: int) -> Stripped:
         label, size = data[position + 1 : position + 2], data[position + 2 : position + 3]
         if label == bytes([_CONTROL]) and size == b"\4":
             control = data[position : position + 7] + b"\0"
-        position = _after_blocks(data, position + 2)
+        position = _after_blocks(data, position + 2, numbers)
     else:
         raise too_many_pieces("GIF")
     descriptor = data[position : position + 10]
@@ -69,9 +72,9 @@ def _palette_bytes(flags: int) -> int:
     return 3 << (flags & _PALETTE_SIZE) + 1 if flags & _HAS_PALETTE else 0
 
 
-def _after_blocks(data: bytes, position: int) -> int:
+def _after_blocks(data: bytes, position: int, numbers: Iterator[int]) -> int:
     """Where the sub-blocks from `position` on end."""
-    for _ in pieces(data):
+    for _ in numbers:
         if position >= len(data):
             raise damaged("GIF", "it ends before its pixels")
         size = data[position]

@@ -12,6 +12,7 @@ from service.errors import UnsupportedImage
 from service.images import exif
 from service.images.stripped import Samples, Stripped, check_size, damaged, pieces, too_many_pieces
 
+_CHUNK = 1024  # bytes, or more: encoders' pixels come by 8 kB
 _DEPTH, _COLOUR_TYPE, _PALETTE = 8 + 8, 8 + 9, 3  # places in the chunk of the header, and a value
 _GRAY, _GRAY_ALPHA, _RGB_ALPHA = 0, 4, 6
 _DECIDING = (b"IHDR", b"PLTE", b"tRNS", b"IDAT")
@@ -83,7 +84,7 @@ def strip(data: bytes, max_pixels: int) -> Stripped:
 def _chunks(data: bytes) -> Iterator[_Chunk]:
     """Up to the end of the image, or the bytes that are no chunk."""
     file, at = memoryview(data), len(_SIGNATURE)
-    for _ in pieces(data):
+    for _ in pieces(data, _CHUNK):
         start = at + 8
         name = data[at + 4 : start]
         if name == b"IEND" or not name.isalpha():

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from service.errors import ImageTooLarge, InvalidImage
 
 SIDE = 65_535  # pixels: the most that JPEG and GIF can say, and a bound for what is kept per row
-_PIECES = 20_000  # besides those that a long file needs
-_BYTES_PER_PIECE = 256  # a PNG's chunks mostly have 8 kB
+_PIECES = 2_000  # besides those that a long file needs: each takes a microsecond
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +57,12 @@ def damaged(format_: str, detail: str = "") -> InvalidImage:
     return InvalidImage(f"the {format_} data is truncated or damaged" + (f": {detail}" if detail else ""))
 
 
-def pieces(data: bytes) -> range:
-    """As many as a file of this length may consist of, to number the pieces of a walk through it."""
-    return range(_PIECES + len(data) // _BYTES_PER_PIECE)
+def pieces(data: bytes, each: int) -> range:
+    """As many as a file of this length may consist of, to number the pieces of a walk through it.
+
+    Of a long one they have `each` so many bytes or more in the mean.
+    """
+    return range(_PIECES + len(data) // each)
 
 
 def too_many_pieces(format_: str) -> ImageTooLarge:

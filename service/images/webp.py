@@ -8,6 +8,7 @@ import struct
 from service.images import exif
 from service.images.stripped import Stripped, check_size, damaged, pieces, too_many_pieces
 
+_CHUNK = 256  # bytes, or more: a frame of an animation
 _ALPHA = 0x10  # a flag of the extended header
 _FRAME_HEADER = 16  # bytes of an animation's frame before its chunks
 
@@ -49,7 +50,7 @@ def strip(data: bytes, max_pixels: int) -> Stripped:
 def _chunks(data: bytes, at: int, end: int) -> dict[bytes, tuple[int, int]]:
     """Where the first of each name has its body, the end of which may be beyond the file."""
     found: dict[bytes, tuple[int, int]] = {}
-    for _ in pieces(data):
+    for _ in pieces(data, _CHUNK):
         start = at + 8
         if start > end:
             return found

@@ -16,6 +16,7 @@ from service.lanes.process import LaneProcess, Spawn
 from service.lanes.wire import HEAD, Buffer, Item, message
 
 _LONGEST_ANSWER = 256 * 2**20  # bytes; 1024 images of 21,843 classes in float32 are 90 MB
+A_DAY = 86_400.0  # seconds
 _T = TypeVar("_T")
 LossReason = Literal["crash", "hang", "memory"]
 
@@ -54,7 +55,12 @@ class Fault:
     told: str
 
 
-Outcome = Answer | ServiceError | Fault
+@dataclass(frozen=True, slots=True)
+class Left:
+    """It was not begun, since those before it took long: it may be given to a lane again."""
+
+
+Outcome = Answer | ServiceError | Fault | Left
 _Reply = tuple[Any, memoryview]  # what the lane says, and the bytes behind it
 
 
@@ -75,6 +81,7 @@ class Lane(asyncio.Protocol):
 
     def __init__(self, process: LaneProcess) -> None:
         self.busy_until = 0.0  # loop time at which it is forecast to be free
+        self.batches = 0  # that it was given
         self.process = process
         self.has_wide_engine = False
         self._transport: asyncio.Transport | None = None
@@ -122,15 +129,20 @@ class Lane(asyncio.Protocol):
         longest: float,
         wide: bool,
         alone: bool,
+        budget: float = A_DAY,
     ) -> None:
         """Have a batch decoded and passed; `wide` uses all cores, and `alone` has the lane say when it has decoded.
+
+        Images that are not begun when decoding has taken `budget` seconds are `Left`; the first never is.
 
         `done` is called with the answer as soon as that is read, so that the lane may have its next batch at once; or
         with a LaneLost if the lane ends, or is ended because it takes longer than `longest` seconds.
         """
         self._decoded = not alone
+        self.batches += 1
         told = [[len(item.data), item.top_k, item.is_pixels, item.features] for item in items]
-        pieces = message({"items": told, "wide": wide, "tell_decoded": alone}, [item.data for item in items])
+        said = {"items": told, "wide": wide, "tell_decoded": alone, "budget": budget}
+        pieces = message(said, [item.data for item in items])
         watchdog = self._loop.call_later(longest, self.kill, "hang")
 
         def replied(reply: _Reply | LaneLost) -> None:
@@ -243,6 +255,8 @@ def _outcomes(items: list[Any], body: memoryview) -> list[Outcome]:
             at = end
         elif "error" in item:
             outcomes.append(_error(item))
+        elif "left" in item and outcomes:
+            outcomes.append(Left())
         else:
             outcomes.append(Fault(item["fault"]))
     return outcomes

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from service.engines.curve import PassSeconds
-from service.lanes.lane import BatchAnswer, Done, Lane, LaneLost, LoadFailure, settle
+from service.lanes.lane import A_DAY, BatchAnswer, Done, Lane, LaneLost, LoadFailure, settle
 from service.lanes.memory import resident_bytes
 from service.lanes.orders import Loaded, LoadOrder
 from service.lanes.process import Spawn
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.1, 30.0  # seconds between two attempts to replace a lane
 _TOO_MUCH = 0.9  # of the limit, at which allocations fail: a lane that holds more serves no longer
-_LOOK = 0.5  # seconds between looks at what the lanes hold in memory
+_LOOK = 0.5  # seconds between looks at what the lanes hold in memory, and go on holding from batch to batch
 _COMPARED = 3  # passes of every lane at once
 _PARTING = 1.0  # seconds that a lane has to take what is on its way to it
 _GIVEN_UP = 5  # attempts in a row, after which nobody should wait for a lane any longer
@@ -114,7 +114,9 @@ class LanePool:
         latest_first = range(len(free) - 1, -1, -1)
         return free.pop(next((k for k in latest_first if free[k].has_wide_engine == wide), len(free) - 1))
 
-    def send(self, lane: Lane, items: list[Item], done: Done, longest: float, *, wide: bool, alone: bool) -> None:
+    def send(
+        self, lane: Lane, items: list[Item], done: Done, longest: float, *, wide: bool, alone: bool, budget: float
+    ) -> None:
         """One batch on a lane that was taken; see `Lane.send`. The lane is free once `done` is called."""
 
         def finished(reply: BatchAnswer | LaneLost) -> None:
@@ -122,12 +124,13 @@ class LanePool:
                 self._free.append(lane)
             done(reply)
 
-        lane.send(items, finished, longest=longest, wide=wide and lane.has_wide_engine, alone=alone)
+        wide = wide and lane.has_wide_engine
+        lane.send(items, finished, longest=longest, wide=wide, alone=alone, budget=budget)
 
     async def run(self, lane: Lane, items: list[Item], longest: float, *, wide: bool, alone: bool) -> BatchAnswer:
         """The same, for who can wait; raises LaneLost."""
         answered: asyncio.Future[BatchAnswer] = asyncio.get_running_loop().create_future()
-        self.send(lane, items, partial(settle, answered), longest, wide=wide, alone=alone)
+        self.send(lane, items, partial(settle, answered), longest, wide=wide, alone=alone, budget=A_DAY)
         return await answered
 
     async def close(self) -> None:
@@ -195,10 +198,16 @@ class LanePool:
         self._on_free()
 
     async def _watch_memory(self, limit: int) -> None:
+        large: dict[Lane, int] = {}  # those that held too much at the last look, and which batch they had
         while limit:
             await asyncio.sleep(_LOOK)
+            before, large = large, {}
             for lane in list(self._lanes):
-                if resident_bytes(lane.process.pid) > _TOO_MUCH * limit:
+                if resident_bytes(lane.process.pid) <= _TOO_MUCH * limit:
+                    continue
+                large[lane] = lane.batches
+                # What a batch needs is given back after it, and bounded by itself: see `bound_memory`.
+                if lane in self._free or before.get(lane, lane.batches) != lane.batches:
                     log.error("a lane of %s holds nearly all of its %d MiB", self._name, limit >> 20)
                     lane.kill("memory")
                     self._on_lost(lane)

@@ -51,3 +51,4 @@ def serve(
     send(connection, {"loaded": asdict(worker.loaded)})
     while worker.works and (batch := receive(connection)):
         send(connection, *worker.answer(*batch, lambda: send(connection, {"decoded": True})))
+        worker.tidy()

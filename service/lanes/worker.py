@@ -29,6 +29,7 @@ from service.lanes.postprocess import Predictions
 FindEngines = Callable[[Bundle, int, str, list[str]], dict[str, Build]]
 
 _LARGEST_BATCH = 16  # of those to choose among
+_LARGE = 0.05  # seconds of decoding, of an image that takes memory worth the millisecond that giving it back takes
 _WORTH_IT = 0.9  # of a pass's time on the lane's own threads: more is no reason for a second engine
 
 
@@ -50,6 +51,7 @@ class Worker:
         self._golden = GoldenImages(bundle, self._prepare)
         self._predictions = Predictions(bundle.labels, self._classes)
         self.works = True  # until its engine fails on images that it is known to answer
+        self._longest_decode = 0.0  # seconds, in the last batch
 
         def engines(threads: int, wanted: str) -> dict[str, Build]:
             return find_engines(bundle, threads, wanted, order.providers)
@@ -87,13 +89,20 @@ class Worker:
     ) -> tuple[object, list[bytes]]:
         """Each image's own answer or error, and when decoding and the pass began and ended (perf_counter seconds).
 
-        `on_decoded` is called before the pass if the order asks for that.
+        `on_decoded` is called before the pass if the order asks for that. Once decoding has taken the order's `budget`,
+        in seconds, the images that are not begun are left for another batch.
         """
         began, at = time.perf_counter(), 0
         outcomes: list[Any] = []
+        ended, self._longest_decode = began, 0.0
         for size, _, is_pixels, _ in order["items"]:
+            if outcomes and ended - began > order["budget"]:
+                outcomes.append({"left": True})
+                continue
             outcomes.append(self._decode(body[at : at + size], is_pixels))
             at += size
+            started, ended = ended, time.perf_counter()
+            self._longest_decode = max(self._longest_decode, ended - started)
         if order["tell_decoded"]:
             on_decoded()
         decoded = [place for place, outcome in enumerate(outcomes) if isinstance(outcome, _Decoded)]
@@ -113,6 +122,11 @@ class Worker:
             outcomes[place] = [len(answer), len(info), image.seconds]
             parts += [answer, info]
         return {"began": began, "pass": [pass_started, pass_ended], "items": outcomes}, parts
+
+    def tidy(self) -> None:
+        """What is to be done once a batch is answered: memory that a large image took goes back to the kernel."""
+        if self._longest_decode > _LARGE:
+            give_back()
 
     def _answer(self, row: Logits, _size: int, top_k: int | None, _is_pixels: bool, features: bool) -> bytes:
         """What an Item asks for, of the logits and the features behind them."""

@@ -102,8 +102,8 @@ class Classifier:
         """
         return await self._answer_of(self.submit(data, top_k, ticket, features=features))
 
-    def submit(self, data: Buffer, top_k: int | None, ticket: Ticket, *, features: bool = False) -> "Submitted":
-        """The same for who does not wait: the ticket's `outcome` will be done.
+    def submit(self, data: Buffer, top_k: int | None, ticket: Ticket, *, features: bool = False) -> Submitted:
+        """The same for who does not wait: once the `outcome` is done, `conclude` has the answer, and is to be called.
 
         Raises those of `Scheduler.enqueue`, and Overloaded if there is no time for it, since it takes longer to decode
         than images lately did.
@@ -123,21 +123,21 @@ class Classifier:
         ticket.decode_seconds = 0.0
         return await self._answer_of(self._submit(Item(pixels, top_k, is_pixels=True, features=features), ticket))
 
-    def _submit(self, item: Item, ticket: Ticket) -> "Submitted":
+    def _submit(self, item: Item, ticket: Ticket) -> Submitted:
         at = time.perf_counter()
         ticket.item = item
         self.promises.expect(ticket)
         outcome = self._scheduler.enqueue(ticket)
         return Submitted(outcome, at, self._loop.call_at(ticket.deadline, _expire, ticket))
 
-    async def _answer_of(self, submitted: "Submitted") -> Classification:
+    async def _answer_of(self, submitted: Submitted) -> Classification:
         try:
             await submitted.outcome
         finally:
             submitted.alarm.cancel()
         return self.conclude(submitted)
 
-    def conclude(self, submitted: "Submitted") -> Classification:
+    def conclude(self, submitted: Submitted) -> Classification:
         """The answer, once there is an outcome; raises what else it is."""
         submitted.alarm.cancel()
         passed = submitted.outcome.result()

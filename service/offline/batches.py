@@ -13,7 +13,7 @@ import uvloop
 
 from service.bundles.bundle import Bundle
 from service.errors import EngineFailure
-from service.lanes.lane import Answer, BatchAnswer, Fault, LaneLost, LoadFailure, Outcome
+from service.lanes.lane import Answer, BatchAnswer, Fault, LaneLost, Left, LoadFailure, Outcome
 from service.lanes.orders import Loaded, LoadOrder
 from service.lanes.pool import LanePool
 from service.lanes.process import LaneProcess, Spawn
@@ -153,4 +153,5 @@ def _told(outcome: Outcome) -> Answer | Exception:
     if isinstance(outcome, Fault):
         *_, why = outcome.told.strip().splitlines()
         return EngineFailure(f"the engine failed on this image: {why}")
+    assert not isinstance(outcome, Left)  # there is a day for a batch
     return outcome

@@ -38,11 +38,16 @@ class Admission:
         self._max_images = max_images
         self._max_bytes = max_bytes
         self._inside: Counter[Model] = Counter()  # images, until they are answered
-        self.inflight = 0  # of all models
+        self._inflight = 0  # of all models together
         self._emptied: dict[Model, asyncio.Event] = {}
         self._bytes = 0
         self._coming: set[Ticket] = set()  # of images that have a place kept, and are not inside yet
         self.refused_at = -math.inf  # of `time.monotonic`: when an image was last refused
+
+    @property
+    def inflight(self) -> int:
+        """Images inside."""
+        return self._inflight
 
     @property
     def full(self) -> bool:
@@ -138,12 +143,12 @@ class Admission:
     def enter(self, model: Model) -> None:
         """One more image is inside."""
         self._inside[model] += 1
-        self.inflight += 1
+        self._inflight += 1
 
     def leave(self, model: Model, charged: int) -> None:
         """One image, and what its body was charged, is inside no more."""
         self._inside[model] -= 1
-        self.inflight -= 1
+        self._inflight -= 1
         self._bytes -= charged
         if not self._inside[model] and model in self._emptied:
             self._emptied[model].set()

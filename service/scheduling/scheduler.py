@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from service.errors import DeadlineExceeded, EngineFailure, NotReady
-from service.lanes.lane import Answer, BatchAnswer, Done, Fault, Lane, LaneLost
+from service.lanes.lane import Answer, BatchAnswer, Done, Fault, Lane, LaneLost, Left
 from service.lanes.wire import Item
 from service.metrics import ModelMetrics
 from service.scheduling.order import ServingOrder
@@ -52,8 +52,10 @@ class Lanes(Protocol):
     def take(self, *, wide: bool = False) -> Lane:
         """One that is free."""
 
-    def send(self, lane: Lane, items: list[Item], done: Done, longest: float, *, wide: bool, alone: bool) -> None:
-        """Have a batch done on it; `done` is called once it is."""
+    def send(
+        self, lane: Lane, items: list[Item], done: Done, longest: float, *, wide: bool, alone: bool, budget: float
+    ) -> None:
+        """Have a batch done on it, within a `budget` for decoding; `done` is called once it is."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -210,7 +212,9 @@ class Scheduler:
         items = [ticket.item for ticket in batch.tickets if ticket.item]
         longest = max(_SHORTEST_HANG, _HANG * batch.forecast)
         done = partial(self._done, batch, time.perf_counter())
-        self._lanes.send(lane, items, done, longest, wide=batch.wide, alone=batch.tickets[0].suspect)
+        # However wrong the forecasts are, others who wait for this lane wait no longer than for an ordinary batch.
+        budget = self._promises.limits.seconds
+        self._lanes.send(lane, items, done, longest, wide=batch.wide, alone=batch.tickets[0].suspect, budget=budget)
 
     def _freeze(self, now: float, waited: str) -> _Batch:
         """The next batch, of tickets whose clients still wait and whose deadlines can still be met."""
@@ -266,6 +270,8 @@ class Scheduler:
                     size, seconds_taken = len(ticket.item.data), outcome.decode_seconds
                     self._promises.decode_times.learn(ticket.image, size, seconds_taken, usual=not batch.heavy)
                 ticket.settle(Passed(outcome, reply.began, reply.pass_started, reply.pass_ended))
+            elif isinstance(outcome, Left):
+                self._wait_again(ticket)
             elif isinstance(outcome, Fault):
                 _log_culprit(ticket, outcome.told)
                 ticket.settle(EngineFailure("the engine failed on this image"))
@@ -281,6 +287,16 @@ class Scheduler:
             self._forecast_again()
         self._promises.learn_way(max(0.0, time.perf_counter() - sent - (reply.pass_ended - reply.began)))
         self._pass_log.add(self._record(batch, answered, seconds, reply.pass_ended - reply.began))
+
+    def _wait_again(self, ticket: Ticket) -> None:
+        """For a lane, since it was left; by now more is known of what it takes."""
+        if ticket.settled:
+            return
+        if ticket.image and ticket.item:
+            ticket.decode_seconds = self._promises.decode_times.seconds(ticket.image, len(ticket.item.data))
+        self._waiting.append(ticket)
+        self._promises.expect(ticket)
+        self._show_queue()
 
     def _try_again(self, tickets: list[Ticket], lost: LaneLost, seconds: float) -> None:
         """Each of them alone, on another lane; the culprit is one over which a second is lost, after `seconds`."""

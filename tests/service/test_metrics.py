@@ -79,6 +79,15 @@ def test_every_metric_of_the_contract_is_exposed_with_its_labels() -> None:
     assert "process_cpu_seconds" in families
 
 
+def test_a_scrape_may_ask_for_metrics_by_their_names() -> None:
+    metrics = Metrics()
+    metrics.add_model(*ECHO, cores=2)
+    metrics.count_request("/v1/classify", 200, 0.003, 0.001)
+    names = ["requests_total", "images_total", "admitted_images_total", "queue_depth", "request_duration_seconds_sum"]
+    asked = metrics.registry.restricted_registry([f"mixer_{name}" for name in names])
+    assert {sample.name.removeprefix("mixer_") for family in asked.collect() for sample in family.samples} == {*names}
+
+
 def test_rate_is_the_mean_of_the_last_ten_whole_seconds(clock: Clock) -> None:
     rate = Rate()
     for _ in range(10):

@@ -1,8 +1,10 @@
 """An image that needs no task is answered, counted and told of as one that has one."""
 
 import asyncio
+import hashlib
 import json
 import logging
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -123,6 +125,7 @@ async def test_it_is_answered_and_counted_alike(
         (head(content_encoding="gzip"), IMAGE),
         (head(content_type="Multipart/Form-Data; boundary=x"), IMAGE),
         (head(content_type="application/json"), b"{}"),
+        (head() | {"headers": [(b"content-type", b"application/json\xa0")]}, b"{}"),
         (head(), b""),
         (head(), bytes(1001)),
     ],
@@ -166,3 +169,43 @@ async def test_a_deadline_ends_it_and_a_full_house_refuses_it(tmp_path: Path) ->
         assert (await first)[0] == 200
     assert outcomes(replica) == {"ok": 1, "expired": 1, "rejected": 1}
     assert rejections(replica) == {"deadline": 1}
+
+
+async def test_the_rate_of_a_key_is_spent_once(tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text(f"{hashlib.sha256(b'secret').hexdigest()} alice rate=0.001 burst=2\n")
+    replica = replica_around(EchoEngine(), tmp_path / "models", api_keys_file=keys)
+    async with started(replica):
+        app = with_edge(create_api(replica))
+        statuses = [
+            (await without_task(app, head(x_api_key=key), IMAGE))[0] for key in ("secret", "x", "secret", "secret")
+        ]
+    assert statuses == [200, 401, 200, 429]
+
+
+async def test_a_place_that_is_held_is_taken_by_who_is_served_at_once(tmp_path: Path) -> None:
+    async with started(replica_around(EchoEngine(), tmp_path / "models", max_inflight_images=1)) as replica:
+        app = with_edge(create_api(replica))
+        replica.admission.refused_at = math.inf
+        scope = head()
+        assert app.turn_away(scope) is None  # type: ignore[attr-defined]
+        assert (await without_task(app, scope, IMAGE))[0] == 200
+        assert not replica.admission._coming
+        assert (await without_task(app, head(), IMAGE))[0] == 200
+    assert outcomes(replica) == {"ok": 2}
+
+
+async def test_where_an_answer_cannot_be_written_its_connection_ends(tmp_path: Path) -> None:
+    class Broken(Sending):
+        def write(self, *_: object) -> None:
+            raise RuntimeError("a fault of ours")
+
+        def abort(self) -> None:
+            self.answered.set()
+
+    sending = Broken()
+    async with started(replica_around(EchoEngine(), tmp_path / "models")) as replica:
+        assert with_edge(create_api(replica)).serve_plain(head(), IMAGE, sending)  # type: ignore[attr-defined]
+        await asyncio.wait_for(sending.answered.wait(), 10)
+        assert replica.admission.inflight == 0
+    assert outcomes(replica) == {"ok": 1}

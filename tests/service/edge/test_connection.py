@@ -362,6 +362,7 @@ async def test_a_request_that_is_all_here_may_be_served_without_a_task(applicati
             while not application.plain:
                 await asyncio.sleep(0.001)
             assert application.uploads.held == 5
+            assert application.protocols()[0]._served.body == b""  # the application has it, and nobody else
             writer.write(POST % (b"/plain-as-well", b"content-length: 0\r\n"))  # which waits for its turn
             application.gate.set()
             assert (await answer_of(reader))[2] == {"plain": "hello"}
@@ -410,6 +411,7 @@ ENDINGS = {
     "answered": POST % (b"/", b"content-length: 5\r\n") + b"hello",
     "answered early": POST % (b"/early", b"content-length: 500000\r\n"),
     "turned away": POST % (b"/full", b"content-length: 5\r\n") + b"hello",
+    "served without a task": POST % (b"/plain", b"content-length: 5\r\n") + b"hello",
     "refused in the head": b"GET / HTTP/1.1\r\n\r\n",
     "refused in the body": POST % (b"/", b"transfer-encoding: chunked\r\n") + b"nonsense\r\n",
     "left in the body": POST % (b"/", b"content-length: 5\r\n") + b"hel",

@@ -104,7 +104,7 @@ def test_damaged_large_and_many_ancillary_chunks_change_nothing() -> None:
         chunk(b"iCCP", b"x\0\0" + megabytes),
         chunk(b"zTXt", b"x\0\0" + megabytes),
         chunk(b"iTXt", b"x\0\1\0\0\0" + megabytes),
-        chunk(b"iTXt", b"Raw profile type exif\0\0\0\0\0text") * 5000,
+        chunk(b"iTXt", b"Raw profile type exif\0\0\0\0\0text") * 1500,
         chunk(b"eXIf", b"II*\0" + bytes([255]) * 200),
         chunk(b"caBX", bytes(5_000_000)),
     ):

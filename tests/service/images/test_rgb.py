@@ -57,10 +57,9 @@ def test_planes(photometric: str, channels: int) -> None:
     assert judge(file.getvalue(), picture) == "right"
 
 
-@pytest.mark.parametrize("error", [MemoryError(), OSError("out of memory error when reading image file")])
-def test_memory_that_runs_out_is_not_damage(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_that_runs_out_is_not_damage(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
-        raise error
+        raise MemoryError
 
     monkeypatch.setattr(Image.Image, "load", fail)
     with pytest.raises(MemoryError):

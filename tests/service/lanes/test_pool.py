@@ -311,6 +311,32 @@ async def test_a_lane_that_outgrows_its_memory_is_replaced(bundle: Path, monkeyp
         assert [lane.ended.is_set() for lane in pool.spawner.started] == [False, True, False]
 
 
+async def test_what_a_batch_needs_is_no_reason_to_replace_its_lane(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = asyncio.Semaphore(0)
+
+    def held(pid: int) -> int:
+        if pid == -1:
+            looks.release()
+        return {-1: 1000}.get(pid, 0)
+
+    gated = GatedEngine()
+    gated.gate.set()
+    async with serving(bundle, 1, gated, EchoEngine(), memory=1000) as pool:
+        gated.gate.clear()
+        asked = asyncio.create_task(pool.ask(4))
+        await asyncio.sleep(0)
+        monkeypatch.setattr(service.lanes.pool, "resident_bytes", held)
+        for _ in range(5):
+            await looks.acquire()
+        assert pool.count("lane_restarts_total", reason="memory") == 0
+        gated.gate.set()
+        assert await asked == 4
+        await pool.replaced()  # it holds on to it, and is idle
+        assert pool.count("lane_restarts_total", reason="memory") == 1
+
+
 async def test_who_closes_the_pool_ends_the_lanes_and_replaces_none(bundle: Path) -> None:
     async with serving(bundle, 2, EchoEngine(), EchoEngine(), None) as pool:
         pool.spawner.started[0].kill()

@@ -38,10 +38,17 @@ def ask(worker: Worker, *images: bytes, top_k: int = 1, are_pixels: bool = False
     return ask_for(worker, *((data, top_k, are_pixels, False) for data in images), wide=wide)
 
 
-def ask_for(worker: Worker, *asked: tuple[bytes, int | None, bool, bool], wide: bool = False) -> list[Any]:
+def ask_for(
+    worker: Worker, *asked: tuple[bytes, int | None, bool, bool], wide: bool = False, budget: float = 9.0
+) -> list[Any]:
     """The same of images that are each asked for something: bytes, top_k, whether pixels, whether features."""
     images = [data for data, *_ in asked]
-    told = {"items": [[len(data), *rest] for data, *rest in asked], "wide": wide, "tell_decoded": False}
+    told = {
+        "items": [[len(data), *rest] for data, *rest in asked],
+        "wide": wide,
+        "tell_decoded": False,
+        "budget": budget,
+    }
     said, parts = worker.answer(told, memoryview(b"".join(images)), lambda: None)
     answers = iter(parts)
     outcomes = []
@@ -54,6 +61,15 @@ def ask_for(worker: Worker, *asked: tuple[bytes, int | None, bool, bool], wide: 
             outcomes.append(item)
     assert next(answers, None) is None
     return outcomes
+
+
+def test_what_is_not_begun_when_the_time_for_decoding_is_over_is_left(bundle: Path) -> None:
+    worker = around(EchoEngine(), bundle)
+    asked = [(level_png(level), 1, False, False) for level in (5, 6, 7)]
+    first, *others = ask_for(worker, *asked, budget=0.0)
+    assert levels([first]) == [5]
+    assert others == [{"left": True}] * 2
+    assert levels(ask_for(worker, *asked)) == [5, 6, 7]
 
 
 def levels(outcomes: list[Any]) -> list[Any]:
@@ -277,7 +293,7 @@ def test_an_answer_says_what_was_seen_and_when(bundle: Path) -> None:
     worker = around(EchoEngine(), bundle)
     decoded: list[bool] = []
     png = level_png(3, (8, 5))
-    told = {"items": [[len(png), 1, False, False]], "wide": False, "tell_decoded": True}
+    told = {"items": [[len(png), 1, False, False]], "wide": False, "tell_decoded": True, "budget": 9.0}
     said, (_, info) = worker.answer(told, memoryview(png), lambda: decoded.append(True))
     assert decoded == [True]
     assert json.loads(info) == {
