@@ -245,6 +245,7 @@ RUBBISH = {
     "decoding for no time": ONE | {"items": [[1, 2, None]]},
     "decoding for ever": ONE | {"items": [[1, 2, float("inf")]]},
     "no sizes": ONE | {"items": [["a", "b", 1]]},
+    "not even begun": ONE | {"items": [{"left": True}]},
     "neither answer nor error": ONE | {"items": [{}]},
     "an error of no name": ONE | {"items": [{"error": 1, "message": "", "reason": None}]},
     "more than there is": ONE | {"items": [[100, 100, 0.5]]},

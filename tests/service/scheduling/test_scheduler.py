@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from service.errors import DeadlineExceeded, EngineFailure, ImageTooLarge, InvalidImage, NotReady
-from service.lanes.lane import BatchAnswer, LaneLost
+from service.images.announced import Announced
+from service.lanes.lane import BatchAnswer, LaneLost, Left
 from service.lanes.wire import Item
 from service.metrics import Metrics
 from service.scheduling.shared_cores import SharedCores
@@ -225,6 +226,29 @@ async def test_forecasts_follow_what_batches_take() -> None:
     for _ in range(50):
         await asyncio.gather(*model.asks(10, 11, 12, 13, 14))
     assert model.times.seconds(4) == pytest.approx(2 * CURVE[4], rel=0.05)
+
+
+@virtually
+async def test_images_that_a_lane_had_no_time_for_have_another_batch() -> None:
+    class Leaving(WatchedLanes):
+        async def run(self, lane: Any, items: list[Item], longest: float, *, wide: bool, alone: bool) -> BatchAnswer:
+            first, *others = items
+            answer = await super().run(lane, [first], longest, wide=wide, alone=alone)
+            return answer._replace(outcomes=[*answer.outcomes, *(Left() for _ in others)])
+
+    class LeavingModel(WatchedModel):
+        lanes_are = Leaving
+
+    model = LeavingModel()
+    tickets = [model.ticket() for _ in range(4)]
+    tickets[3].image = Announced("PNG", 10**6)
+    asked = [asyncio.create_task(model.ask(10 + n, ticket)) for n, ticket in enumerate(tickets)]
+    await asyncio.sleep(0.001)
+    asked[2].cancel()  # whose client leaves meanwhile
+    assert await outcomes([asked[0], asked[1], asked[3]]) == [10, 11, 13]
+    assert model.batches == [[10], [11], [13]]
+    assert tickets[3].decode_seconds > 0  # it was forecast anew
+    assert (model.count("queue_depth"), model.scheduler.inflight, len(model.promises)) == (0, 0, 0)
 
 
 @virtually
