@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 # What is left for an answer when a deadline ends the wait for a fuller batch: passes vary, and so does the loop.
 _DEADLINE_MARGIN, _LOOP_MARGIN = 1.5, 0.005
 _SHORTEST_HANG, _HANG = 2.0, 20  # seconds, and times the forecast: a batch that takes longer hangs
+_CAUTION = 1.0  # seconds that a suspect leaves the last lane to others: most lanes are replaced by then
 _HEAVY_BATCHES = 4  # times what a batch may take, and a long decoding: an image beyond both may not hold every lane
 
 
@@ -167,7 +168,9 @@ class Scheduler:
         heavy_may = self._heavy_running < (lanes.ready - 1 if lanes.size > 1 else 1)
         longest = math.inf if heavy_may else self._heavy_from()
         for ticket in tickets:
-            if ticket.suspect and lanes.ready < min(2, lanes.size):
+            if ticket.suspect and self._loop.time() >= ticket.spares_last_lane_until:
+                yield True  # where lanes are lost again and again, it is none of an image's fault
+            elif ticket.suspect and lanes.ready < min(2, lanes.size):
                 yield False
             else:
                 yield heavy_may or not _is_heavy(ticket, longest)
@@ -311,6 +314,9 @@ class Scheduler:
                 ticket.settle(lost.error())
             else:
                 ticket.suspect = True
+                now = self._loop.time()
+                ticket.spares_last_lane_until = now + min(_CAUTION, (ticket.deadline - now) / 2)
+                self._loop.call_at(ticket.spares_last_lane_until, self._cores.serve)
                 self._waiting.append(ticket)
                 self._promises.expect(ticket)
         self._show_queue()

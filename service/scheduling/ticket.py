@@ -40,6 +40,7 @@ class Ticket:
     queued_at: float | None = None
     received: bool = False  # its body is here
     suspect: bool = False  # a lane was lost over a batch with it, so it is tried alone
+    spares_last_lane_until: float = math.inf  # of a suspect: then it has waited for another long enough
     outcome: asyncio.Future[Passed] | None = None  # once it is queued, the only record of who waits for it
 
     def __post_init__(self) -> None:

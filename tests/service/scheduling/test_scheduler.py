@@ -152,7 +152,28 @@ async def test_only_over_the_second_lane_that_is_lost_an_image_fails() -> None:
 
 
 @virtually
-async def test_a_suspect_is_never_tried_on_the_last_of_several_lanes() -> None:
+async def test_a_suspect_waits_for_another_lane_but_not_for_ever() -> None:
+    class Dying(WatchedLanes):
+        async def run(self, lane: Any, items: list[Item], longest: float, *, wide: bool, alone: bool) -> BatchAnswer:
+            if self.orders:
+                return await super().run(lane, items, longest, wide=wide, alone=alone)
+            self.orders.append({})
+            self.lose(lane, back_in=60)
+            raise LaneLost("crash", "killed by somebody else", in_decoding=False)
+
+    class DyingModel(WatchedModel):
+        lanes_are = Dying
+
+    model, loop = DyingModel(2), asyncio.get_running_loop()
+    patient, hurried = model.ticket(seconds=5), model.ticket(seconds=1)
+    assert await asyncio.gather(model.ask(11, hurried), model.ask(12, patient), model.ask(13)) == [11, 12, 13]
+    tried = {level: batch.began for batch in model.lanes.played for level in batch.items}
+    assert 0.5 <= tried[11] < 0.55  # half of its time is left
+    assert loop.time() < 1.1
+
+
+@virtually
+async def test_a_suspect_is_not_tried_on_the_last_of_several_lanes() -> None:
     model = WatchedModel(2)
     lost = model.asks(KILLER)
     await asyncio.sleep(0.001)
