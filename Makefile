@@ -17,8 +17,8 @@ setup: $(VENV)/dev.stamp ## Everything: service, export (torch), tests and linte
 serve: $(VENV)/service.stamp ## Serve the bundles in models/ on :8000, metrics on :9000 (no torch)
 	$(RUN) -m service $(ARGS)
 
-test: $(VENV)/dev.stamp ## Run the whole test suite in three processes, or in one what ARGS names
-	$(RUN) -m pytest $(or $(ARGS),--numprocesses 3)
+test: $(VENV)/dev.stamp ## Run the whole test suite in four processes, or in one what ARGS names
+	$(RUN) -m pytest $(or $(ARGS),--numprocesses 4)
 
 test-container: $(VENV)/dev.stamp ## Of these, the container image and Compose, on a Docker engine
 	$(RUN) -m pytest tests/deploy/test_dockerfile.py tests/deploy/test_base_images.py tests/deploy/test_container.py tests/deploy/test_compose.py $(ARGS)

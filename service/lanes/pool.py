@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.1, 30.0  # seconds between two attempts to replace a lane
 _TOO_MUCH = 0.9  # of the limit, at which allocations fail: a lane that holds more serves no longer
 _LOOK = 0.5  # seconds between looks at what the lanes hold in memory, and go on holding from batch to batch
+_LOOKS = 6  # in a row, over the same batch, after which it has more than it needs
 _COMPARED = 3  # passes of every lane at once
 _PARTING = 1.0  # seconds that a lane has to take what is on its way to it
 _GIVEN_UP = 5  # attempts in a row, after which nobody should wait for a lane any longer
@@ -198,16 +199,17 @@ class LanePool:
         self._on_free()
 
     async def _watch_memory(self, limit: int) -> None:
-        large: dict[Lane, int] = {}  # those that held too much at the last look, and which batch they had
+        large: dict[Lane, tuple[int, int]] = {}  # of those that hold too much: which batch they had, and looks since
         while limit:
             await asyncio.sleep(_LOOK)
             before, large = large, {}
             for lane in list(self._lanes):
                 if resident_bytes(lane.process.pid) <= _TOO_MUCH * limit:
                     continue
-                large[lane] = lane.batches
+                batch, looks = before.get(lane, (lane.batches, 0))
+                large[lane] = lane.batches, looks + 1
                 # What a batch needs is given back after it, and bounded by itself: see `bound_memory`.
-                if lane in self._free or before.get(lane, lane.batches) != lane.batches:
+                if lane in self._free or batch != lane.batches or looks >= _LOOKS:
                     log.error("a lane of %s holds nearly all of its %d MiB", self._name, limit >> 20)
                     lane.kill("memory")
                     self._on_lost(lane)

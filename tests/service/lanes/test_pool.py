@@ -311,9 +311,12 @@ async def test_a_lane_that_outgrows_its_memory_is_replaced(bundle: Path, monkeyp
         assert [lane.ended.is_set() for lane in pool.spawner.started] == [False, True, False]
 
 
-async def test_what_a_batch_needs_is_no_reason_to_replace_its_lane(
-    bundle: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("patient", [True, False])
+async def test_what_a_batch_needs_for_a_while_is_no_reason_to_replace_its_lane(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, patient: bool
 ) -> None:
+    if patient:
+        monkeypatch.setattr(service.lanes.pool, "_LOOKS", 10**6)
     looks = asyncio.Semaphore(0)
 
     def held(pid: int) -> int:
@@ -328,12 +331,18 @@ async def test_what_a_batch_needs_is_no_reason_to_replace_its_lane(
         asked = asyncio.create_task(pool.ask(4))
         await asyncio.sleep(0)
         monkeypatch.setattr(service.lanes.pool, "resident_bytes", held)
-        for _ in range(5):
-            await looks.acquire()
-        assert pool.count("lane_restarts_total", reason="memory") == 0
-        gated.gate.set()
-        assert await asked == 4
-        await pool.replaced()  # it holds on to it, and is idle
+        if patient:
+            for _ in range(20):
+                await looks.acquire()
+            assert pool.count("lane_restarts_total", reason="memory") == 0
+            gated.gate.set()
+            assert await asked == 4
+            await pool.replaced()  # it holds on to it, and is idle
+        else:
+            with pytest.raises(LaneLost):
+                await asked
+            await pool.replaced()
+            gated.gate.set()
         assert pool.count("lane_restarts_total", reason="memory") == 1
 
 
