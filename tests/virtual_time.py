@@ -71,6 +71,7 @@ class VirtualLanes:
         self.size = count
         self.ready = count
         self.played: list[Played] = []
+        self.budgets: list[float] = []  # seconds for decoding, of each batch
         self.on_free: Callable[[], None] = lambda: None
         self._times = times
         self._decode_seconds = decode_seconds
@@ -95,6 +96,8 @@ class VirtualLanes:
     def send(
         self, lane: Any, items: list[Item], done: Done, longest: float, *, wide: bool, alone: bool, budget: float
     ) -> None:
+        self.budgets.append(budget)
+
         async def run() -> None:
             try:
                 done(await self.run(lane, items, longest, wide=wide, alone=alone))

@@ -25,7 +25,7 @@ from service.timings import StageTimings
 
 router = APIRouter()
 
-_JSON = ((b"content-type", b"application/json"),)
+_JSON = (b"content-type", b"application/json")
 
 
 @router.post(
@@ -80,7 +80,7 @@ def _answer(scope: Scope, classifier: Classifier, fields: bytes, answers: list[C
         timings.include(answer.stages)
     body = b'{"model":%b,%b,"timing_ms":%b}' % (classifier.reference_json, fields, timings.json().encode())
     response = Response()
-    response.body, response.raw_headers = body, [(b"content-length", b"%d" % len(body)), *_JSON]
+    response.body, response.raw_headers = body, [(b"content-length", b"%d" % len(body)), _JSON]
     return response
 
 

@@ -10,8 +10,8 @@ from fastapi import FastAPI
 from service.edge.request_log import RequestLog
 from service.edge.server import TASKS_SECONDS
 from service.grpc_api.calls import Calls
-from service.grpc_api.library_server import LibraryServer
 from service.grpc_api.methods import answers, model_infer
+from service.grpc_api.registered_server import RegisteredServer
 from service.models.replica import Replica
 from service.settings import LONGEST_DEADLINE_MS, Settings
 
@@ -36,7 +36,7 @@ class GrpcServer:
             path: self._calls.handler(path, answer, short=answer is not model_infer)
             for path, answer in answers().items()
         }
-        self._server = LibraryServer(handlers, _options(replica.settings, connections, calls), calls)
+        self._server = RegisteredServer(handlers, _options(replica.settings, connections, calls), calls)
 
     async def start(self) -> int:
         """Listen; returns the port. Raises RuntimeError if it is somebody else's by now."""

@@ -268,6 +268,7 @@ async def test_images_that_a_lane_had_no_time_for_have_another_batch() -> None:
     asked[2].cancel()  # whose client leaves meanwhile
     assert await outcomes([asked[0], asked[1], asked[3]]) == [10, 11, 13]
     assert model.batches == [[10], [11], [13]]
+    assert model.lanes.budgets[0] == pytest.approx(1.25 * CURVE[4], rel=0.01)  # what an ordinary batch may take
     assert tickets[3].decode_seconds > 0  # it was forecast anew
     assert (model.count("queue_depth"), model.scheduler.inflight, len(model.promises)) == (0, 0, 0)
 

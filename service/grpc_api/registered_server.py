@@ -1,4 +1,4 @@
-"""The library's server, which no call of a method that there is not ends."""
+"""grpcio's server with its methods registered, which no call of any other method ends."""
 
 import asyncio
 from collections.abc import Mapping
@@ -9,10 +9,10 @@ import grpc.aio
 from grpc._cython import cygrpc
 
 
-class LibraryServer(cygrpc.AioServer):  # type: ignore[misc]
+class RegisteredServer(cygrpc.AioServer):  # type: ignore[misc]
     """What is inside `grpc.aio.Server`; calls of methods that have no handler are refused here.
 
-    The library's own loop decodes the path of each of those, and ends for good, with every call inside, where one is
+    grpcio's own loop decodes the path of each of those, and ends for good, with every call inside, where one is
     not UTF-8 (grpcio 1.84 and 1.85): a single request of a stranger would close the door.
     """
 
