@@ -123,3 +123,11 @@ def test_what_is_refused() -> None:
         decode(gif((65_535, 65_535), 2, COLOURS, frame(INDICES, 2)), LIMIT)
     with pytest.raises(ImageTooLarge, match="65540x6"):
         decode(gif((7, 6), 2, COLOURS, frame(INDICES, 2, (65_533, 0))), LIMIT)
+
+
+def test_the_blocks_of_all_extensions_count_together() -> None:
+    extension = b"!\xfe" + 1500 * b"\1x" + b"\0"
+    picture = frame(np.zeros((2, 2), int), 2)
+    decode(gif((2, 2), 2, colours_of(2), extension, picture), LIMIT)
+    with pytest.raises(ImageTooLarge, match="too many pieces"):
+        decode(gif((2, 2), 2, colours_of(2), *3 * [extension], picture), LIMIT)

@@ -72,6 +72,18 @@ def test_what_is_not_begun_when_the_time_for_decoding_is_over_is_left(bundle: Pa
     assert levels(ask_for(worker, *asked)) == [5, 6, 7]
 
 
+@pytest.mark.parametrize(("large", "times"), [(0.0, 1), (60.0, 0)])
+def test_memory_is_given_back_after_an_image_that_took_long(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, large: float, times: int
+) -> None:
+    worker, given_back = around(EchoEngine(), bundle), []
+    monkeypatch.setattr("service.lanes.worker._LARGE", large)
+    monkeypatch.setattr("service.lanes.worker.give_back", lambda: given_back.append(True))
+    ask(worker, level_png(5))
+    worker.tidy()
+    assert len(given_back) == times
+
+
 def levels(outcomes: list[Any]) -> list[Any]:
     """The level of each answer, or the name of what went wrong."""
     return [
