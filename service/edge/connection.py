@@ -135,7 +135,6 @@ class HttpProtocol(ReadingProtocol):
             if refusal:
                 sending.write(*refusal)
                 return
-        cycle.scope["mixer.on_leave"] = partial(self._call_on_leave, cycle)  # type: ignore[typeddict-unknown-key]
         received = len(cycle.body)
         if announced := self._announced if cycle.more_body else received:
             address = self.client[0] if self.client else ""
@@ -143,9 +142,10 @@ class HttpProtocol(ReadingProtocol):
                 self._upload = self._table.uploads.begin(address, announced, self._give_up, self._holds_back, received)
             except Overloaded as error:
                 self._stop_reading()
-                self._answer_instead(error)
+                self._answer_instead(error.with_traceback(None))  # whose frames know this request
                 return
             cycle.scope["mixer.upload"] = self._upload  # type: ignore[typeddict-unknown-key]
+        cycle.scope["mixer.on_leave"] = partial(self._call_on_leave, cycle)  # type: ignore[typeddict-unknown-key]
         if all_here and hasattr(app, "serve_plain") and app.serve_plain(cycle.scope, cycle.body, sending):
             cycle.body = bytearray()
             return

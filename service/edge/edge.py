@@ -80,7 +80,7 @@ class Edge:
             scope = {**scope, "method": "GET"}  # a GET, whose body the server keeps to itself
         path: str = scope["path"]
         if "//" in path or (path.endswith("/") and path != "/"):  # as clients write who join addresses carelessly
-            scope = {**scope, "path": _SLASHES.sub("/", path).rstrip("/") or "/"}
+            scope["path"] = _SLASHES.sub("/", path).rstrip("/") or "/"
         state, timings = self._begin(scope)
         status = 0
 

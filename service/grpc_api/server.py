@@ -2,6 +2,7 @@
 
 import os
 import socket
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +59,9 @@ class GrpcServer:
 def _put_behind(by: int) -> None:
     """Lower the priority of the library's threads, which those that they start will have as well."""
     for thread in Path("/proc/self/task").glob("*"):
-        if (thread / "comm").read_text().strip() in _LIBRARY_THREADS:
-            os.setpriority(os.PRIO_PROCESS, int(thread.name), os.getpriority(os.PRIO_PROCESS, 0) + by)
+        with suppress(OSError):  # it has ended meanwhile
+            if (thread / "comm").read_text().strip() in _LIBRARY_THREADS:
+                os.setpriority(os.PRIO_PROCESS, int(thread.name), os.getpriority(os.PRIO_PROCESS, 0) + by)
 
 
 def _options(settings: Settings, connections: int, calls: int) -> tuple[tuple[str, Any], ...]:

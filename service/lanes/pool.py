@@ -181,6 +181,7 @@ class LanePool:
 
     async def _replace(self, lane: Lane, order: LoadOrder) -> None:
         ending = await asyncio.to_thread(lane.process.ending)
+        lane.process.kill()  # it may have closed its connection, and live on
         log.error(
             "a lane of %s is lost: %s", self._name, ending, extra={"reason": lane.reason, "pid": lane.process.pid}
         )
@@ -189,10 +190,12 @@ class LanePool:
             await asyncio.sleep(pause)
             try:
                 await self._start(order)
-            except (LoadFailure, LaneLost, OSError) as error:
+            except Exception as error:  # whatever it is, the next attempt may succeed
                 self._failed_in_a_row += 1
                 pause = min(_LONGEST_PAUSE, max(_SHORTEST_PAUSE, 2 * pause))
-                log.error("a lane of %s cannot be started, next attempt in %g s: %s", self._name, pause, error)
+                trace = None if isinstance(error, (LoadFailure, LaneLost, OSError)) else error
+                told = self._name, pause, error
+                log.error("a lane of %s cannot be started, next attempt in %g s: %s", *told, exc_info=trace)
             else:
                 break
         self._failed_in_a_row = 0

@@ -110,4 +110,7 @@ main(socket(fileno=number))
 def _in_words(code: int | None) -> str:
     if code is None:
         return "it closed its connection"
-    return f"it was ended by {signal.Signals(-code).name}" if code < 0 else f"it exited with {code}"
+    if code >= 0:
+        return f"it exited with {code}"
+    known = -code in set(signal.Signals)  # not those of real time
+    return f"it was ended by {signal.Signals(-code).name if known else f'signal {-code}'}"

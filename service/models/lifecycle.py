@@ -75,6 +75,7 @@ class Lifecycle:
         loaded = [_place(classifier) for classifier in self._models.classifiers]
         there = [(name, version) for name, versions in available.items() for version in versions]
         gone = [place for place in loaded if place not in there]
+        self._failures = {place: why for place, why in self._failures.items() if place in there}
         return [self._state(place, place in loaded) for place in there] + [
             BundleState(name=name, version=version, state="READY", reason="no longer in the repository")
             for name, version in gone

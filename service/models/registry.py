@@ -41,6 +41,7 @@ class LoadedModels:
         self._classifiers = sorted([*stay, *add], key=self._place)
         versions = {(c.manifest.name, c.manifest.version): c for c in self._classifiers}
         self._metrics.lanes.set(sum(classifier.lanes.size for classifier in self._classifiers))
+        self._metrics.lane_threads.set(max((classifier.lanes.threads for classifier in self._classifiers), default=0))
         self._metrics.show_loaded(
             [classifier.info for classifier in self._classifiers],
             {of: classifier.loaded.pass_seconds for of, classifier in versions.items()},

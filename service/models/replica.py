@@ -45,7 +45,6 @@ class Replica:
         for classifier in classifiers:
             classifier.start()
         self.models.change(add=classifiers)
-        self.metrics.lane_threads.set(max(classifier.lanes.threads for classifier in classifiers))
         self.metrics.cores.set(self.cores)  # once loading is over: alerts on replicas look here
         self.loop_lag.start()
         self.metrics.ready.set(1)

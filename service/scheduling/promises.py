@@ -179,7 +179,7 @@ class Promises:
         """
         now = self.now()
         if alone:  # whatever is believed of this machine, an idle service tries, and learns
-            return now + self.pass_times.at_best(1) - ticket.promised_by
+            return now + self.pass_times.at_best(1) - ticket.deadline
         free_at = self._lanes.free_at(now)
         if not free_at:  # every lane is being replaced: what is let in waits for one
             return -math.inf

@@ -146,6 +146,7 @@ class Scheduler:
         self._waiting.clear()
         self._show_queue()
         self._cores.leave(self)
+        self._promises.sharing = lambda: 1  # which knew this scheduler: both would wait for the garbage collector
 
     @property
     def threads(self) -> int:

@@ -14,7 +14,7 @@ class PassTimes:
     def __init__(self, curve: PassSeconds) -> None:
         self._sizes = sorted(curve)
         self._curve = curve
-        self._correction = RunningMean(1.0, least=0.5, most=20.0)
+        self._correction = RunningMean(1.0, least=0.1, most=20.0)
         self._seconds: dict[int, float] = {}  # as forecast until the next pass is learnt from
 
     @property

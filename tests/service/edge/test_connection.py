@@ -412,6 +412,7 @@ ENDINGS = {
     "answered early": POST % (b"/early", b"content-length: 500000\r\n"),
     "turned away": POST % (b"/full", b"content-length: 5\r\n") + b"hello",
     "served without a task": POST % (b"/plain", b"content-length: 5\r\n") + b"hello",
+    "refused for want of room": POST % (b"/", b"content-length: 200\r\n") + bytes(200),
     "refused in the head": b"GET / HTTP/1.1\r\n\r\n",
     "refused in the body": POST % (b"/", b"transfer-encoding: chunked\r\n") + b"nonsense\r\n",
     "left in the body": POST % (b"/", b"content-length: 5\r\n") + b"hel",
@@ -425,6 +426,7 @@ ENDINGS = {
 async def test_of_a_connection_that_is_closed_nothing_is_left(
     application: Application, uncollected: None, sent: bytes
 ) -> None:
+    application.uploads.most_bytes = 100
     async with connected(application) as (_, writer):
         writer.write(sent)
         while not application.protocols():

@@ -1,6 +1,13 @@
+from types import SimpleNamespace
+from typing import Any, cast
+
 import httpx
 import pytest
+from starlette.types import Receive, Scope, Send
 
+from service.edge.edge import Edge
+from service.edge.request_log import RequestLog
+from service.metrics import Metrics
 from service.models.replica import Replica
 from tests.doubles import level_png
 
@@ -52,3 +59,18 @@ async def test_slashes_too_many_lead_to_the_same_place(client: httpx.AsyncClient
         assert answer.json()["predictions"][0]["index"] == 3
     assert (await client.get("/healthz//live/")).status_code == 200
     assert (await client.get("/nowhere/")).status_code == 404
+
+
+async def test_slashes_too_many_make_no_other_request_of_it() -> None:
+    """Its connection says there why it refused, and the application when its deadline is."""
+    passed: list[Scope] = []
+
+    async def note(scope: Scope, _: Receive, send: Send) -> None:
+        passed.append(scope)
+
+    no_hot: Any = SimpleNamespace(find=lambda _: None)
+    edge = Edge(note, Metrics(), lambda: False, no_hot, RequestLog("off"))
+    scope = {"type": "http", "method": "GET", "path": "//nowhere//", "headers": []}
+    await edge(scope, cast("Receive", None), cast("Send", None))
+    assert passed[0] is scope
+    assert scope["path"] == "/nowhere"

@@ -26,6 +26,27 @@ def test_the_curve_is_that_of_warm_passes(monkeypatch: pytest.MonkeyPatch) -> No
     assert curve == pytest.approx({1: 0.015, 2: 0.020, 8: 0.050})
 
 
+@pytest.mark.parametrize("paused", [1, 2, 8])
+def test_a_pause_of_the_machine_is_no_part_of_the_curve(monkeypatch: pytest.MonkeyPatch, paused: int) -> None:
+    class Paused(Clocked):
+        def run(self, pixels: PixelBatch) -> LogitBatch:
+            if len(pixels) == paused and self.sizes.count(paused) == 1:  # warm, and measured for the first time
+                self.now += 0.4
+            return super().run(pixels)
+
+    curve = measure_pass_seconds(Paused(monkeypatch), 4, [1, 2, 8])
+    assert curve == pytest.approx({1: 0.015, 2: 0.020, 8: 0.050})
+
+
+def test_a_smaller_batch_takes_no_longer_than_a_larger_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Slow(Clocked):
+        def run(self, pixels: PixelBatch) -> LogitBatch:
+            self.now += 0.4 * (len(pixels) == 1)
+            return super().run(pixels)
+
+    assert measure_pass_seconds(Slow(monkeypatch), 4, [1, 2])[1] == pytest.approx(0.020)
+
+
 def test_every_size_that_can_occur_is_warmed(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = Clocked(monkeypatch)
     warm_up(engine, 4, 6)

@@ -278,6 +278,36 @@ async def test_replacing_is_tried_again_and_again_with_longer_and_longer_pauses(
     assert pauses == [0.001, 0.002, 0.004, 0.004]
 
 
+async def test_a_replacement_is_tried_again_whatever_stopped_it(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving(bundle, 1) as pool:
+        wrong = [RuntimeError("can't start new thread")]
+
+        def spawn(connection: socket.socket) -> WatchedLane:
+            if wrong:
+                with connection:
+                    raise wrong.pop()
+            return pool.spawner(connection)
+
+        monkeypatch.setattr(pool.lanes, "_spawn", spawn)
+        pool.spawner.started[0].kill()
+        await pool.replaced()
+        assert await pool.ask(5) == 5
+    assert "next attempt in 0.001 s: can't start new thread" in caplog.text
+
+
+async def test_a_lane_that_closes_its_connection_and_lives_on_is_ended(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving(bundle, 1) as pool:
+        killed = threading.Event()
+        monkeypatch.setattr(pool.spawner.started[0], "kill", killed.set)
+        pool.spawner.started[0]._connection.shutdown(socket.SHUT_RDWR)
+        await pool.replaced()
+        assert killed.is_set()
+
+
 async def test_once_no_lane_can_be_started_again_that_is_known_and_so_is_a_recovery(bundle: Path) -> None:
     failing = FailingEngine()
     async with serving(bundle, 2, EchoEngine(), EchoEngine(), failing) as pool:

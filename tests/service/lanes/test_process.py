@@ -18,7 +18,7 @@ from PIL import Image
 
 from service.bundles.bundle import load_bundle
 from service.lanes.lane import Answer, Lane, LaneLost
-from service.lanes.process import ForkedLane, StartedLane
+from service.lanes.process import ForkedLane, StartedLane, _in_words
 from service.lanes.wire import Item
 from tests.service.lanes.loading import order
 
@@ -37,6 +37,13 @@ async def lane(request: pytest.FixtureRequest) -> AsyncIterator[Lane]:
     lane.close()
     await lane.lost
     await asyncio.to_thread(lane.process.ending)
+
+
+def test_how_a_lane_ended_is_said_in_words() -> None:
+    assert _in_words(None) == "it closed its connection"
+    assert _in_words(3) == "it exited with 3"
+    assert _in_words(-9) == "it was ended by SIGKILL"
+    assert _in_words(-40) == "it was ended by signal 40"  # of real time, which have no name
 
 
 async def logits(lane: Lane, *images: bytes, longest: float = 60) -> np.ndarray:

@@ -252,7 +252,9 @@ async def test_a_bundle_that_cannot_be_used_leaves_the_old_one(workshop: Worksho
         count = replica.metrics.registry.get_sample_value
         assert count("mixer_model_loads_total", {"model": "a", "outcome": "failed"}) == 2
         shutil.rmtree(repository / "a" / "2")
+        assert await states(client) == {"a/1": ("READY", "")}
         write_bundle(repository, "a", "2")
+        assert (await states(client))["a/2"] == ("UNAVAILABLE", "not loaded")  # what failed is forgotten with it
         response = await client.post("/v2/repository/models/a/load")
         assert response.json() == [
             {"name": "a", "version": "1", "state": "UNAVAILABLE", "reason": "not loaded"},
@@ -293,6 +295,7 @@ async def test_who_was_let_in_before_a_swap_is_answered_by_the_old_one_which_is_
     replica = build(workshop, repository)
     async with serving(replica) as client:
         old = weakref.ref(replica.models.classifiers[0])
+        its_scheduler = weakref.ref(replica.models.classifiers[0]._scheduler)
         body = level_png(7)
         half_sent, swapped = asyncio.Event(), asyncio.Event()
 
@@ -306,7 +309,9 @@ async def test_who_was_let_in_before_a_swap_is_answered_by_the_old_one_which_is_
         await half_sent.wait()
         gc.freeze()  # as after a start: no collection finds what the model may still hold
         write_bundle(repository, "a", "2")
+        replica.metrics.lane_threads.set(0)
         assert (await client.post("/v2/repository/models/a/load")).status_code == 200
+        assert replica.metrics.registry.get_sample_value("mixer_lane_threads") == 1
         assert await model_that_answers(client) == "a/2"
         assert old() is not None
         assert not workshop.lanes[0].ended.is_set()
@@ -316,7 +321,7 @@ async def test_who_was_let_in_before_a_swap_is_answered_by_the_old_one_which_is_
         del early
         assert await asyncio.to_thread(workshop.lanes[0].ended.wait, 10)
         async with asyncio.timeout(10):
-            while old():
+            while old() or its_scheduler():
                 await asyncio.sleep(0)
         assert info(replica) == {"a/2"}
         assert replica.metrics.registry.get_sample_value("mixer_lanes") == 1

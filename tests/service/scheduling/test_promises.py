@@ -174,6 +174,14 @@ async def test_of_a_promise_no_more_than_a_third_is_kept_in_hand() -> None:
 
 
 @virtually
+async def test_an_idle_service_tries_whoever_can_wait_whatever_it_believes() -> None:
+    """A belief that is wrong is found out by a pass alone."""
+    model = promises(0, curve={1: 1.0, 4: 1.0}, target=0.35)
+    assert model.seconds_late(model.ticket(), alone=True) < 0
+    assert model.seconds_late(model.ticket(0.9), alone=True) == pytest.approx(0.1)
+
+
+@virtually
 async def test_while_no_lane_serves_whoever_comes_waits_for_one() -> None:
     assert late(promises(), 0.001) < 0
 
