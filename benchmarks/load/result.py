@@ -82,7 +82,7 @@ class Run(_Part):
 class ServedModel(_Part):
     """What the server says of itself."""
 
-    model: dict[str, str]  # labels of mixer_model_info: name, version, precision, engine, sha256 of the manifest
+    model: dict[str, str]  # mixer_model_info's labels: model, version, variant, precision, engine, sha256 of model.onnx
     build: dict[str, str]  # labels of mixer_build_info
     pass_seconds: dict[int, float]  # at the start: seconds of a pass by images in it, while every lane makes one
     gmacs: float | None  # multiply-adds of one image, in thousands of millions
