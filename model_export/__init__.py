@@ -1,9 +1,3 @@
 """Export stage: checkpoint -> verified bundle. Torch lives only here."""
 
-import os
-import sys
-
-# onnxruntime's Linux wheels send telemetry unless this is set before they are imported.
-os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-# `import openvino` reports itself through this package; where it cannot be imported, a stub takes its place.
-sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # what makes an import fail
+import service  # noqa: F401 - which keeps onnxruntime and openvino from reporting

@@ -82,7 +82,7 @@ class Settings(BaseSettings):
         default=0, ge=0, le=1024, description="most images in one pass; 0: chosen from the measured passes, at most 16"
     )
     max_queue_delay_ms: float = Field(
-        default=0, ge=0, le=10_000, description="time that an idle engine waits for a batch to fill"
+        default=0, ge=0, le=10_000, description="time that an idle lane waits for a batch to fill"
     )
     max_inflight_images: int = Field(
         default=256, ge=1, description="images accepted and not yet answered; beyond it clients get 429 at once"

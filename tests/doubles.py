@@ -26,7 +26,7 @@ SIDE = 4
 class EchoEngine:
     """The top class of an image is its mean level: any mix-up of answers shows."""
 
-    name, threads = "echo", 1
+    name = "echo"
 
     def __init__(self) -> None:
         self.batch_sizes: list[int] = []

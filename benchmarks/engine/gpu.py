@@ -2,7 +2,6 @@
 
 import argparse
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -10,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from benchmarks.engine.published import IMAGE_SIZE, TPU_V3, beside_the_paper
+from benchmarks.engine.rounds import interleaved_rates
 from benchmarks.report import RESULTS, Result, Row
 from service.arrays import PixelBatch
 from service.bundles.bundle import Bundle, load_bundle
@@ -26,6 +25,8 @@ _GEMM = 8192  # side of the square matrices: large enough that the rate is the h
 
 Pass = Callable[[], object]  # finished when it returns
 Name = tuple[str, int]  # contender, batch size
+
+_GEMM_NAME: Name = "GEMM", 1
 
 
 def add_command(commands: Any) -> None:
@@ -58,26 +59,13 @@ def interleave(
     passes: dict[Name, Pass], gemm: Pass, rounds: int, seconds: float
 ) -> tuple[dict[Name, list[float]], list[float]]:
     """Images per second of each contender, and GEMM FLOP/s, in every round: drift of the clocks hits all alike."""
-    for warm_up in (*passes.values(), gemm):
-        for _ in range(3):  # allocation, then the capture of a CUDA graph or the compiler, then a pass as they all are
+    everything = {_GEMM_NAME: gemm} | passes
+    for warm_up in everything.values():
+        for _ in range(2):  # allocation, then the capture of a CUDA graph or the compiler
             warm_up()
-    rates: dict[Name, list[float]] = {name: [] for name in passes}
-    gemms = []
-    for _ in tqdm(range(rounds), desc="gpu", unit="round"):
-        gemms.append(2 * _GEMM**3 * per_second(gemm, seconds))
-        for (contender, size), run in passes.items():
-            rates[contender, size].append(size * per_second(run, seconds))
-    return rates, gemms
-
-
-def per_second(run: Pass, seconds: float) -> float:
-    """Rate of back-to-back runs over at least `seconds`."""
-    runs = 0
-    started = time.perf_counter()
-    while (elapsed := time.perf_counter() - started) < seconds:
-        run()
-        runs += 1
-    return runs / elapsed
+    rates = interleaved_rates(everything, rounds, seconds, "gpu")
+    gemms = [2 * _GEMM**3 * rate for rate in rates.pop(_GEMM_NAME)]
+    return {name: [name[1] * rate for rate in measured] for name, measured in rates.items()}, gemms
 
 
 def rows(rates: dict[Name, list[float]], gemm: list[float], gmacs: float) -> list[Row]:

@@ -34,6 +34,14 @@ class GeneratorSide(_Part):
     sent_share: float  # of the queries that should have been sent in the window
 
 
+class MemorySample(_Part):
+    """What the server held at one moment of a long run."""
+
+    second: float  # since the run's load began
+    bytes: float | None  # proportional set size of all its processes
+    connections: float | None  # of its clients
+
+
 class ServerSpent(_Part):
     """What the server spent in the window, all its processes together; None where nothing says it."""
 
@@ -41,6 +49,7 @@ class ServerSpent(_Part):
     images_per_cpu_second: float | None = None
     peak_memory_bytes: float | None = None  # proportional set size: what processes share counts once
     memory_growth: float | None = None  # a share: the last tenth of the time over the second tenth, less 1
+    memory: list[MemorySample] = []  # of a soak
     unsettled_images: float | None = None  # admitted without an outcome at the end
     mean_batch: float | None = None
     cores_allowed: float | None = None
@@ -82,7 +91,7 @@ class Run(_Part):
 class ServedModel(_Part):
     """What the server says of itself."""
 
-    model: dict[str, str]  # labels of mixer_model_info: name, version, precision, engine, sha256 of the manifest
+    model: dict[str, str]  # mixer_model_info's labels: model, version, variant, precision, engine, sha256 of model.onnx
     build: dict[str, str]  # labels of mixer_build_info
     pass_seconds: dict[int, float]  # at the start: seconds of a pass by images in it, while every lane makes one
     gmacs: float | None  # multiply-adds of one image, in thousands of millions

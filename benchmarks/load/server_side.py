@@ -21,6 +21,7 @@ class Snapshot:
 
     metrics: str = ""  # as text: parsing waits until the run is over, it would hold the generator up
     cpu_seconds: float | None = None  # of all processes, those that have ended as well
+    memory: float | None = None  # bytes that all processes hold together
     failure: str | None = None  # why there are none
 
 
@@ -41,7 +42,8 @@ class ServerSide:
 
     async def snapshot(self) -> Snapshot:
         """Read the accounts now. Raises OSError if the metrics cannot be had or the process has ended."""
-        return Snapshot(await self._scrape(), await asyncio.to_thread(self._cpu_seconds) if self._first else None)
+        metrics = await self._scrape()
+        return Snapshot(metrics, *await asyncio.to_thread(self._spent_and_held)) if self._first else Snapshot(metrics)
 
     async def watch_memory(self) -> None:
         """Until cancelled."""
@@ -53,11 +55,11 @@ class ServerSide:
     async def _scrape(self) -> str:
         return (await self._connections.get()).decode() if self._connections else ""
 
-    def _cpu_seconds(self) -> float:
+    def _spent_and_held(self) -> tuple[float, float]:
         if self._first and not _runs(self._first):
             raise OSError(f"process {self.target.pid} has ended")
-        self._look()
-        return sum(self._spent.values())
+        held = self._look()
+        return sum(self._spent.values()), held
 
     def _look(self) -> float:
         """Note what each process has spent; the bytes that all hold together."""

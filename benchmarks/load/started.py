@@ -36,8 +36,8 @@ def start(presets: set[str], bundle: Path, stack: ExitStack) -> dict[str, Addres
         address = Address(service.url.removesuffix("/v1/classify"), service.metrics_url, service.pid, copy)
         addresses |= {preset: address for preset in mixers if PRESETS[preset].engine == engine}
     if "plain" in presets:
-        server = stack.enter_context(plain_server(bundle))
-        addresses["plain"] = Address(server.url, pid=server.pid)
+        url, pid = stack.enter_context(plain_server(bundle))
+        addresses["plain"] = Address(url, pid=pid)
     for preset in peers:
         kind = PRESETS[preset]
         answers = partial(_answers, preset, bundle)

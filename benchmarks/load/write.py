@@ -29,6 +29,7 @@ def write_result(out: Path, name: str, result: LoadResult) -> Path:
         "ratios": ratio_rows(result.runs),
         "the same answers": _answer_rows(result),
         "what the server spent": server_rows(result.runs),
+        "memory": _memory_rows(result),
         "the generator": generator_rows(result.runs),
         "found": _found_rows(result),
     }
@@ -57,6 +58,19 @@ def _answer_rows(result: LoadResult) -> list[Row]:
             "largest difference of a probability": found.largest_difference and round(found.largest_difference, 6),
         }
         for target, found in result.answers.items()
+    ]
+
+
+def _memory_rows(result: LoadResult) -> list[Row]:
+    return [
+        {
+            "target": run.target,
+            "second": round(sample.second),
+            "MiB": sample.bytes and round(sample.bytes / 2**20, 1),
+            "open connections": sample.connections,
+        }
+        for run in result.runs
+        for sample in run.server.memory
     ]
 
 

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.engines.curve import best_batch_size
+from service.scheduling.promises import TARGET, TARGET_IMAGES
 from service.scheduling.times import PassTimes
 
-_TARGET, _TARGET_IMAGES = 0.35, 48  # the service's own latency target, as MIXER_LATENCY_TARGET_MS 0 means it
 _WARM_UP = 0.1  # the share of the images that comes before the queue is as long as it will be
 
 
@@ -50,7 +50,7 @@ class Pod:
         """Seconds."""
         if self.latency_target is not None:
             return self.latency_target
-        return max(_TARGET, _TARGET_IMAGES / (self.lanes * self.max_batch_size) * self.seconds[-1])
+        return max(TARGET, TARGET_IMAGES / (self.lanes * self.max_batch_size) * self.seconds[-1])
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -18,7 +19,7 @@ _PIECES, _PIECE_EVERY = 20, 0.1  # of a request that is written slowly, seconds
 _PIPELINED, _READ_BYTES, _READ_EVERY = 8, 256, 0.1  # requests at once, and how their answers are read
 _PATIENCE = 60.0  # seconds
 _REST = 0.2  # seconds
-_ANSWER = b"HTTP/1.1 "
+_ANSWER = re.compile(rb"HTTP/1\.1 (\d{3})")
 
 
 @asynccontextmanager
@@ -78,10 +79,10 @@ async def _read_slowly(url: str, request: bytes, seen: Counter[str]) -> None:
     with suppress(OSError):
         async with asyncio.timeout(_PATIENCE), _connected(url) as (reader, writer):
             writer.write(_PIPELINED * request)
-            while received.count(_ANSWER) < _PIPELINED and (piece := await reader.read(_READ_BYTES)):
+            while len(_ANSWER.findall(received)) < _PIPELINED and (piece := await reader.read(_READ_BYTES)):
                 received += piece
                 await asyncio.sleep(_READ_EVERY)
-    answers = [answer[:3].decode("latin-1") for answer in received.split(_ANSWER)[1:]]
+    answers = [status.decode() for status in _ANSWER.findall(received)]
     seen.update(f"slow readers: {status}" for status in [*answers, *["lost"] * (_PIPELINED - len(answers))])
 
 

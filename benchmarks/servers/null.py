@@ -1,11 +1,12 @@
 """`python -m service` around an engine that does nothing: what is left is its own work. For `benchmarks overhead`."""
 
 import asyncio
-import multiprocessing
+import os
 import signal
 import socket
 import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from prometheus_client import Gauge
@@ -24,7 +25,7 @@ _PROBE_SECONDS = 0.001
 class NullEngine:
     """Answers the golden images as it must, and everything else with zeros, in no time."""
 
-    name, threads = "null", 1
+    name = "null"
 
     def __init__(self, bundle: Bundle) -> None:
         self._outputs = bundle.golden()[1]
@@ -43,22 +44,15 @@ class NullEngine:
         return {name: np.zeros((len(pixels), output.shape[1]), np.float32) for name, output in self._outputs.items()}
 
 
-class NullLane(ForkedLane):
-    """A lane around that engine."""
-
-    def __init__(self, connection: socket.socket) -> None:
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["service.lanes.program"])
-        self._process = context.Process(target=_run, args=(connection,), name="lane", daemon=True)
-        with connection:  # the lane has its own
-            self._process.start()
-
-
 def _run(connection: socket.socket) -> None:
     from service.lanes.program import serve  # noqa: PLC0415 - the decoders belong to the lane, not to the front
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # to the whole group; the front decides
+    os.nice(5)  # as a lane of the service does
     serve(connection, lambda bundle, *_: {"null": lambda: NullEngine(bundle)})
+
+
+NullLane = partial(ForkedLane, run=_run)  # a lane around that engine
 
 
 class WatchedReplica(Replica):

@@ -29,13 +29,6 @@ class OwnService(NamedTuple):
     grpc_address: str = ""  # if it was asked for
 
 
-class PlainServer(NamedTuple):
-    """Where it is."""
-
-    url: str  # of /predict
-    pid: int
-
-
 @contextmanager
 def own_service(module: str = "service", *flags: str, grpc: bool = False) -> Iterator[OwnService]:
     """`python -m MODULE FLAGS` on free ports, one of `grpc` among them, with the default settings for the rest.
@@ -54,12 +47,15 @@ def own_service(module: str = "service", *flags: str, grpc: bool = False) -> Ite
 
 
 @contextmanager
-def plain_server(bundle: Path) -> Iterator[PlainServer]:
-    """`python -m benchmarks.servers.plain` on a free port. Raises RuntimeError as `own_service` does."""
+def plain_server(bundle: Path) -> Iterator[tuple[str, int]]:
+    """`python -m benchmarks.servers.plain` on a free port.
+
+    Yields the URL of its /predict and its process. Raises RuntimeError as `own_service` does.
+    """
     port = free_port()
     command = ["benchmarks.servers.plain", "--bundle", str(bundle), "--port", str(port)]
     with running([*_PYTHON, *command], lambda: _is_success(f"http://127.0.0.1:{port}/health")) as pid:
-        yield PlainServer(f"http://127.0.0.1:{port}/predict", pid)
+        yield f"http://127.0.0.1:{port}/predict", pid
 
 
 @contextmanager

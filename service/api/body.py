@@ -130,7 +130,7 @@ async def read_body(request: Request, max_body_bytes: int, charge: Charge = free
         charge(len(chunk))
         chunks.append(chunk)
     body = chunks[0] if len(chunks) == 1 else await _joined(chunks)
-    encoding = ", ".join(request.headers.getlist("content-encoding"))
+    encoding = ", ".join(request.headers.getlist("content-encoding")).strip().lower()
     if encoding not in ("", "identity"):
         return await _inflated(body, encoding, max_body_bytes, charge)
     return body

@@ -6,13 +6,12 @@ from collections.abc import Iterator
 from service.errors import MalformedRequest, PayloadTooLarge, UnsupportedEncoding
 
 _GZIP, _ZLIB, _RAW = 31, 15, -15  # zlib's `wbits`
-_PLAIN = ("", "identity")
 _MEMBERS = 1000  # of gzip; each costs its set-up, however short it is
 _PIECE = 2**20  # bytes looked at together, and given at once; what follows them is copied
 
 
-def inflate(body: bytes, content_encoding: str, max_bytes: int) -> Iterator[bytes]:
-    """The body before its client compressed it with gzip or deflate, in pieces; without an encoding, `body` itself.
+def inflate(body: bytes, encoding: str, max_bytes: int) -> Iterator[bytes]:
+    """The body before its client compressed it with gzip or deflate, in pieces. `encoding` is in lower case.
 
     A piece takes milliseconds, however short `body` is, and all of them tens: ask for them off the event loop.
     There are `max_bytes` of them and no more. `gzip` may have several members, one behind another (RFC 1952, section
@@ -21,10 +20,6 @@ def inflate(body: bytes, content_encoding: str, max_bytes: int) -> Iterator[byte
     Raises UnsupportedEncoding, MalformedRequest if the data is damaged, truncated or followed by more, and
     PayloadTooLarge.
     """
-    encoding = content_encoding.strip().lower()
-    if encoding in _PLAIN:
-        yield body
-        return
     if encoding in ("gzip", "x-gzip"):
         form = _GZIP
     elif encoding == "deflate":

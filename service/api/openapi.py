@@ -54,7 +54,7 @@ def answers(*errors: ServiceError) -> Responses:
         sentence = (type(error).__doc__ or "").partition("\n")[0]
         if sentence not in response["description"]:
             response["description"] = f"{response['description']} {sentence}".strip()
-        response["headers"] |= (HEADERS if error not in _AT_THE_EDGE else {}) | _MORE_HEADERS.get(type(error), {})
+        response["headers"] |= HEADERS | _MORE_HEADERS.get(type(error), {})
         response["headers"] |= {name.title(): {"schema": {"type": "string"}} for name in error.headers}
         response["content"]["application/json"]["examples"][name] = {"value": {"error": error.body()}}
     return responses
@@ -84,12 +84,12 @@ def completed(document: dict[str, Any], *, key_needed: bool) -> dict[str, Any]:
     return document
 
 
-_AT_THE_EDGE = (
+_OF_EVERY_ROUTE = (
     MalformedRequest("this is not HTTP/1.1", reason="http"),
     RequestTimeout("the headers were not complete after 10 s"),
     HeadersTooLarge("the headers exceed 65536 bytes"),
+    EngineFailure("an internal error; the request id is 5f3c"),
 )
-_OF_EVERY_ROUTE = (*_AT_THE_EDGE, EngineFailure("an internal error; the request id is 5f3c"))
 HEALTH_ANSWERS = answers(NotReady("the service is shutting down", reason="draining"))
 
 

@@ -16,10 +16,6 @@ class Engine(Protocol):
     def name(self) -> str:
         """Library, version and how it runs, for logs and metrics."""
 
-    @property
-    def threads(self) -> int:
-        """Cores that a pass occupies."""
-
     def run(self, pixels: PixelBatch) -> LogitBatch:
         """One pass over uint8 [N, H, W, 3] -> logits, float32 [N, classes]; row i answers image i alone.
 

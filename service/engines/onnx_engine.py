@@ -31,7 +31,6 @@ class OnnxEngine:
             raise EngineError(f"{providers[0]} did not start; onnxruntime fell back to {self._session.get_providers()}")
         self._outputs = [output.name for output in self._session.get_outputs()]
         self.name = f"onnxruntime {ort.__version__}, {providers[0].removesuffix('ExecutionProvider')}"
-        self.threads = threads
 
     def run(self, pixels: PixelBatch) -> LogitBatch:
         """One pass over uint8 [N, H, W, 3] -> logits, float32 [N, classes], or without a head features."""

@@ -40,7 +40,6 @@ class OpenVinoEngine:
         self._outputs = [output.any_name for output in compiled.outputs]
         passes = "" if streams == 1 else f", {streams} passes side by side"
         self.name = f"openvino {openvino.__version__.partition('-')[0]}{passes}"
-        self.threads = threads
 
     def run(self, pixels: PixelBatch) -> LogitBatch:
         """One pass over uint8 [N, H, W, 3] -> logits, float32 [N, classes], or without a head features."""

@@ -77,7 +77,7 @@ Done = Callable[[BatchAnswer | LaneLost], None]  # is told how a batch ended
 
 
 class Lane(asyncio.Protocol):
-    """Use `start`, then `send` or `run` again and again, one batch at a time."""
+    """Use `start`, then `send` again and again, one batch at a time."""
 
     def __init__(self, process: LaneProcess) -> None:
         self.busy_until = 0.0  # loop time at which it is forecast to be free
@@ -129,7 +129,7 @@ class Lane(asyncio.Protocol):
         longest: float,
         wide: bool,
         alone: bool,
-        budget: float = A_DAY,
+        budget: float,
     ) -> None:
         """Have a batch decoded and passed; `wide` uses all cores, and `alone` has the lane say when it has decoded.
 
@@ -159,12 +159,6 @@ class Lane(asyncio.Protocol):
                 done(answer)
 
         self._ask(pieces, replied)
-
-    async def run(self, items: Sequence[Item], *, longest: float, wide: bool, alone: bool) -> BatchAnswer:
-        """The same, for who can wait; raises LaneLost."""
-        answered: asyncio.Future[BatchAnswer] = self._loop.create_future()
-        self.send(items, partial(settle, answered), longest=longest, wide=wide, alone=alone)
-        return await answered
 
     def kill(self, reason: LossReason) -> None:
         """End it."""

@@ -36,7 +36,7 @@ def serve(
 ) -> None:
     """Do as the front says until it closes the connection; `on_loaded` is called before the first batch.
 
-    What goes wrong while loading is told as `{"failed": message, "kind": class}`, and ends the lane.
+    What goes wrong while loading is told as `{"failed": message}`, and ends the lane.
     """
     first = receive(connection)
     if first is None:
@@ -46,7 +46,7 @@ def serve(
         worker = Worker(order, find_engines)
         on_loaded(order)
     except Exception as error:
-        send(connection, {"failed": str(error) or type(error).__name__, "kind": type(error).__name__})
+        send(connection, {"failed": str(error) or type(error).__name__})
         return
     send(connection, {"loaded": asdict(worker.loaded)})
     while worker.works and (batch := receive(connection)):

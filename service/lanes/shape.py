@@ -1,7 +1,9 @@
 """How a model's lanes share out the cores and the memory."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+CPU_PROVIDERS = ("CPUExecutionProvider",)
 # Bytes, as measured with models from 0.4 to 840 MB: a lane without its model, each byte of a model file in a lane, and
 # the front with the process that lanes are forked from.
 LANE_BYTES, COPIES, FRONT_BYTES = 80 * 2**20, 3, 100 * 2**20
@@ -26,17 +28,19 @@ def choose_shape(
     models: int = 1,
     lanes: int = 0,
     threads: int = 0,
-    on_gpu: bool = False,
+    providers: Sequence[str] = CPU_PROVIDERS,
 ) -> Shape:
     """A lane a core, each with a pass on one thread: nothing waits for anything, and most images are answered.
 
     Fewer lanes with more threads each where `memory`, the container's limit, does not hold as many copies of the model;
-    `models` are all that share it. What an operator asks for of `lanes` and `threads` holds. On a GPU one lane, whose
-    decoding and passes follow one another: "core" is one accelerator, so its threads are one.
+    `models` are all that share it. What an operator asks for of `lanes` and `threads` holds. On a GPU,
+    which other `providers` stand for, one lane, whose decoding and passes follow one another: "core" is one
+    accelerator, so its threads are one.
 
     Raises ValueError if lanes times threads exceed the cores, MemoryError if not even one lane would fit.
     """
     whole = max(1, int(cores))
+    on_gpu = tuple(providers) != CPU_PROVIDERS
     needed = LANE_BYTES + COPIES * model_bytes
     fitting = whole if memory is None else (memory - FRONT_BYTES) // models // needed
     if memory is not None and fitting < max(1, lanes):

@@ -209,4 +209,4 @@ def _as_json(info: ImageInfo) -> bytes:
 
 def _fault(error: Exception) -> dict[str, object]:
     """What the front logs, and no client reads."""
-    return {"fault": "".join(traceback.format_exception(error)), "kind": type(error).__name__}
+    return {"fault": "".join(traceback.format_exception(error))}

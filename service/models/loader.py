@@ -23,8 +23,6 @@ from service.settings import Settings
 
 log = logging.getLogger(__name__)
 
-_CPU_PROVIDERS = ("CPUExecutionProvider",)
-
 
 @dataclass(frozen=True)
 class Loader:
@@ -57,7 +55,7 @@ class Loader:
             models=models,
             lanes=settings.lanes,
             threads=settings.threads,
-            on_gpu=tuple(settings.providers) != _CPU_PROVIDERS,
+            providers=settings.providers,
         )
         order = LoadOrder(
             bundle=str(bundle.path),

@@ -22,12 +22,11 @@ from service.lanes.lane import Answer
 from service.lanes.orders import LoadOrder
 from service.lanes.postprocess import Prediction
 from service.lanes.process import StartedLane
-from service.lanes.shape import choose_shape
+from service.lanes.shape import CPU_PROVIDERS, choose_shape
 from service.offline.batches import Answers, Batches
 from service.offline.image_input import ImageInput
 from service.settings import EngineName, default_repository
 
-_CPU = ("CPUExecutionProvider",)
 _BATCH = 16  # images: engines gain nothing by more on a core
 
 
@@ -65,7 +64,7 @@ class Classifier:
         bundle: str | PathLike[str],
         *,
         engine: EngineName = "auto",
-        providers: Sequence[str] = _CPU,
+        providers: Sequence[str] = CPU_PROVIDERS,
         lanes: int = 0,
         threads: int = 0,
         max_batch_size: int = 0,
@@ -88,7 +87,7 @@ class Classifier:
             memory_limit(),
             lanes=lanes,
             threads=threads,
-            on_gpu=tuple(providers) != _CPU,
+            providers=providers,
         )
         order = LoadOrder(
             bundle=str(verified.path),

@@ -15,7 +15,7 @@ from service.scheduling.ticket import Priority, Ticket
 from service.scheduling.times import DecodeTimes, PassTimes
 
 _SLACK = 1.25  # times a full batch of ordinary images: what a batch may take
-_TARGET, _TARGET_IMAGES = 0.35, 48  # seconds, and images that there is time for at least
+TARGET, TARGET_IMAGES = 0.35, 48  # seconds, and images that there is time for at least
 _SMALL = 0.005  # seconds
 _BULK_WAITS = 0.005  # seconds after which bulk that waited may wait no more
 
@@ -132,7 +132,7 @@ class Promises:
         if self._patience.target:
             return self._patience.target
         at_once = self.max_batch_size * max(1, self._lanes.ready)  # images, by all lanes together
-        return max(_TARGET, _TARGET_IMAGES / at_once * self.full_batch)
+        return max(TARGET, TARGET_IMAGES / at_once * self.full_batch)
 
     @property
     def limits(self) -> BatchLimits:

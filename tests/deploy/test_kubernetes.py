@@ -270,11 +270,10 @@ def test_limits_equal_requests_in_whole_cores(rendered: Rendered) -> None:
 def test_memory_holds_what_the_settings_let_in(rendered: Rendered, monkeypatch: pytest.MonkeyPatch) -> None:
     settings, limits = as_settings(rendered.settings, monkeypatch), rendered.container["resources"]["limits"]
     limit, model = memory(limits["memory"]), (ROOT / "models" / "digits" / "1" / "model.onnx").stat().st_size
-    on_gpu = "nvidia.com/gpu" in limits
     shape = choose_shape(
-        int(limits["cpu"]), model, limit, lanes=settings.lanes, threads=settings.threads, on_gpu=on_gpu
+        int(limits["cpu"]), model, limit, lanes=settings.lanes, threads=settings.threads, providers=settings.providers
     )
-    assert shape.lanes == (1 if on_gpu else int(limits["cpu"]))
+    assert shape.lanes == (1 if "nvidia.com/gpu" in limits else int(limits["cpu"]))
     # A lane decodes one image at a time: as measured, 16 bytes for each pixel of the worst format, RGBA.
     lane = LANE_BYTES + COPIES * model + 16 * settings.max_pixels
     assert lane <= shape.lane_memory

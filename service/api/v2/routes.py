@@ -77,14 +77,14 @@ async def server_metadata(request: Request) -> ServerMetadata:
 
 @_route("/health/live", statuses=(503,))
 async def server_live(request: Request) -> ServerLive:
-    """Whether the event loop and every scheduler run; if not, restart the process."""
+    """Whether the event loop runs and no model has lost its lanes for good; if not, restart the process."""
     _replica(request).check_live()
     return ServerLive(live=True)
 
 
 @_route("/health/ready", statuses=(503,))
 async def server_ready(request: Request) -> ServerReady:
-    """Whether to send traffic: inference is proven on golden images and no shutdown has begun."""
+    """Whether to send traffic: every model has a lane that is proven on golden images, and no shutdown has begun."""
     _replica(request).check_ready()
     return ServerReady(ready=True)
 

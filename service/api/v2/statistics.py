@@ -32,7 +32,7 @@ def _of(classifier: Classifier) -> ModelStatistics:
         batch_stats=[
             BatchStatistics(
                 batch_size=size,
-                # Images are decoded before they are batched, and answered after.
+                # A batch's images are decoded one by one, and that is counted by request, above.
                 compute_input=Duration(count=total.count, ns=0),
                 compute_infer=_duration(total),
                 compute_output=Duration(count=total.count, ns=0),

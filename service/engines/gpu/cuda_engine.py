@@ -13,12 +13,10 @@ PROVIDER = "CUDAExecutionProvider"
 
 
 class CudaEngine:
-    """A bundle's model.onnx on one GPU (see `service.engines.engine.Engine`): "core is one accelerator", so one thread.
+    """A bundle's model.onnx on one GPU (see `service.engines.engine.Engine`).
 
     Raises EngineError if any part of the model would not run on the GPU.
     """
-
-    threads = 1
 
     def __init__(self, bundle: Bundle, buckets: tuple[int, ...] = BUCKETS, ort: ModuleType = onnxruntime) -> None:
         """`ort` stands for the onnxruntime module: the GPU build, which has the same name as the CPU one."""

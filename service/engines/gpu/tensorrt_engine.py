@@ -18,13 +18,11 @@ from service.engines.gpu.tensorrt_library import PLUGIN_PROVIDER, register_plugi
 
 
 class TensorRTEngine:
-    """A bundle's compiled engine (see `service.engines.engine.Engine`): "core is one accelerator", so one thread.
+    """A bundle's compiled engine (see `service.engines.engine.Engine`).
 
     Raises EngineError if the bundle holds no engine for `provider`, or holds one for another GPU, a newer driver or
     another TensorRT than this machine's.
     """
-
-    threads = 1
 
     def __init__(
         self,

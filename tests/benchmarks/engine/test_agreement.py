@@ -12,8 +12,6 @@ IMAGES = np.arange(3, dtype=np.uint8).repeat(3).reshape(3, 1, 1, 3)  # an image'
 class LookUpEngine:
     """Answers image i with row i; noise, of any level, is answered too."""
 
-    threads = 1
-
     def __init__(self, logits: LogitBatch) -> None:
         self.logits = logits
         self.batches: list[list[int]] = []

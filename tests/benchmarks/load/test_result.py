@@ -35,6 +35,18 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     assert "lanes x threads 2 x 1" in markdown
 
 
+def test_a_soaks_memory_is_a_table(tmp_path: Path) -> None:
+    samples = [
+        {"second": 0.0, "bytes": 2.0**20, "connections": 9.0},
+        {"second": 90.2, "bytes": None, "connections": None},
+    ]
+    result = _result(runs=[make_run(scenario="soak", server={"memory": samples})])
+    markdown = write_result(tmp_path, "load", result).read_text()
+    assert "## memory\n\n| target | second | MiB | open connections |" in markdown
+    assert "| mixer | 0 | 1.0 | 9.0 |\n| mixer | 90 | - | - |" in markdown
+    assert read_result(tmp_path / "load.json") == result
+
+
 def test_a_result_without_runs_can_be_written(tmp_path: Path) -> None:
     write_result(tmp_path, "load", _result(runs=[], findings={}))
     assert read_result(tmp_path / "load.json").runs == []

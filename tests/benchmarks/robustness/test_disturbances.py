@@ -70,3 +70,21 @@ async def test_a_service_that_was_not_started_here_keeps_its_lanes() -> None:
                 await asyncio.sleep(0.1)
     assert not seen["lanes killed"]
     assert not seen["reloads asked for"]
+
+
+async def test_a_status_of_which_half_is_read_is_read_on() -> None:
+    ordinary, last = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", b"HTTP/1.1 429 Too Many Requests\r\n\r\n"
+    half = len(b"HTTP/1.1 4")
+    answers = (7 * ordinary).ljust(2 * 256 - half) + last  # slow readers take 256 bytes at once
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(answers)
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1") as server, asyncio.timeout(60):
+        port = server.sockets[0].getsockname()[1]
+        async with disturbed(Target("far", f"http://127.0.0.1:{port}/", "raw"), b"a request", every=60) as seen:
+            while not (read := {what for what in seen if what.startswith("slow readers")}):
+                await asyncio.sleep(0.01)
+    assert read == {"slow readers: 200", "slow readers: 429"}

@@ -23,12 +23,9 @@ def raw_deflate(data: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("encoding", "compressed"),
     [
-        ("", BODY),
-        ("identity", BODY),
         ("gzip", gzip.compress(BODY)),
         ("gzip", gzip.compress(BODY[:99]) + gzip.compress(b"") + gzip.compress(BODY[99:])),
         ("gzip", gzip.compress(BODY) + gzip.compress(b"") * 999),
-        (" GZip ", gzip.compress(BODY)),
         ("x-gzip", gzip.compress(BODY)),
         ("deflate", zlib.compress(BODY)),
         ("deflate", zlib.compress(BODY, 9)),

@@ -20,8 +20,6 @@ DIGITS = Path(__file__).parent.parent.parent.parent / "models" / "digits" / "1"
 class Double:
     """An engine that answers with its own number, on a clock that only passes move."""
 
-    threads = 1
-
     def __init__(self, name: str, clock: list[float], seconds_by_size: dict[int, float], error: float = 0.0) -> None:
         self.name, self.clock, self.seconds, self.error = name, clock, seconds_by_size, error
 

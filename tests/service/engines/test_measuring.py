@@ -8,7 +8,7 @@ from service.engines.measuring import measure_decode_seconds, measure_pass_secon
 class Clocked:
     """A pass takes 10 ms and 5 ms an image, the first of each size ten times as long."""
 
-    name, threads = "clocked", 1
+    name = "clocked"
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now, self.sizes = 0.0, []  # type: tuple[float, list[int]]

@@ -4,7 +4,7 @@ import asyncio
 import json
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -17,7 +17,7 @@ from service.lanes.orders import Loaded
 from service.lanes.process import Spawn
 from service.lanes.wire import Item, message, receive, send
 from tests.doubles import EchoEngine, FailingEngine, GatedEngine, ThreadLanes, level_png, write_bundle
-from tests.service.lanes.loading import order
+from tests.service.lanes.loading import order, run
 
 pytestmark = pytest.mark.anyio
 
@@ -58,10 +58,6 @@ def bundle(tmp_path: Path) -> Path:
 
 def items(*levels: int) -> list[Item]:
     return [Item(level_png(level), 1) for level in levels]
-
-
-async def run(lane: Lane, of: Sequence[Item], longest: float = 60, alone: bool = False) -> BatchAnswer:
-    return await lane.run(of, longest=longest, wide=False, alone=alone)
 
 
 def levels(outcomes: list[Outcome]) -> list[object]:

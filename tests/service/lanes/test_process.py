@@ -20,7 +20,7 @@ from service.bundles.bundle import load_bundle
 from service.lanes.lane import Answer, Lane, LaneLost
 from service.lanes.process import ForkedLane, StartedLane, _in_words
 from service.lanes.wire import Item
-from tests.service.lanes.loading import order
+from tests.service.lanes.loading import order, run
 
 pytestmark = pytest.mark.anyio
 
@@ -47,7 +47,7 @@ def test_how_a_lane_ended_is_said_in_words() -> None:
 
 
 async def logits(lane: Lane, *images: bytes, longest: float = 60) -> np.ndarray:
-    answer = await lane.run([Item(image, 0) for image in images], longest=longest, wide=False, alone=False)
+    answer = await run(lane, [Item(image, 0) for image in images], longest)
     assert all(isinstance(outcome, Answer) for outcome in answer.outcomes)
     return np.stack([np.frombuffer(outcome.answer, np.float32) for outcome in answer.outcomes])  # type: ignore[union-attr]
 
@@ -58,7 +58,7 @@ async def test_it_answers_the_golden_images_as_the_reference_did(lane: Lane) -> 
     for start in range(0, len(images), 3):  # batches of several sizes
         got = await logits(lane, *images[start : start + 3])
         np.testing.assert_allclose(got, expected["logits"][start : start + 3], atol=bundle.tolerances["logits"])
-    answer = await lane.run([Item(images[7], 3)], longest=60, wide=False, alone=True)
+    answer = await run(lane, [Item(images[7], 3)], alone=True)
     (outcome,) = answer.outcomes
     assert isinstance(outcome, Answer)
     best = json.loads(outcome.answer)

@@ -1,8 +1,11 @@
+from typing import Any
+
 import pytest
 
 from service.lanes.shape import COPIES, FRONT_BYTES, LANE_BYTES, Shape, choose_shape
 
 MIB = 2**20
+GPU = ["CUDAExecutionProvider"]
 SMALL, LARGE = MIB, 800 * MIB  # bytes of a model file
 
 
@@ -39,14 +42,14 @@ def limit(lanes: int, model_bytes: int, models: int = 1) -> int:
         (4, LARGE, limit(2, LARGE), {"threads": 1}, (2, 1, 4)),
         (0.5, SMALL, None, {"lanes": 1, "threads": 1}, (1, 1, 0)),
         # On a GPU one after the other.
-        (16, LARGE, None, {"on_gpu": True}, (1, 1, 0)),
-        (16, LARGE, None, {"on_gpu": True, "lanes": 2}, (2, 1, 0)),
+        (16, LARGE, None, {"providers": GPU}, (1, 1, 0)),
+        (16, LARGE, None, {"providers": GPU, "lanes": 2}, (2, 1, 0)),
     ],
 )
 def test_lanes_share_the_cores_out(
-    cores: float, model_bytes: int, memory: int | None, settings: dict[str, int], expected: tuple[int, int, int]
+    cores: float, model_bytes: int, memory: int | None, settings: dict[str, Any], expected: tuple[int, int, int]
 ) -> None:
-    shape = choose_shape(cores, model_bytes, memory, **settings)  # type: ignore[arg-type]
+    shape = choose_shape(cores, model_bytes, memory, **settings)
     assert (shape.lanes, shape.threads, shape.wide_threads) == expected
     assert shape.lanes * shape.threads <= max(1, cores)
 

@@ -25,6 +25,11 @@ async def test_the_service_accounts_for_every_image_also_damaged_ones_and_of_tho
     assert run.codes["200"] > 0.9 * run.queries
     assert run.codes["422"] > 0
     assert run.server.peak_memory_bytes is not None
+    assert len(run.server.memory) > 2
+    for sample in run.server.memory:
+        assert sample.bytes is not None
+        assert 2**20 < sample.bytes < 2 * run.server.peak_memory_bytes
+    assert max(sample.connections or 0 for sample in run.server.memory) >= 8  # the slow ones
 
 
 @pytest.mark.anyio
