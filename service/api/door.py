@@ -124,9 +124,10 @@ class Visit:
         return await work(ticket)
 
     async def _admitted(self, work: Work) -> Classification:
-        # The promise at the door was for one image; of sixty-four the last may take until the deadline.
-        ticket = Ticket(self.ticket.deadline, self.ticket.priority, serve_by=self.ticket.serve_by, received=True)
-        ticket.decode_seconds = self._classifier.promises.decode_times.usual
+        # The promise at the door was for one image. The others have until the deadline, and yield to who asks for one.
+        promises = self._classifier.promises
+        ticket = promises.ticket(self.ticket.deadline - promises.now(), self.ticket.priority)
+        ticket.received = True
         self._tickets.append(ticket)
         with self._admission.admit(self._classifier, ticket):
             return await self._do(work, ticket)

@@ -14,6 +14,7 @@ from service.scheduling.promises import Promises
 from service.scheduling.ticket import Ticket
 
 _LATELY = 1.0  # seconds
+_KEPT = 8  # one place in so many is kept from the patient: their images are inside for long
 # Of who was let in: what is "rejected" there has waited in vain, and only at the door is an image rejected.
 _OUTCOME_INSIDE = {"invalid": "invalid", "cancelled": "cancelled", "expired": "expired", "rejected": "expired"}
 
@@ -92,8 +93,9 @@ class Admission:
         if model.promises.loop_lag() > ticket.deadline - model.promises.now():
             return Overloaded("too many requests arrive at once", reason="event_loop", retry_after=1)
         inside = self.inflight + len(self._coming)
-        if inside >= self._max_images and not self._make_room():
-            return self._full(model, "inflight_images", f"{inside} images are inside, of {self._max_images}")
+        room = self._max_images - (self._max_images // _KEPT if ticket.patient else 0)
+        if inside >= room and not self._make_room():
+            return self._full(model, "inflight_images", f"{inside} images are inside, of {room}")
         return self._too_late(model, ticket)
 
     def hold(self, model: Model, ticket: Ticket) -> None:

@@ -120,8 +120,9 @@ class Promises:
         if seconds is None and priority == "interactive":
             ticket = Ticket(now + self._patience.deadline, priority, promised_by=now + self._target())
         else:
-            ticket = Ticket(math.inf, priority)
-            ticket.allow(self._patience.deadline if seconds is None else seconds, now)
+            allowed = self._patience.deadline if seconds is None else seconds
+            ticket = Ticket(math.inf, priority, patient=allowed > self._target())
+            ticket.allow(allowed, now)
         ticket.decode_seconds = self.decode_times.usual
         return ticket
 

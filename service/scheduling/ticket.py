@@ -30,6 +30,7 @@ class Ticket:
 
     deadline: float  # nobody wants the answer later
     priority: Priority = "interactive"
+    patient: bool = False  # it has more time than one whose client asks for nothing
     promised_by: float = math.inf  # the answer is promised by then: the deadline, if not sooner
     serve_by: float = math.inf  # it is served by then, if others can wait: when it is promised, if not sooner
     decode_seconds: float = 0.0  # forecast

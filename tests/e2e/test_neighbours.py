@@ -80,6 +80,20 @@ async def test_large_honest_images_in_bulk(service: ServiceProcess) -> None:
             assert await answers(service, 50) == [200] * 50
 
 
+@pytest.mark.parametrize("patience", [{}, {"x-priority": "bulk", "x-deadline-ms": "100000"}])
+async def test_forms_that_fill_every_place(service: ServiceProcess, patience: dict[str, str]) -> None:
+    form = [("image", ("image", SEVEN))] * 64
+    async with httpx.AsyncClient(base_url=service.url, timeout=60, headers=patience) as client:
+
+        async def forms() -> None:
+            while True:
+                await client.post("/v1/classify", files=form)
+
+        async with beside(8, forms), httpx.AsyncClient(base_url=service.url, timeout=60) as good:
+            statuses = [(await good.post("/v1/classify", content=SEVEN)).status_code for _ in range(50)]
+        assert statuses == [200] * 50
+
+
 async def test_bodies_that_take_long_to_parse_and_are_refused(service: ServiceProcess) -> None:
     """Each is 16 MB of JSON in 16 KB; what a refused one took is free again at once."""
     nested = gzip.compress(b'{"image":' + b"[" * 16_000_000)

@@ -6,7 +6,8 @@ import httpx
 import pytest
 
 from service.app import create_api, with_edge
-from tests.doubles import EchoEngine, FailingEngine, GatedEngine, level_png, replica_around, started
+from service.arrays import LogitBatch, PixelBatch
+from tests.doubles import EchoEngine, FailingEngine, GatedEngine, level_png, mean_levels, replica_around, started
 from tests.service.replicas import Upload, client_of, keep_busy, outcomes, rejections
 
 pytestmark = pytest.mark.anyio
@@ -121,6 +122,32 @@ async def test_every_image_of_a_form_is_let_in_and_ends_on_its_own(tmp_path: Pat
     assert outcomes(replica) == {"ok": 2, "error": 1, "invalid": 1}
     echo = {"model": "echo", "version": "1"}
     assert replica.metrics.registry.get_sample_value("mixer_admitted_images_total", echo) == 4
+
+
+async def test_the_images_of_a_form_yield_to_one_that_comes_alone(tmp_path: Path) -> None:
+    passed: list[int] = []
+
+    class Noting(GatedEngine):
+        def run(self, pixels: PixelBatch) -> LogitBatch:
+            passed.extend(mean_levels(pixels))
+            return super().run(pixels)
+
+    engine = Noting()
+    replica = replica_around(engine, tmp_path / "models", max_batch_size=1)
+    form = [("image", ("image", level_png(level))) for level in range(2, 10)]
+    async with client_of(replica) as client:
+        first = asyncio.create_task(client.post("/v1/classify", content=level_png(1)))
+        assert await asyncio.to_thread(engine.entered.acquire, timeout=10)
+        passed.clear()
+        many = asyncio.create_task(client.post("/v1/classify", files=form))
+        while replica.admission.inflight < 9:
+            await asyncio.sleep(0)
+        alone = asyncio.create_task(client.post("/v1/classify", content=level_png(99)))
+        while replica.admission.inflight < 10:
+            await asyncio.sleep(0)
+        engine.gate.set()
+        await asyncio.gather(first, many, alone)
+    assert passed == [2, 99, 3, 4, 5, 6, 7, 8, 9]
 
 
 async def stalled_upload() -> AsyncIterator[bytes]:

@@ -10,7 +10,7 @@ from service.metrics import OUTCOMES, Metrics
 from service.scheduling.admission import Admission
 from service.scheduling.loop_lag import LoopLag
 from service.scheduling.shared_cores import SharedCores
-from service.scheduling.ticket import Ticket
+from service.scheduling.ticket import Priority, Ticket
 from tests.service.scheduling.model import Model, virtually
 
 
@@ -120,6 +120,23 @@ async def test_the_time_to_retry_of_a_full_house_is_that_of_what_is_ahead() -> N
         with pytest.raises(Overloaded) as caught:
             house.admission.admit(house.first, house.ticket())
         assert caught.value.retry_after == 3  # 25 passes of 100 ms
+
+
+@pytest.mark.parametrize(("priority", "seconds"), [("interactive", 1000.0), ("bulk", None)])
+@virtually
+async def test_the_patient_leave_places_to_the_others(priority: Priority, seconds: float | None) -> None:
+    house = House(max_images=16)
+    promises = house.first.promises
+    with ExitStack() as stack:
+        for _ in range(14):
+            stack.enter_context(house.admission.admit(house.first, promises.ticket(seconds, priority)))
+        with pytest.raises(Overloaded, match="14 images are inside, of 14") as caught:
+            house.admission.admit(house.first, promises.ticket(seconds, priority))
+        assert caught.value.reason == "inflight_images"
+        for _ in range(2):
+            stack.enter_context(house.admission.admit(house.first, promises.ticket()))
+        with pytest.raises(Overloaded, match="16 images are inside, of 16"):
+            house.admission.admit(house.first, promises.ticket())
 
 
 @virtually
