@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from service import __version__
-from service.settings import Settings
+from service.settings import Settings, errors_of, variable
 
 GROUPS = {
     "models": ("model_repository", "models", "model", "cache"),
@@ -75,7 +75,7 @@ def read_command_line(arguments: Sequence[str] | None = None) -> CommandLine:
     try:
         return CommandLine(Settings(**values), typed)
     except ValidationError as error:
-        _refuse([_named(_explained(detail), typed) for detail in error.errors()])
+        _refuse([_named(told, typed) for told in errors_of(error)])
 
 
 class _Parser(ArgumentParser):
@@ -109,7 +109,7 @@ def _parser() -> ArgumentParser:
         group = parser.add_argument_group(title)
         for name in names:
             field = Settings.model_fields[name]
-            options: dict[str, Any] = {"metavar": name.rpartition("_")[2].upper()}
+            options: dict[str, Any] = {"metavar": name.partition("_per_")[0].rpartition("_")[2].upper()}
             if field.annotation is bool:
                 options = {"action": BooleanOptionalAction}
             elif get_origin(field.annotation) is list:
@@ -128,7 +128,7 @@ def _help(name: str, field: FieldInfo) -> str:
         told = f"{default}, which is {default >> 20} MiB"
     else:
         told = {None: "none", "": "empty"}.get(default) or str(default)
-    return f"{field.description}\n{_variable(name)}: {_type(field.annotation)}; default: {told}".replace("%", "%%")
+    return f"{field.description}\n{variable(name)}: {_type(field.annotation)}; default: {told}".replace("%", "%%")
 
 
 def _type(annotation: Any) -> str:
@@ -136,15 +136,6 @@ def _type(annotation: Any) -> str:
         return "one of " + ", ".join(get_args(annotation))
     kind = get_origin(annotation) or annotation
     return _TYPES[kind] if kind in _TYPES else _TYPES[get_args(annotation)[0]]  # the latter: or None
-
-
-def _explained(detail: Any) -> str:
-    """One of pydantic's errors as a sentence; those of the whole object name the settings themselves."""
-    setting = _variable(detail["loc"][0]) + ": " if detail["loc"] else ""
-    if detail["type"] == "value_error":  # our own, which say what is wrong with the value
-        return setting + str(detail["ctx"]["error"])
-    given = str(detail["input"]).strip() or "''"
-    return f"{setting.removesuffix(': ')} {given}: {detail['msg'].removeprefix('Input ')}"
 
 
 def _named(message: str, typed: dict[str, str]) -> str:
@@ -164,10 +155,6 @@ def _flag(name: str) -> str:
 def _flags(name: str) -> tuple[str, ...]:
     """Every flag of a setting."""
     return (_flag(name), *_ALIASES.get(name, ()))
-
-
-def _variable(name: str) -> str:
-    return f"MIXER_{name.upper()}"
 
 
 def _refuse(messages: list[str]) -> NoReturn:

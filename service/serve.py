@@ -57,9 +57,11 @@ def serve(command_line: CommandLine, started: float) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop_loading)
-    cores, repository = allowed_cores(), str(settings.model_repository)
-    told = {"version": __version__, "cores": cores, "model_repository": repository}
-    log.info("mixer-serve %s starts on %g cores, with the models of %s", __version__, cores, repository, extra=told)
+    cores = allowed_cores()
+    told: dict[str, object] = {"version": __version__, "cores": cores}
+    told |= {"model": settings.model} if settings.model else {"model_repository": str(settings.model_repository)}
+    models = settings.model or f"the models of {settings.model_repository}"
+    log.info("mixer-serve %s starts on %g cores, with %s", __version__, cores, models, extra=told)
     try:
         metrics_port = _serve_metrics(settings, metrics)
         listener = _bind(settings.host, settings.port, "MIXER_PORT")

@@ -6,9 +6,9 @@ import re
 from difflib import get_close_matches
 from itertools import combinations
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 LONGEST_DEADLINE_MS = 600_000  # that an operator may set, and a client ask for
@@ -175,7 +175,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _no_misspelt_variable(self) -> "Settings":
-        known = [f"MIXER_{name.upper()}" for name in type(self).model_fields]
+        known = [variable(name) for name in type(self).model_fields]
         for name, value in os.environ.items():
             if name.upper() in known or not name.upper().startswith("MIXER_"):
                 continue
@@ -216,3 +216,22 @@ class Settings(BaseSettings):
                 "MIXER_GRPC_PORT needs gRPC: pip install 'mixer-serving[grpc]', or in a checkout make setup"
             )
         return self
+
+
+def variable(name: str) -> str:
+    """The environment variable of a setting."""
+    return f"MIXER_{name.upper()}"
+
+
+def errors_of(error: ValidationError) -> list[str]:
+    """A sentence about each thing that is wrong with the settings, by the names of their variables."""
+    return [_explained(detail) for detail in error.errors()]
+
+
+def _explained(detail: Any) -> str:
+    """One of pydantic's errors as a sentence; those of the whole object name the settings themselves."""
+    setting = variable(detail["loc"][0]) + ": " if detail["loc"] else ""
+    if detail["type"] == "value_error":  # our own, which say what is wrong with the value
+        return setting + str(detail["ctx"]["error"])
+    given = str(detail["input"]).strip() or "''"
+    return f"{setting.removesuffix(': ')} {given}: {detail['msg'].removeprefix('Input ')}"

@@ -116,9 +116,12 @@ def _export(*arguments: str, lock: FileIO | None = None) -> str:
 
     It has the lock too: if this process is killed, others wait until that one has ended.
     """
+    source = arguments[1]
     if not all(map(importlib.util.find_spec, ("model_export", "torch", "onnx"))):
+        if not source.startswith(_HUB) and not Path(source).exists():
+            raise BundleError(f"MIXER_MODEL {source}: no such file or folder")
         told = "pip install 'mixer-serving[export]', or in a checkout make setup"
-        raise BundleError(f"MIXER_MODEL {arguments[1]} is to be exported first: {told}")
+        raise BundleError(f"MIXER_MODEL {source} is to be exported first: {told}")
     ended: list[int] = []
 
     def end(number: int, _: FrameType | None) -> None:

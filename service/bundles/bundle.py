@@ -146,6 +146,10 @@ def find_bundles(repository: Path, models: list[str]) -> list[Path]:
         raise BundleError(f"{repository}: holds no bundle (<name>/<version>/manifest.json)")
     chosen, missing = choose_bundles(available, models)
     if missing:
+        name, _, version = missing[0].partition("/")
+        if name in available:
+            told = f"{name!r} has no version {version!r}; it has {', '.join(available[name])}"
+            raise BundleError(f"{repository}: {told}")
         raise BundleError(f"{repository}: has no model {missing[0]!r}; it has {', '.join(available)}")
     return chosen
 

@@ -77,9 +77,13 @@ class Classifier:
         else the one that is installed with the service.
 
         Raises BundleError if it cannot be trusted, LoadFailure or LaneLost if it cannot be loaded,
-        MemoryError if it does not fit, ValueError if more lanes and threads are asked for than there are cores, OSError
-        if no process can be had.
+        MemoryError if it does not fit, ValueError if more lanes and threads are asked for than there are cores or a
+        number is negative, OSError if no process can be had.
         """
+        numbers = {"lanes": lanes, "threads": threads, "max_batch_size": max_batch_size, "max_pixels": max_pixels}
+        for name, number in numbers.items():
+            if number < 0:
+                raise ValueError(f"{name} is {number}; it must not be negative")
         verified = load_bundle(find_bundle(bundle, repository).resolve())
         shape = choose_shape(
             allowed_cores(),

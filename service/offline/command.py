@@ -24,7 +24,7 @@ from service.offline.output import Output
 from service.offline.paths import STANDARD_INPUT, ImagePaths, matches
 from service.offline.progress import Progress
 from service.offline.rows import CsvRows, JsonRows, NotOurs, TextRows
-from service.settings import Settings
+from service.settings import Settings, errors_of
 
 _DESCRIPTION = """\
 Classify image files on all cores, without a service.
@@ -55,7 +55,7 @@ def run(arguments: list[str] | None = None) -> NoReturn:
     try:
         settings = Settings()
     except ValidationError as error:
-        _refuse("; ".join(f"{'.'.join(map(str, each['loc']))} {each['msg']}".strip() for each in error.errors()))
+        _refuse("; ".join(errors_of(error)))
     if settings.model and options.model is None:
         _refuse("MIXER_MODEL is for mixer-serve, which can export what it names: give a bundle with --model")
     try:
@@ -65,7 +65,13 @@ def run(arguments: list[str] | None = None) -> NoReturn:
     except BrokenPipeError:  # nobody reads the rows any more
         os._exit(128 + signal.SIGPIPE)
     except _FAILURES as error:
-        sys.exit(f"mixer-classify: {' '.join(str(error).split()) or type(error).__name__}")
+        sys.exit(f"mixer-classify: {' '.join(_told(error).split()) or type(error).__name__}")
+
+
+def _told(error: Exception) -> str:
+    if not isinstance(error, OSError) or error.filename is None:
+        return str(error)
+    return f"{'standard output' if isinstance(error.filename, int) else error.filename}: {error.strerror}"
 
 
 def _classify(options: argparse.Namespace, settings: Settings) -> int:

@@ -11,7 +11,7 @@ import numpy as np
 
 from service.arrays import FeatureBatch
 from service.offline.classifier import Outcome
-from service.offline.output import Output, open_alone
+from service.offline.output import Output, of_file, open_alone
 from service.offline.rows import NotOurs
 
 _FLOAT32 = np.dtype("<f4")
@@ -46,8 +46,8 @@ class FeatureFile:
         features = cls(open_alone(path, "r+"), size, rows)
         try:
             features._check(output.answered)
+            features._count()  # first: what a full disk leaves is then a part of it, and no zeros
             features._file.truncate(features._end(rows))
-            features._count()
         except BaseException:
             features.close()
             raise
@@ -83,9 +83,12 @@ class FeatureFile:
 
     def _write(self, data: bytes, at: int) -> None:
         rest = memoryview(data)
-        while rest:  # a full disk takes a part, and then nothing
-            written = os.pwrite(self._file.fileno(), rest, at)
-            rest, at = rest[written:], at + written
+        try:
+            while rest:  # a full disk takes a part, and then nothing
+                written = os.pwrite(self._file.fileno(), rest, at)
+                rest, at = rest[written:], at + written
+        except OSError as error:
+            raise of_file(error, self._file) from None
 
     def _check(self, answered: bytearray) -> None:
         """Whether what is there is of a run with these rows, each of which has features or not."""

@@ -3,7 +3,8 @@
 import errno
 import os
 import stat
-from os import PathLike
+from io import FileIO
+from os import PathLike, fspath
 
 from service.errors import PayloadTooLarge
 from service.images.lossless import Picture, encoded
@@ -27,14 +28,20 @@ def read(image: ImageInput) -> bytes:
 
 
 def _read_file(path: str | PathLike[str]) -> bytes:
-    # Not to wait for whoever writes to a named pipe, which may be for ever.
-    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb", buffering=0) as file:
+    try:
+        file = FileIO(fspath(path), opener=_open)
+    except IsADirectoryError:
+        os.scandir(path).close()  # which says why the files in it were not found, if there is a reason
+        raise
+    with file:
         status = os.fstat(file.fileno())
-        if stat.S_ISDIR(status.st_mode):
-            os.scandir(path).close()  # which says why the files in it were not found, if there is a reason
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "not a regular file", path)
         if status.st_size > _LARGEST_FILE:
             raise PayloadTooLarge(f"the file has {status.st_size} bytes, and {_LARGEST_FILE} are taken")
         return file.read()
+
+
+def _open(path: str, flags: int) -> int:
+    """Not to wait for whoever writes to a named pipe, which may be for ever."""
+    return os.open(path, flags | os.O_NONBLOCK)

@@ -55,8 +55,11 @@ class Output:
             row = self._rows.start + row
         self._begun = True
         rest = memoryview(row.encode("utf-8", "surrogateescape"))  # as file names are
-        while rest:  # a full disk takes a part, and then nothing
-            rest = rest[self._file.write(rest) or 0 :]
+        try:
+            while rest:  # a full disk takes a part, and then nothing
+                rest = rest[self._file.write(rest) or 0 :]
+        except OSError as error:
+            raise of_file(error, self._file) from None
 
     def close(self) -> None:
         """Of a file; raises OSError if what was written is not there."""
@@ -106,6 +109,11 @@ def open_alone(path: str, mode: str) -> FileIO:
         file.close()
         raise
     return file
+
+
+def of_file(error: OSError, file: FileIO) -> OSError:
+    """The same error with the name of the file, which one of writing lacks; of standard output that is a number."""
+    return OSError(error.errno, error.strerror, file.name)
 
 
 class _WholeLines:

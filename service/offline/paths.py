@@ -3,6 +3,7 @@
 import glob
 import hashlib
 import os
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import numpy.typing as npt
 from service.images.formats import SUFFIXES
 
 STANDARD_INPUT = "-"
+_AT_ANY_DEPTH = re.compile(r"(?:^|(?<=/))\*\*(?:/+|$)")
 _RECENT = 2**16  # paths, until they are sorted among the others
 
 
@@ -32,20 +34,20 @@ class ImagePaths:
             else:
                 is_pattern = glob.has_magic(name) and not os.path.lexists(name)
                 for path in matches(name) if is_pattern else [name]:
-                    yield from self._below(path)
+                    yield from self._below(path, is_match=is_pattern)
 
-    def _below(self, name: str) -> Iterator[str]:
+    def _below(self, name: str, is_match: bool = False) -> Iterator[str]:
         path = Path(name)  # of which ./a and a are one
         if os.path.isdir(path):  # noqa: PTH112 - Path's raises for names that are too long, or in a closed folder
-            yield from self._in_folder(path, [])
+            # A link that is named is followed wherever it leads, and one that is only matched if it leads to no circle.
+            yield from self._in_folder(path, [_identity(folder) for folder in path.parents] if is_match else [])
         else:
             yield str(path)
 
     def _in_folder(self, folder: Path, above: list[tuple[int, int]]) -> Iterator[str]:
         """Links to folders are followed, unless they lead to one that they are in."""
         try:
-            status = folder.stat()
-            if (here := (status.st_dev, status.st_ino)) in above:
+            if (here := _identity(folder)) in above:
                 return
             with os.scandir(folder) as entries:
                 names = sorted((entry.name, _is_folder(entry)) for entry in entries if not entry.name.startswith("."))
@@ -62,6 +64,12 @@ class ImagePaths:
                 self.passed_over += 1
 
 
+def _identity(folder: Path) -> tuple[int, int]:
+    """The same by whatever path."""
+    status = folder.stat()
+    return status.st_dev, status.st_ino
+
+
 def _is_folder(entry: "os.DirEntry[str]") -> bool:
     """Not what cannot be followed, such as a link to itself: that is one file that cannot be read."""
     try:
@@ -71,8 +79,32 @@ def _is_folder(entry: "os.DirEntry[str]") -> bool:
 
 
 def matches(pattern: str) -> Iterator[str]:
-    """What a glob matches, hidden files but where it says so left out; ** is folders at any depth."""
-    return glob.iglob(pattern, recursive=True)  # noqa: PTH207 - whose patterns cannot begin with /
+    """What a glob matches, hidden files but where it says so left out; ** is folders at any depth.
+
+    Python's own ** goes round and round where a link leads to a folder that it is in.
+    """
+    found = _AT_ANY_DEPTH.search(pattern)
+    if not found:
+        yield from glob.iglob(pattern)  # noqa: PTH207 - whose patterns cannot begin with /
+        return
+    above, below = pattern[: found.start()], "*" if found[0] == "**" else pattern[found.end() :]
+    for top in glob.iglob(above) if above else [""]:  # noqa: PTH207
+        for folder in _folders(top, []):
+            yield from matches(os.path.join(glob.escape(folder), below))  # noqa: PTH118 - which keeps "" and "./"
+
+
+def _folders(folder: str, above: list[tuple[int, int]]) -> Iterator[str]:
+    """It and those below it, as `ImagePaths` finds them; "" is the current one."""
+    try:
+        if (here := _identity(Path(folder))) in above:
+            return
+        with os.scandir(folder or ".") as entries:
+            names = sorted(entry.name for entry in entries if not entry.name.startswith(".") and _is_folder(entry))
+    except OSError:
+        return
+    yield folder
+    for name in names:
+        yield from _folders(os.path.join(folder, name), [*above, here])  # noqa: PTH118
 
 
 class PathSet:

@@ -1,5 +1,6 @@
 """deploy/helm makes the objects of deploy/kubernetes, and refuses what cannot go together."""
 
+import json
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from service.settings import Settings, variable
 from tests.deploy.helm import CHART, Refused, Values, helm, template
 from tests.deploy.kustomization import COMBINATIONS, EXCLUSIVE, Manifest, Rendered, compose, render
 
@@ -156,6 +158,7 @@ def test_alerts_need_a_release_that_they_find(tmp_path: Path) -> None:
         {"resources": {"cpu": "1500m"}},
         {"resources": {"memory": "2G"}},
         {"settings": {"PORT": 80}},
+        {"settings": {"MIXER_LATENCY_TARGET": 200}},
         {"image": {"digest": "sha256:12"}},
         {"keda": {"threshold": 0}},
         {"grpc": {"port": 8002}},
@@ -215,6 +218,12 @@ def test_every_section_says_what_it_is_for() -> None:
     for name in sections.keys() - {"image"}:
         (line,) = (number for number, line in enumerate(text) if line.startswith(f"{name}:"))
         assert text[line - 1].startswith("#"), name
+
+
+def test_the_schema_knows_the_settings_of_the_service() -> None:
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    known = schema["properties"]["settings"]["properties"]
+    assert known.keys() == {variable(name) for name in Settings.model_fields}
 
 
 def test_the_chart_has_the_version_of_the_service() -> None:

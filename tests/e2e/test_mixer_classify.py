@@ -168,6 +168,18 @@ def test_the_services_model_is_not_passed_over(run: Run, monkeypatch: pytest.Mon
     assert run("images", "--model", str(GOLDEN.parent)).returncode == 1  # of the files that are no images
 
 
+def test_a_setting_that_cannot_be_is_named(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ENVIRONMENT, "MIXER_LANES", "many")
+    ended = run("images")
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("mixer-classify: MIXER_LANES many: should be a valid integer")
+
+
+def test_a_file_that_cannot_be_written_is_named(run: Run) -> None:
+    ended = run("images", "--csv", "missing/answers.csv")
+    assert (ended.returncode, ended.stderr) == (1, "mixer-classify: missing/answers.csv: No such file or directory\n")
+
+
 def test_a_model_that_is_not_there_is_one_line(run: Run) -> None:
     ended = run("images", "--model", "nothing")
     assert ended.returncode == 1
@@ -208,9 +220,9 @@ def test_no_standard_stream_is_needed_where_rows_go_to_a_file(tmp_path: Path, cl
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ("images --csv - >&-", "mixer-classify: [Errno 9] Bad file descriptor\n"),
+        ("images --csv - >&-", "mixer-classify: standard output: Bad file descriptor\n"),
         ("- --csv x.csv <&-", "mixer-classify: [Errno 9] Bad file descriptor\n"),
-        ("images >/dev/full", "mixer-classify: [Errno 28] No space left on device\n"),
+        ("images >/dev/full", "mixer-classify: standard output: No space left on device\n"),
     ],
 )
 def test_rows_and_paths_that_have_no_way_are_told(tmp_path: Path, arguments: str, told: str) -> None:

@@ -11,6 +11,7 @@ import httpx
 import pytest
 from safetensors.numpy import save_file
 
+from service.host import allowed_cores
 from tests.e2e.processes import GOLDEN, ROOT, children, running_service
 from tests.model_export import oracle
 
@@ -57,6 +58,7 @@ def lines_until_it_listens(process: subprocess.Popen[str]) -> list[str]:
 def test_a_checkpoint_is_exported_and_found_again(checkpoint: Path, tmp_path: Path) -> None:
     flags = ("--model", str(checkpoint), "--cache", str(tmp_path / "cache"))
     lines = lines_until_it_listens(start(*flags))
+    assert f'starts on {allowed_cores():g} cores, with {checkpoint}"' in lines[0]
     assert any("export:" in line for line in lines)  # progress
     assert any(line.startswith("tiny/1: tiny/4, fp32, 7 classes") for line in lines)
     with running_service(*flags) as service:  # every line is the log's: nothing is exported

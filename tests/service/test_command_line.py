@@ -73,6 +73,7 @@ def test_help_names_every_flag_with_its_variable_type_and_default(
     assert "MIXER_LOG_FORMAT: one of json, text; default: json\n" in text
     assert "MIXER_DEBUG: yes or no; default: no\n" in text
     assert "MIXER_MAX_BODY_BYTES: a whole number; default: 16777216, which is 16 MiB\n" in text
+    assert "--min-upload-bytes-per-second BYTES" in text
     assert not re.findall(r"\b(list\[|str\b|int\b|float\b|bool\b|NoneType|Path\b|PydanticUndefined)", text)
     assert [line for line in text.splitlines() if line.startswith("  MIXER_")], "there is an example"
 

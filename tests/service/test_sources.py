@@ -143,8 +143,13 @@ def test_of_a_repository_the_commit_counts(tmp_path: Path, exports: list[tuple[s
 
 def test_without_the_export_stage_a_line_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    (tmp_path / "m.npz").touch()
     with pytest.raises(BundleError, match=r"m\.npz is to be exported first: pip install 'mixer-serving\[export\]', or"):
-        served("m.npz", tmp_path / "cache")
+        served(tmp_path / "m.npz", tmp_path / "cache")
+    with pytest.raises(BundleError, match=r"hf:owner/repo is to be exported first"):
+        served("hf:owner/repo", tmp_path / "cache")
+    with pytest.raises(BundleError, match=r"MIXER_MODEL misspelt\.npz: no such file or folder"):
+        served("misspelt.npz", tmp_path / "cache")
 
 
 def test_a_cache_that_cannot_be_is_named(tmp_path: Path, exports: list[tuple[str, ...]]) -> None:

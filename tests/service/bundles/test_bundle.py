@@ -153,10 +153,19 @@ def test_the_latest_version_is_the_highest_number(tmp_path: Path) -> None:
     assert find_bundles(tmp_path, ["b/2", "a"]) == [tmp_path / "b" / "2", tmp_path / "a" / "1"]
 
 
-@pytest.mark.parametrize("model", ["c", "a/2", "a/../a", "../a"])
-def test_a_model_that_is_not_there(tmp_path: Path, model: str) -> None:
-    write_bundle(tmp_path, "a")
-    with pytest.raises(BundleError, match=r"it has a$"):
+@pytest.mark.parametrize(
+    ("model", "told"),
+    [
+        ("c", "has no model 'c'; it has a"),
+        ("../a", r"has no model '\.\./a'; it has a"),
+        ("a/2", "'a' has no version '2'; it has 1, 3"),
+        ("a/../a", r"'a' has no version '\.\./a'; it has 1, 3"),
+    ],
+)
+def test_a_model_that_is_not_there(tmp_path: Path, model: str, told: str) -> None:
+    for version in ("1", "3"):
+        write_bundle(tmp_path, "a", version)
+    with pytest.raises(BundleError, match=rf"{told}$"):
         find_bundles(tmp_path, [model])
 
 

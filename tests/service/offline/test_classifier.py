@@ -3,6 +3,7 @@
 import gc
 import io
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -76,6 +77,19 @@ def test_in_a_list_an_exception_stands_in_the_place_of_an_answer(classifier: Cla
 def test_for_one_image_it_is_raised(classifier: Classifier, image: object, kind: type[Exception]) -> None:
     with pytest.raises(kind):
         classifier.classify(image)  # type: ignore[call-overload]
+
+
+def test_a_folder_is_told_by_its_name(classifier: Classifier, tmp_path: Path) -> None:
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with pytest.raises(IsADirectoryError, match=re.escape(str(tmp_path))):
+        classifier.classify(tmp_path)
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before
+
+
+@pytest.mark.parametrize("name", ["lanes", "threads", "max_batch_size", "max_pixels"])
+def test_a_negative_number_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} is -1"):
+        Classifier.load(DIGITS, **{name: -1})  # type: ignore[arg-type]
 
 
 def test_a_named_pipe_is_not_waited_for(classifier: Classifier, tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Features in a file beside their rows: row by row, gone on with wherever it was cut off, and never another run's."""
 
+import errno
+import os
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +93,18 @@ def test_wherever_it_was_killed_it_goes_on_with_whole_rows(pair: Pair, rows: int
         assert np.isnan(np.load(pair.features)).all(axis=1).tolist() == [
             '"error"' in line for line in pair.rows.read_text().splitlines()
         ]
+
+
+def test_a_disk_that_is_full_is_told_and_gone_on_from(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pwrite", full)
+        with pytest.raises(OSError, match=r"No space left on device: '.*x\.npy'"):
+            pair.open()
+    pair.run()
+    assert pair.features.read_bytes() == npy(WHOLE)
 
 
 OTHERS = {

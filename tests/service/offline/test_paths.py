@@ -1,6 +1,8 @@
 """Which files a command line names, in which order, and each once."""
 
+import glob
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -47,6 +49,48 @@ def test_a_glob_matches_at_any_depth_and_a_folder_that_it_matches_is_looked_into
     make("a/b.png", "a/c/d.png", "a/c/e.jpg", "f.png")
     assert sorted(found("**/*.png")) == ["a/b.png", "a/c/d.png", "f.png"]
     assert sorted(found("a/[bc]*")) == ["a/b.png", "a/c/d.png", "a/c/e.jpg"]
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize(
+    "pattern",
+    (
+        *(
+            "**",
+            "**/",
+            "**/*",
+            "**/*.png",
+            "a/**",
+            "a/**/*.png",
+            "./**/c/*.png",
+            "*/**/d.png",
+            "**/c/**/*.png",
+            "**/**",
+        ),
+        *("a**", "**/[[]x]/*", "**/.h/*", "**/nothing", "missing/**", "//**/nothing"),
+    ),
+)
+def test_a_glob_is_what_python_takes_it_for(pattern: str) -> None:
+    make("a/b.png", "a/c/d.png", "a/c/.h/e.png", "a/[x]/f.png", "g.png", ".h/i.png")
+    if pattern.startswith("//"):
+        pattern = f"{Path.cwd()}{pattern[1:]}"
+
+    def files(found: Iterable[str]) -> set[Path]:
+        return {Path(path) for path in found if Path(path).is_file()}
+
+    assert files(paths.matches(pattern)) == files(glob.iglob(pattern, recursive=True))  # noqa: PTH207
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize("pattern", ["**", "**/*", "**/*.png", "a/**/*", "*"])
+def test_a_glob_does_not_go_round_in_circles(pattern: str) -> None:
+    make("a/b/c.png", "a/d/e.png", "other/f.png")
+    links = {"a/b/up": "..", "a/b/d": "../d", "a/d/b": "../b", "a/itself": ".", "a/other": "../other"}
+    for link, target in links.items():
+        Path(link).symlink_to(target)
+    images = set(found(pattern))
+    assert images >= {"a/b/c.png", "a/d/e.png", "a/b/d/e.png", "a/d/b/c.png", "a/other/f.png"}
+    assert not {path for path in images if "up" in path or "itself" in path or path.count("/") > 3}
 
 
 @pytest.mark.usefixtures("folder")
