@@ -194,7 +194,10 @@ class HttpProtocol(ReadingProtocol):
             self._table.idle(self)
             if self._closing or self.cycle.more_body:
                 self._begin_linger()
-        self.read_on()
+        if self._unfed:
+            self._turns.take(self, 0)
+        else:
+            self.read_on()
 
     def pause_writing(self) -> None:
         """Some of an answer is unsent."""

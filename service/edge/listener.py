@@ -7,6 +7,7 @@ import logging
 import socket
 import struct
 import sys
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -14,8 +15,10 @@ log = logging.getLogger(__name__)
 
 # The kernel's own for each connection, and twice of it. It would grow to megabytes for each that does not read.
 SEND_BYTES = 128 * 2**10
-_AT_ONCE = 4  # accepted before anything else has its turn, such as that others are closed for them
-_LOOKED_AT = 64  # of whom some were reset while they waited: those would keep everybody behind them waiting, too
+_AT_ONCE = 16  # let in before anything else has its turn, such as that others are closed for them
+_LOOKED_AT = 64  # of whom some left while they waited: those would keep everybody behind them waiting, too
+_MOST_PARTED = 256  # beyond these who has waited longest is dropped: it has very likely left
+_CLOSE_WAIT = 8  # of TCP's states, in tcp(7)'s order: the other side is closed
 _REST_SECONDS = 0.2  # until accepting is tried again where it failed for want of descriptors or memory
 _HANDSHAKE_SECONDS = 0.2  # for those that have begun when the door closes
 _LOG_SECONDS = 10.0  # at most one line in this time says so
@@ -34,6 +37,8 @@ class Listener:
         self._make_room = make_room
         self._loop = asyncio.get_running_loop()
         self._entering: set[asyncio.Task[object]] = set()
+        self._parted: deque[socket.socket] = deque()  # who has closed its side: it may still wait for an answer
+        self._next: asyncio.Handle | None = None  # of these
         self._resting: asyncio.TimerHandle | None = None
         self._last_told = float("-inf")
 
@@ -52,21 +57,24 @@ class Listener:
         self._loop.remove_reader(self._socket)
         while self._accept():
             pass
-        if self._resting:
-            self._resting.cancel()
+        for handle in filter(None, (self._resting, self._next)):
+            handle.cancel()
         self._socket.close()
         await asyncio.gather(*self._entering, return_exceptions=True)
 
     def _accept(self) -> bool:
-        """Let some in; false if nobody is left who could be."""
-        entered = 0
+        """Let some in, those last who have closed their side already; false if nobody is left who could be."""
+        entered, left = 0, True
+        if self._next:
+            self._next.cancel()
         for _ in range(_LOOKED_AT):
             if entered == _AT_ONCE:
                 break
             try:
                 connection, _ = self._socket.accept()
             except BlockingIOError:
-                return False
+                left = False
+                break
             except OSError as error:
                 if error.errno in _EXHAUSTED:
                     self._rest(error)
@@ -75,12 +83,24 @@ class Listener:
             if connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):  # it is gone, whatever it sent
                 connection.close()
                 continue
-            entered += 1
             connection.setblocking(False)
-            entering = self._loop.create_task(self._loop.connect_accepted_socket(self._connect, connection))
-            self._entering.add(entering)
-            entering.add_done_callback(self._entering.discard)
-        return True
+            if _is_closed_by_peer(connection):
+                self._parted.append(connection)
+            else:
+                entered += 1
+                self._enter(connection)
+        while len(self._parted) > _MOST_PARTED:
+            self._parted.popleft().close()
+        while self._parted and entered < _AT_ONCE:
+            entered += 1
+            self._enter(self._parted.popleft())
+        self._next = self._loop.call_soon(self._accept) if self._parted else None
+        return left or bool(self._parted)
+
+    def _enter(self, connection: socket.socket) -> None:
+        entering = self._loop.create_task(self._loop.connect_accepted_socket(self._connect, connection))
+        self._entering.add(entering)
+        entering.add_done_callback(self._entering.discard)
 
     def _rest(self, error: OSError) -> None:
         if self._loop.time() - self._last_told > _LOG_SECONDS:
@@ -89,7 +109,18 @@ class Listener:
         for _ in range(_AT_ONCE):
             self._make_room()
         self._loop.remove_reader(self._socket)
-        self._resting = self._loop.call_later(_REST_SECONDS, self._loop.add_reader, self._socket, self._accept)
+        self._resting = self._loop.call_later(_REST_SECONDS, self._resume)
+
+    def _resume(self) -> None:
+        self._loop.add_reader(self._socket, self._accept)
+        self._accept()
+
+
+def _is_closed_by_peer(connection: socket.socket) -> bool:
+    """Whether all has come that ever will; only Linux says so."""
+    if sys.platform != "linux":
+        return False
+    return connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == _CLOSE_WAIT
 
 
 def _stop_handshakes(listener: socket.socket) -> None:

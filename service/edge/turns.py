@@ -8,6 +8,7 @@ from typing import Protocol
 log = logging.getLogger(__name__)
 
 TURN_SECONDS = 0.004
+LARGE_BYTES = 16 * 2**10  # many times a request for a small image
 WAITING_MOST_BYTES = 16 * 2**20  # of all that waits together, which is charged to nobody yet
 
 
@@ -24,38 +25,48 @@ class Reader(Protocol):
 class Turns:
     """Under a flood hundreds of connections are readable at once. Served in one go, they would keep the lanes' answers
     waiting, and so the lanes idle: the loop hears of an answer only between two turns.
+
+    Who came first is first, but those who have brought much are behind all others; one of them is read in every turn.
     """
 
     def __init__(self) -> None:
-        self._waiting: dict[Reader, tuple[float, int]] = {}  # who came first is first; since when, with how many bytes
+        self._small: dict[Reader, tuple[float, int]] = {}  # since when, with how many bytes
+        self._large: dict[Reader, tuple[float, int]] = {}
         self._bytes = 0
         self._until = 0.0  # when this turn is over
         self._begun = False
 
     def __contains__(self, reader: object) -> bool:
         """Whether it waits for its turn."""
-        return reader in self._waiting
+        return reader in self._small or reader in self._large
 
     def take(self, reader: Reader, size: int) -> None:
         """Let it read the `size` bytes that have come, at once, or where this turn is over once its own one comes."""
         if not self._begun:
             self._begin()
         now = time.monotonic()
-        over = self._waiting or now > self._until
-        if over and self._bytes + size <= WAITING_MOST_BYTES:
-            since, before = self._waiting.get(reader, (now, 0))
-            self._waiting[reader] = since, before + size
-            self._bytes += size
-        else:
-            reader.read_on(self.leave(reader) or now)
+        if not (self._small or self._large or now > self._until):
+            reader.read_on(now)
+            return
+        queue, (since, before) = self._remove(reader) or (self._small, (now, 0))
+        self._bytes += before + size
+        if before + size > LARGE_BYTES:
+            queue = self._large
+        queue[reader] = since, before + size
+        while self._bytes > WAITING_MOST_BYTES:
+            self._read_first(self._large or self._small)
 
     def leave(self, reader: Reader) -> float | None:
         """It waits no more; since when it has, or None if it did not."""
-        if reader not in self._waiting:
-            return None
-        since, size = self._waiting.pop(reader)
-        self._bytes -= size
-        return since
+        removed = self._remove(reader)
+        return removed[1][0] if removed else None
+
+    def _remove(self, reader: Reader) -> tuple[dict[Reader, tuple[float, int]], tuple[float, int]] | None:
+        for queue in (self._small, self._large):
+            if waiting := queue.pop(reader, None):
+                self._bytes -= waiting[1]
+                return queue, waiting
+        return None
 
     def _begin(self) -> None:
         self._begun, self._until = True, time.monotonic() + TURN_SECONDS
@@ -63,14 +74,21 @@ class Turns:
 
     def _next(self) -> None:
         self._begun = False
-        if not self._waiting:
+        if not (self._small or self._large):
             return
         self._begin()
-        while self._waiting and time.monotonic() <= self._until:
-            reader = next(iter(self._waiting))
-            since = self.leave(reader)
-            try:
-                reader.read_on(since)
-            except Exception:  # a fault of ours; the loop would close the connection, too
-                log.exception("a connection failed")
-                reader.abort()
+        while self._small and time.monotonic() <= self._until:
+            self._read_first(self._small)
+        if self._large:
+            self._read_first(self._large)
+        while self._large and time.monotonic() <= self._until:
+            self._read_first(self._large)
+
+    def _read_first(self, queue: dict[Reader, tuple[float, int]]) -> None:
+        reader = next(iter(queue))
+        since = self.leave(reader)
+        try:
+            reader.read_on(since)
+        except Exception:  # a fault of ours; the loop would close the connection, too
+            log.exception("a connection failed")
+            reader.abort()

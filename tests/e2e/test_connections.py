@@ -97,6 +97,33 @@ def test_pipelined_requests_grow_nothing(service: ServiceProcess, reads: bool) -
     assert resident_bytes(service) - before < 60 * MB
 
 
+WHOLE = b"POST /v1/classify HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%b" % (len(DIGIT), DIGIT)
+
+
+@pytest.mark.parametrize("sent", [WHOLE, LIVE * 500], ids=["one request", "many requests"])
+def test_connections_that_are_left_at_once_keep_nobody_waiting(service: ServiceProcess, sent: bytes) -> None:
+    """The deadline is the default, of five seconds."""
+    stop = threading.Event()
+
+    def flood() -> None:
+        while not stop.is_set():
+            with suppress(OSError), closing(connect(service)) as client:
+                client.settimeout(1)
+                client.sendall(sent)
+
+    threads = [threading.Thread(target=flood) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    try:
+        time.sleep(1)  # until many wait
+        answers = [httpx.post(f"{service.url}/v1/classify", content=DIGIT, timeout=60) for _ in range(10)]
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert [answer.status_code for answer in answers] == [200] * 10
+
+
 def binary(*images: bytes) -> tuple[bytes, dict[str, str]]:
     """A request of the Open Inference Protocol."""
     data = b"".join(len(image).to_bytes(4, "little") + image for image in images)

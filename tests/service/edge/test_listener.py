@@ -3,6 +3,9 @@
 import asyncio
 import socket
 import struct
+import sys
+
+import pytest
 
 from service.edge.listener import Listener
 
@@ -51,3 +54,34 @@ def test_who_was_reset_while_it_waited_costs_nothing() -> None:
 def test_who_left_after_its_request_is_served() -> None:
     with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
         assert runner.run(let_in(10, resets=False)) == 11
+
+
+async def order_of(leavers: int) -> list[bytes]:
+    """What each had sent, as they were let in: of those who closed their side before that, and of one who waits."""
+    greeted: list[bytes] = []
+
+    class Noting(asyncio.Protocol):
+        def data_received(self, data: bytes) -> None:
+            greeted.append(data)
+
+    bound = socket.create_server(("127.0.0.1", 0), backlog=256)
+    bound.setblocking(False)
+    for number in range(leavers):
+        with socket.create_connection(bound.getsockname()) as leaver:
+            leaver.sendall(b"%d" % number)
+    with socket.create_connection(bound.getsockname()) as waits:
+        waits.sendall(b"waits")
+        listener = Listener(bound, Noting, make_room=lambda: None)
+        listener.open(256)
+        async with asyncio.timeout(30):
+            while len(greeted) <= leavers:
+                await asyncio.sleep(0)
+        await listener.close()
+    return greeted
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells who has closed its side")
+def test_who_closed_its_side_is_served_after_who_waits() -> None:
+    with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+        order = runner.run(order_of(40))
+    assert order == [b"waits", *(b"%d" % number for number in range(40))]

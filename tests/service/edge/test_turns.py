@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from service.edge.turns import TURN_SECONDS, WAITING_MOST_BYTES, Turns
+from service.edge.turns import LARGE_BYTES, TURN_SECONDS, WAITING_MOST_BYTES, Turns
 
 pytestmark = pytest.mark.anyio
 
@@ -93,10 +93,22 @@ async def test_no_more_waits_than_there_is_memory_for() -> None:
     turns.take(Reader("long", read, 2 * TURN_SECONDS), 1)
     for name in "abc":
         turns.take(Reader(name, read), WAITING_MOST_BYTES // 2)
-    assert read == ["long", "c"]
+    assert read == ["long", "a"]
     await asyncio.sleep(0)
-    assert read == ["long", "c", "a", "b"]
+    assert read == ["long", "a", "b", "c"]
     assert turns._bytes == 0
+
+
+async def test_who_brings_much_holds_nobody_up_who_brings_little_and_is_read_all_the_same() -> None:
+    turns, read = Turns(), list[str]()
+    turns.take(Reader("long", read, 2 * TURN_SECONDS), 1)
+    for name in "AB":
+        turns.take(Reader(name, read, 2 * TURN_SECONDS), LARGE_BYTES + 1)
+    for name in "ab":
+        turns.take(Reader(name, read, 2 * TURN_SECONDS), LARGE_BYTES)
+    for _ in range(2):
+        await asyncio.sleep(0)
+    assert read == ["long", "a", "A", "b", "B"]
 
 
 async def test_a_reader_that_fails_is_ended_and_the_others_read(caplog: pytest.LogCaptureFixture) -> None:
