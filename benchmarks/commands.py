@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from benchmarks.arguments import positive, whole
 from benchmarks.cross_check import command as cross_check
 from benchmarks.engine import gpu, paper
 from benchmarks.engine.decode import measure_decode
@@ -51,18 +52,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     engine.add_argument("--threads", type=_integers, default=[max(1, int(allowed_cores()))], help="default: all cores")
     engine.add_argument("--batch-sizes", type=_integers, default=[1, 2, 4, 8, 16, 32])
-    engine.add_argument("--rounds", type=int, default=5, help="default: %(default)s")
+    engine.add_argument("--rounds", type=whole, default=5, help="default: %(default)s")
     engine.add_argument(
-        "--seconds", type=float, default=0.3, help="of one run, or one pass if longer; default: %(default)s"
+        "--seconds", type=positive, default=0.3, help="of one run, or one pass if longer; default: %(default)s"
     )
 
     steps = commands.add_parser("steps")
     steps.set_defaults(measure=_steps, name="steps")
     steps.add_argument("--variants", type=lambda text: text.split(","), default=["S/32", "B/16"])
-    steps.add_argument("--threads", type=int, default=max(1, int(allowed_cores())), help="default: all cores")
+    steps.add_argument("--threads", type=whole, default=max(1, int(allowed_cores())), help="default: all cores")
     steps.add_argument("--batch-sizes", type=_integers, default=[1, 8])
-    steps.add_argument("--rounds", type=int, default=9, help="default: %(default)s")
-    steps.add_argument("--seconds", type=float, default=0.3, help="of one run; default: %(default)s")
+    steps.add_argument("--rounds", type=whole, default=9, help="default: %(default)s")
+    steps.add_argument("--seconds", type=positive, default=0.3, help="of one run; default: %(default)s")
 
     decoding = commands.add_parser("decode")
     decoding.set_defaults(measure=_decode, name="decode")
@@ -72,16 +73,16 @@ def _parser() -> argparse.ArgumentParser:
         default=[(500, 375), (1024, 768), (4000, 3000)],
         help="default: 500x375,1024x768,4000x3000",
     )
-    decoding.add_argument("--rounds", type=int, default=15, help="default: %(default)s")
-    decoding.add_argument("--seconds", type=float, default=0.3, help="of one run; default: %(default)s")
+    decoding.add_argument("--rounds", type=whole, default=15, help="default: %(default)s")
+    decoding.add_argument("--seconds", type=positive, default=0.3, help="of one run; default: %(default)s")
 
     train = commands.add_parser("train")
     train.set_defaults(measure=_train, name="train")
     train.add_argument("--variants", type=lambda text: text.split(","), default=["S/32"], help="default: S/32")
-    train.add_argument("--threads", type=int, default=max(1, int(allowed_cores())), help="default: all cores")
-    train.add_argument("--batch-size", type=int, default=64, help="default: %(default)s")
-    train.add_argument("--rounds", type=int, default=5, help="default: %(default)s")
-    train.add_argument("--seconds", type=float, default=1, help="of one run, or one step; default: %(default)s")
+    train.add_argument("--threads", type=whole, default=max(1, int(allowed_cores())), help="default: all cores")
+    train.add_argument("--batch-size", type=whole, default=64, help="default: %(default)s")
+    train.add_argument("--rounds", type=whole, default=5, help="default: %(default)s")
+    train.add_argument("--seconds", type=positive, default=1, help="of one run, or one step; default: %(default)s")
 
     load.add_commands(commands)
     plan.add_command(commands)
@@ -90,10 +91,10 @@ def _parser() -> argparse.ArgumentParser:
     own = commands.add_parser("overhead")
     own.set_defaults(measure=_overhead, name="overhead")
     own.add_argument("--connections", type=_integers, default=[1, 8, 32])
-    own.add_argument("--seconds", type=float, default=5, help="of one row, default: %(default)s")
+    own.add_argument("--seconds", type=positive, default=5, help="of one row, default: %(default)s")
     fuzz = commands.add_parser("fuzz")
     fuzz.set_defaults(measure=_fuzz, name="fuzz")
-    fuzz.add_argument("--count", type=int, default=100_000, help="default: %(default)s")
+    fuzz.add_argument("--count", type=whole, default=100_000, help="default: %(default)s")
     fuzz.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     gpu.add_command(commands)
     paper.add_command(commands)
@@ -104,7 +105,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _integers(text: str) -> list[int]:
-    return sorted({int(part) for part in text.split(",")})
+    return sorted({whole(part) for part in text.split(",")})
 
 
 def _sizes(text: str) -> list[tuple[int, int]]:

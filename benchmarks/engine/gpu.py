@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.arguments import positive, whole
 from benchmarks.engine.published import IMAGE_SIZE, TPU_V3, beside_the_paper
 from benchmarks.engine.rounds import interleaved_rates
 from benchmarks.report import RESULTS, Result, Row
@@ -34,9 +35,11 @@ def add_command(commands: Any) -> None:
     parser: argparse.ArgumentParser = commands.add_parser("gpu")
     parser.set_defaults(measure=_measure, name="gpu")
     parser.add_argument("--bundle", type=Path, required=True, help="exported with --precision bf16 or fp16")
-    parser.add_argument("--batch-sizes", type=lambda text: [int(size) for size in text.split(",")], default=[1, 8, 64])
-    parser.add_argument("--rounds", type=int, default=5, help="default: %(default)s")
-    parser.add_argument("--seconds", type=float, default=1, help="of one run, default: %(default)s")
+    parser.add_argument(
+        "--batch-sizes", type=lambda text: [whole(size) for size in text.split(",")], default=[1, 8, 64]
+    )
+    parser.add_argument("--rounds", type=whole, default=5, help="default: %(default)s")
+    parser.add_argument("--seconds", type=positive, default=1, help="of one run, default: %(default)s")
     parser.add_argument("--out", type=Path, default=RESULTS, help="default: %(default)s")
 
 

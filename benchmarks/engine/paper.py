@@ -8,6 +8,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.arguments import positive, whole
 from benchmarks.engine.published import TPU_V3, beside_the_paper
 from benchmarks.environment import describe_environment
 from benchmarks.report import RESULTS, Result, Row, write_report
@@ -35,11 +36,11 @@ def add_command(commands: Any) -> None:
     parser.add_argument(
         "--precisions", type=_some_of(("fp32", "bf16", "int8")), default=["bf16", "int8"], help="default: bf16,int8"
     )
-    parser.add_argument("--threads", type=int, default=max(1, int(allowed_cores())), help="default: all cores")
-    parser.add_argument("--batch-size", type=int, default=8, help="default: %(default)s")
-    parser.add_argument("--rounds", type=int, default=5, help="default: %(default)s")
+    parser.add_argument("--threads", type=whole, default=max(1, int(allowed_cores())), help="default: all cores")
+    parser.add_argument("--batch-size", type=whole, default=8, help="default: %(default)s")
+    parser.add_argument("--rounds", type=whole, default=5, help="default: %(default)s")
     parser.add_argument(
-        "--seconds", type=float, default=0.3, help="of one run, or one pass if longer; default: %(default)s"
+        "--seconds", type=positive, default=0.3, help="of one run, or one pass if longer; default: %(default)s"
     )
     parser.add_argument("--out", type=Path, default=RESULTS, help="default: %(default)s")
 
