@@ -222,7 +222,7 @@ def test_one_that_is_let_go_ends_its_lanes() -> None:
 
 
 def test_a_bundle_that_is_not_there_is_told_by_name() -> None:
-    with pytest.raises(BundleError, match="no model 'nothing'; it has .*digits"):
+    with pytest.raises(BundleError, match=r"no model 'nothing'; it has .*digits"):
         Classifier.load("nothing", repository=DIGITS.parent.parent)
 
 
