@@ -10,7 +10,7 @@ from service.scheduling.ticket import Ticket
 
 PassSecondsOf = Callable[[int], float]  # batch size -> forecast wall time of a pass
 
-_HEAD_START = 0.05  # seconds, and two full batches
+_HEAD_START = 0.05  # seconds, and two batches
 _STEP = 8  # images
 
 
@@ -56,23 +56,23 @@ class ServingOrder:
     batches more just fit into the time that it has left; so bulk is never starved, and what was promised to it holds.
     """
 
-    def __init__(self, tickets: Iterable[Ticket], now: float, images: int, full_batch: float) -> None:
-        """As it is `now` (loop time), if a full batch has `images` and takes `full_batch` seconds."""
+    def __init__(self, tickets: Iterable[Ticket], now: float, each: float, batch: float) -> None:
+        """As it is `now` (loop time), if each image takes a lane `each` seconds, and a batch no more than `batch`."""
         self.at = now
-        self._full_batch = full_batch
+        self._batch = batch
         given = list(tickets)
         bulk = sorted([ticket for ticket in given if ticket.priority == "bulk"], key=_serve_by)
         waits = {
             ticket
             for place, ticket in enumerate(bulk)
-            if ticket.serve_by - now > (place // images + 4) * full_batch + _HEAD_START
+            if ticket.serve_by - now > place * each + 4 * batch + _HEAD_START
         }
         self.bulk_waits = bool(waits)
         suspects = [ticket for ticket in given if ticket.suspect]
         self.suspects = len(suspects)
         if bulk or suspects:
             given = [ticket for ticket in given if ticket not in waits and not ticket.suspect]
-        wanted = [wanted_by(ticket, full_batch) for ticket in given]
+        wanted = [wanted_by(ticket, batch) for ticket in given]
         by_time = sorted(range(len(given)), key=wanted.__getitem__)
         self._wanted = [wanted[place] for place in by_time]  # of those between the suspects and the bulk that waits
         self.tickets = [
@@ -87,12 +87,12 @@ class ServingOrder:
 
     def place_of(self, ticket: Ticket) -> int:
         """Where one more would stand, interactive and no suspect."""
-        return self.suspects + bisect_right(self._wanted, wanted_by(ticket, self._full_batch))
+        return self.suspects + bisect_right(self._wanted, wanted_by(ticket, self._batch))
 
     def insert(self, ticket: Ticket) -> None:
         """Let one more stand in it, likewise."""
         place = self.place_of(ticket)
-        self._wanted.insert(place - self.suspects, wanted_by(ticket, self._full_batch))
+        self._wanted.insert(place - self.suspects, wanted_by(ticket, self._batch))
         self.tickets.insert(place, ticket)
         self.decoding.insert(place, ticket.decode_seconds)
         self.promised.insert(place, math.inf if ticket.is_hard else ticket.promised_by)
@@ -108,7 +108,7 @@ class ServingOrder:
 
     def learn_decoding(self, ticket: Ticket) -> bool:
         """Another forecast of one that stands in it; returns whether its times are what they were."""
-        first = self.suspects + bisect_left(self._wanted, wanted_by(ticket, self._full_batch))
+        first = self.suspects + bisect_left(self._wanted, wanted_by(ticket, self._batch))
         try:
             place = self.tickets.index(ticket, first)
         except ValueError:
@@ -117,13 +117,13 @@ class ServingOrder:
         return min(self.promised[place], self.due[place]) == ticket.promised_by
 
 
-def wanted_by(ticket: Ticket, full_batch: float) -> float:
-    """When an interactive ticket is to be served, among others, if a full batch takes so many seconds.
+def wanted_by(ticket: Ticket, batch: float) -> float:
+    """When an interactive ticket is to be served, among others, if a batch takes so many seconds.
 
     An answer after a deadline is worth nothing, one after a mere promise is: in a queue that runs late, whoever has a
     deadline goes before those who are wanted a little sooner and would wait longer.
     """
-    return ticket.serve_by - (2 * full_batch + _HEAD_START) * (ticket.promised_by == ticket.deadline)
+    return ticket.serve_by - (2 * batch + _HEAD_START) * (ticket.promised_by == ticket.deadline)
 
 
 def _serve_by(ticket: Ticket) -> float:

@@ -3,7 +3,7 @@
 import asyncio
 import math
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Protocol
@@ -146,6 +146,15 @@ class Promises:
         """Forecast seconds of a full batch of usual images."""
         return self.max_batch_size * self.decode_times.usual + self.pass_times.seconds(self.max_batch_size)
 
+    @property
+    def longest_batch(self) -> float:
+        """Forecast seconds of a batch of as many usual images as one takes."""
+        return min(self.full_batch, max(self.limits.seconds, self.decode_times.usual + self.pass_times.seconds(1)))
+
+    def order(self, tickets: Iterable[Ticket], now: float) -> ServingOrder:
+        """That in which they are served, if it begins now."""
+        return ServingOrder(tickets, now, self.full_batch / self.max_batch_size, self.longest_batch)
+
     def expect(self, ticket: Ticket) -> None:
         """It is ahead from now on, or its times are others now."""
         known = ticket in self._ahead
@@ -185,7 +194,7 @@ class Promises:
         if not free_at:  # every lane is being replaced: what is let in waits for one
             return -math.inf
         if self._refused and ticket.priority == "interactive" and ticket not in self._ahead:
-            wanted = wanted_by(ticket, self.full_batch)
+            wanted = wanted_by(ticket, self.longest_batch)
             for refused in self._refused.values():
                 if (late := refused.seconds_late(ticket, wanted)) > 0:
                     return late
@@ -257,12 +266,12 @@ class Promises:
 
     def _order_with(self, tickets: list[Ticket], now: float, but: Ticket | None = None) -> ServingOrder:
         ahead = [other for other in self._ahead if other is not but and not other.settled]
-        return ServingOrder([*ahead, *tickets], now, self.max_batch_size, self.full_batch)
+        return self.order([*ahead, *tickets], now)
 
     def _refuse(self, ticket: Ticket, late: float, whom: Ticket | None = None) -> float:
         """So late would `whom` be, or else itself: remember it, if it is."""
         if late > 0 and ticket.priority == "interactive" and ticket not in self._ahead:
-            wanted = wanted_by(whom or ticket, self.full_batch)
+            wanted = wanted_by(whom or ticket, self.longest_batch)
             if whom:
                 self._refused[_Delaying] = _Delaying(ticket.decode_seconds, wanted, late)
             else:

@@ -14,7 +14,6 @@ from service.errors import DeadlineExceeded, EngineFailure, NotReady
 from service.lanes.lane import Answer, BatchAnswer, Done, Fault, Lane, LaneLost, Left
 from service.lanes.wire import Item
 from service.metrics import ModelMetrics
-from service.scheduling.order import ServingOrder
 from service.scheduling.pass_log import PassLog, PassRecord
 from service.scheduling.promises import Promises
 from service.scheduling.shared_cores import SharedCores
@@ -194,7 +193,7 @@ class Scheduler:
 
     def _fill_times(self) -> tuple[float, float]:
         """Loop times at which a deadline and the longest delay end the wait for a fuller batch."""
-        needed = _DEADLINE_MARGIN * self._promises.full_batch + _LOOP_MARGIN
+        needed = _DEADLINE_MARGIN * self._promises.longest_batch + _LOOP_MARGIN
         due = min(ticket.promised_by for ticket in self._waiting) - needed
         return due, min(map(_queued_at, self._waiting)) + self._max_queue_delay
 
@@ -234,7 +233,7 @@ class Scheduler:
         free, held = list[Ticket](), list[Ticket]()
         for ticket, may in zip(waiting, self._eligible(waiting), strict=True):
             (free if may else held).append(ticket)
-        order, size, forecast = ServingOrder(free, now, limits.images, promises.full_batch), 0, 0.0
+        order, size, forecast = promises.order(free, now), 0, 0.0
         if free:
             # An image that may take longer than a batch is alone in its own.
             long = next((n for n, each in enumerate(order.tickets) if each.longest_decode > limits.seconds), len(free))

@@ -16,7 +16,7 @@ def suspect(decode_seconds: float = 0.0) -> Ticket:
 
 
 def order(*tickets: Ticket, now: float = 0.0) -> list[Ticket]:
-    return ServingOrder(tickets, now, images=4, full_batch=FULL).tickets
+    return ServingOrder(tickets, now, each=FULL / 4, batch=FULL).tickets
 
 
 def ticket(deadline: float, priority: Priority = "interactive", promised_by: float | None = None) -> Ticket:

@@ -174,6 +174,22 @@ async def test_of_a_promise_no_more_than_a_third_is_kept_in_hand() -> None:
 
 
 @virtually
+async def test_images_that_decode_slowly_do_not_have_bulk_go_first() -> None:
+    """A batch takes few of them, so that the next one comes soon: bulk need not hurry, and a deadline's lead is short."""
+    model = promises(0.1, 0.1, curve={1: 0.001, 16: 0.006}, images=16, decode_seconds=0.002)
+    for _ in range(100):
+        model.decode_times.learn(Announced("PNG", 1280 * 720), 10**6, 0.05)
+    assert model.full_batch == pytest.approx(0.8, abs=0.01)
+    assert model.longest_batch == pytest.approx(0.051, abs=0.01)
+    bulk = [model.ticket(5, "bulk") for _ in range(32)]
+    await asyncio.sleep(1)
+    interactive = model.ticket()
+    assert model.order([*bulk, interactive], model.now()).tickets[0] is interactive
+    await asyncio.sleep(1.9)  # it is to be served after 3 s
+    assert model.order([bulk[0], model.ticket()], model.now()).tickets[0] is bulk[0]
+
+
+@virtually
 async def test_an_idle_service_tries_whoever_can_wait_whatever_it_believes() -> None:
     """A belief that is wrong is found out by a pass alone."""
     model = promises(0, curve={1: 1.0, 4: 1.0}, target=0.35)
