@@ -175,7 +175,7 @@ async def test_of_a_promise_no_more_than_a_third_is_kept_in_hand() -> None:
 
 @virtually
 async def test_images_that_decode_slowly_do_not_have_bulk_go_first() -> None:
-    """A batch takes few of them, so that the next one comes soon: bulk need not hurry, and a deadline's lead is short."""
+    """A batch takes few of them, so that the next one comes soon: bulk need not hurry."""
     model = promises(0.1, 0.1, curve={1: 0.001, 16: 0.006}, images=16, decode_seconds=0.002)
     for _ in range(100):
         model.decode_times.learn(Announced("PNG", 1280 * 720), 10**6, 0.05)
