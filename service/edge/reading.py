@@ -22,7 +22,7 @@ HEAD_SECONDS = 10.0  # from a head's first byte to its last
 # What comes behind a request that is not answered yet is kept as bytes. Beyond this no more of it is read.
 WAITING_BYTES = 16 * 2**10
 # A body may come in this many pieces, and in one more for every so many bytes: each costs time and memory of its own.
-FREE_PIECES = 2 * 2**10
+FREE_PIECES = 256
 PIECE_BYTES = 64
 _SLICE = 2**10  # bytes given to the parser at once, which begins every request that is in them
 _HOST = re.compile(rb"[\w.~!$&'()*+,;=%:\[\]-]*")  # RFC 3986, section 3.2, without a user

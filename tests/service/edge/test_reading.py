@@ -258,8 +258,8 @@ async def test_a_head_that_had_to_wait_is_not_slow(application: Application, mon
 
 async def test_a_body_may_come_byte_by_byte_up_to_a_bound(application: Application) -> None:
     async with connected(application) as (reader, writer):
-        writer.write(POST % (b"/", b"transfer-encoding: chunked\r\n") + b"1\r\nx\r\n" * 2000 + b"0\r\n\r\n")
-        assert (await answer_of(reader))[2]["body"] == "x" * 2000
+        writer.write(POST % (b"/", b"transfer-encoding: chunked\r\n") + b"1\r\nx\r\n" * 200 + b"0\r\n\r\n")
+        assert (await answer_of(reader))[2]["body"] == "x" * 200
         writer.write(POST % (b"/", b"transfer-encoding: chunked\r\n") + b"1\r\nx\r\n" * 20_000)
         status, _, body = await answer_of(reader)
         assert (status, body["error"]["reason"]) == (400, "pieces")
