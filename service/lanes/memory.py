@@ -10,10 +10,14 @@ from pathlib import Path
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
-def resident_bytes(pid: int | str = "self") -> int:
-    """What a process holds in memory, shared libraries included; 0 if it is gone or there is no /proc."""
+def held_bytes(pid: int | str = "self") -> int:
+    """What a process holds in memory; 0 if it is gone or there is no /proc.
+
+    Without pages of files, such as libraries, which processes share and the kernel can have back.
+    """
     with suppress(OSError):
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE
+        _, resident, of_files, *_ = map(int, Path(f"/proc/{pid}/statm").read_text().split())
+        return (resident - of_files) * _PAGE
     return 0
 
 
@@ -25,13 +29,13 @@ def give_back() -> None:
 
 
 def bound_memory(limit: int) -> None:
-    """Let an allocation fail that would take this process beyond `limit` resident bytes; 0: none does.
+    """Let an allocation fail that would take this process beyond holding `limit` bytes; 0: none does.
 
     The kernel bounds addresses (setrlimit(2), RLIMIT_AS), of which more are taken than are ever touched.
     """
     if limit and sys.platform == "linux":
         addresses = int(Path("/proc/self/statm").read_text().split()[0]) * _PAGE
-        bound = addresses + max(0, limit - resident_bytes())
+        bound = addresses + max(0, limit - held_bytes())
         resource.setrlimit(resource.RLIMIT_AS, (bound, resource.getrlimit(resource.RLIMIT_AS)[1]))
 
 

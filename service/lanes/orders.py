@@ -34,7 +34,7 @@ class Loaded:
     pass_seconds: PassSeconds  # by batch size; empty unless it was told to measure
     wide_seconds: float  # of a pass over one image on `wide_threads`; 0: it makes none
     decode_seconds: float  # of a photograph of ordinary size
-    resident_bytes: int
+    held_bytes: int
 
     @classmethod
     def of(cls, said: dict[str, Any]) -> "Loaded":

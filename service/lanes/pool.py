@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from service.engines.curve import PassSeconds
 from service.lanes.lane import A_DAY, BatchAnswer, Done, Lane, LaneLost, LoadFailure, settle
-from service.lanes.memory import resident_bytes
+from service.lanes.memory import held_bytes
 from service.lanes.orders import Loaded, LoadOrder
 from service.lanes.process import Spawn
 from service.lanes.wire import Item
@@ -207,7 +207,7 @@ class LanePool:
             await asyncio.sleep(_LOOK)
             before, large = large, {}
             for lane in list(self._lanes):
-                if resident_bytes(lane.process.pid) <= _TOO_MUCH * limit:
+                if held_bytes(lane.process.pid) <= _TOO_MUCH * limit:
                     continue
                 batch, looks = before.get(lane, (lane.batches, 0))
                 large[lane] = lane.batches, looks + 1

@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 CPU_PROVIDERS = ("CPUExecutionProvider",)
-# Bytes, as measured with models from 0.4 to 840 MB: a lane without its model, each byte of a model file in a lane, and
-# the front with the process that lanes are forked from.
-LANE_BYTES, COPIES, FRONT_BYTES = 80 * 2**20, 3, 100 * 2**20
+# Bytes, as measured with int8 models from 0.4 to 213 MB on OpenVINO, and a tenth more: a lane without its model, each
+# byte of a model file in a lane, both for its second engine, and the front with the process that lanes are forked from.
+LANE_BYTES, COPIES = 128 * 2**20, 4
+WIDE_BYTES, WIDE_COPIES = 32 * 2**20, 3
+FRONT_BYTES = 100 * 2**20
 _UNLIMITED = 2**30  # beyond the model: what a lane may take where nothing limits memory
 
 
@@ -32,10 +34,10 @@ def choose_shape(
 ) -> Shape:
     """A lane a core, each with a pass on one thread: nothing waits for anything, and most images are answered.
 
-    Fewer lanes with more threads each where `memory`, the container's limit, does not hold as many copies of the model;
-    `models` are all that share it. What an operator asks for of `lanes` and `threads` holds. On a GPU,
-    which other `providers` stand for, one lane, whose decoding and passes follow one another: "core" is one
-    accelerator, so its threads are one.
+    Fewer lanes with more threads each where `memory`, the container's limit, does not hold as many copies of the model,
+    and none with a second engine where it does not hold that; `models` are all that share it. What an operator asks for
+    of `lanes` and `threads` holds. On a GPU, for other `providers` than the CPU's, one lane, whose decoding and passes
+    follow one another: "core" is one accelerator, so its threads are one.
 
     Raises ValueError if lanes times threads exceed the cores, MemoryError if not even one lane would fit.
     """
@@ -53,5 +55,7 @@ def choose_shape(
     threads = threads or (1 if on_gpu else max(1, whole // lanes))
     if lanes * threads > whole and lanes * threads > 1:
         raise ValueError(f"MIXER_LANES {lanes} times MIXER_THREADS {threads} exceeds the {cores:g} cores allowed")
-    share = needed + _UNLIMITED if memory is None else (memory - FRONT_BYTES) // models // lanes
-    return Shape(lanes, threads, 0 if on_gpu or lanes == 1 else whole, share)
+    wide = needed + WIDE_BYTES + WIDE_COPIES * model_bytes
+    share = wide + _UNLIMITED if memory is None else (memory - FRONT_BYTES) // models // lanes
+    has_wide = lanes > 1 and not on_gpu and share >= wide
+    return Shape(lanes, threads, whole if has_wide else 0, share)

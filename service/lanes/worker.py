@@ -22,7 +22,7 @@ from service.engines.measuring import measure_decode_seconds, measure_pass_secon
 from service.errors import ServiceError
 from service.images.decode import ImageInfo
 from service.images.preprocess import preparation
-from service.lanes.memory import give_back, resident_bytes
+from service.lanes.memory import give_back, held_bytes
 from service.lanes.orders import Loaded, LoadOrder
 from service.lanes.postprocess import Predictions
 
@@ -81,7 +81,7 @@ class Worker:
             pass_seconds=curve,
             wide_seconds=wide_seconds,
             decode_seconds=decode_seconds,
-            resident_bytes=resident_bytes(),
+            held_bytes=held_bytes(),
         )
 
     def answer(

@@ -111,7 +111,7 @@ class Loader:
                 "golden_max_abs_error": loaded.golden_max_abs_error,
                 "lanes": lanes.size,
                 "lane_threads": lanes.threads,
-                "lane_mib": loaded.resident_bytes >> 20,
+                "lane_mib": loaded.held_bytes >> 20,
                 "pass_ms": {size: round(seconds * 1000, 3) for size, seconds in loaded.pass_seconds.items()},
                 "alone_ms": round(loaded.wide_seconds * 1000, 3),
                 "images_per_second": round(classifier.images_per_second, 1),

@@ -20,11 +20,11 @@ ROOMS = (1, 2, 3, 5, 7, 10, 14, 20, 28, 40)  # MiB
 PROGRAM = f"""
 import os, sys
 from service.images.decode import decode
-from service.lanes.memory import bound_memory, resident_bytes
+from service.lanes.memory import bound_memory, held_bytes
 data = sys.stdin.buffer.read()
 for room in {ROOMS}:
     if not os.fork():
-        bound_memory(resident_bytes() + room * 2**20)
+        bound_memory(held_bytes() + room * 2**20)
         try:
             decode(data, 50_000_000)
             told = b"decoded"

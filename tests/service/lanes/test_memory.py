@@ -3,23 +3,23 @@ import sys
 
 import pytest
 
-from service.lanes.memory import bound_memory, give_back, resident_bytes
+from service.lanes.memory import bound_memory, give_back, held_bytes
 
 MIB = 2**20
 
 
 def test_what_a_process_holds() -> None:
-    before = resident_bytes()
+    before = held_bytes()
     block = b"x" * (64 * MIB)
-    assert resident_bytes() - before > 32 * MIB
+    assert held_bytes() - before > 32 * MIB
     assert block[-1:] == b"x"
-    assert resident_bytes("self") == pytest.approx(resident_bytes(), rel=0.5)
+    assert held_bytes("self") == pytest.approx(held_bytes(), rel=0.5)
 
 
 def test_a_process_that_is_gone_holds_nothing() -> None:
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
-    assert resident_bytes(process.pid) == 0
+    assert held_bytes(process.pid) == 0
 
 
 def test_to_give_back_what_is_free_changes_nothing_that_is_held() -> None:
@@ -30,8 +30,8 @@ def test_to_give_back_what_is_free_changes_nothing_that_is_held() -> None:
 
 def test_an_allocation_beyond_the_bound_fails_and_others_do_not() -> None:
     program = f"""
-from service.lanes.memory import bound_memory, resident_bytes
-bound_memory(resident_bytes() + 100 * {MIB})
+from service.lanes.memory import bound_memory, held_bytes
+bound_memory(held_bytes() + 100 * {MIB})
 held = bytearray(60 * {MIB})
 try:
     bytearray(60 * {MIB})

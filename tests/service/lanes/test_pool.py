@@ -329,7 +329,7 @@ async def test_once_no_lane_can_be_started_again_that_is_known_and_so_is_a_recov
 
 async def test_a_lane_that_outgrows_its_memory_is_replaced(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     held = {-1: 100, -2: 100}
-    monkeypatch.setattr(service.lanes.pool, "resident_bytes", lambda pid: held.get(pid, 0))
+    monkeypatch.setattr(service.lanes.pool, "held_bytes", lambda pid: held.get(pid, 0))
     async with serving(bundle, 2, memory=1000) as pool:
         assert pool.lanes.ready == 2
         held[-2] = 1000
@@ -360,7 +360,7 @@ async def test_what_a_batch_needs_for_a_while_is_no_reason_to_replace_its_lane(
         gated.gate.clear()
         asked = asyncio.create_task(pool.ask(4))
         await asyncio.sleep(0)
-        monkeypatch.setattr(service.lanes.pool, "resident_bytes", held)
+        monkeypatch.setattr(service.lanes.pool, "held_bytes", held)
         if patient:
             for _ in range(20):
                 await looks.acquire()

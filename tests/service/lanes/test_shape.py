@@ -2,16 +2,17 @@ from typing import Any
 
 import pytest
 
-from service.lanes.shape import COPIES, FRONT_BYTES, LANE_BYTES, Shape, choose_shape
+from service.lanes.shape import COPIES, FRONT_BYTES, LANE_BYTES, WIDE_BYTES, WIDE_COPIES, Shape, choose_shape
 
 MIB = 2**20
 GPU = ["CUDAExecutionProvider"]
 SMALL, LARGE = MIB, 800 * MIB  # bytes of a model file
 
 
-def limit(lanes: int, model_bytes: int, models: int = 1) -> int:
-    """The memory limit that `lanes` lanes of each of so many models just fit into."""
-    return FRONT_BYTES + models * lanes * (LANE_BYTES + COPIES * model_bytes)
+def limit(lanes: int, model_bytes: int, models: int = 1, *, wide: bool = False) -> int:
+    """The memory limit that `lanes` lanes of each of so many models just fit into, if need be with a second engine."""
+    lane = LANE_BYTES + COPIES * model_bytes + wide * (WIDE_BYTES + WIDE_COPIES * model_bytes)
+    return FRONT_BYTES + models * lanes * lane
 
 
 @pytest.mark.parametrize(
@@ -24,12 +25,16 @@ def limit(lanes: int, model_bytes: int, models: int = 1) -> int:
         (0.5, SMALL, None, {}, (1, 1, 0)),
         (3.9, SMALL, None, {}, (3, 1, 3)),
         # As many as memory holds, which share out the cores.
-        (4, LARGE, limit(4, LARGE), {}, (4, 1, 4)),
-        (4, LARGE, limit(4, LARGE) - 1, {}, (3, 1, 4)),
-        (4, LARGE, limit(2, LARGE), {}, (2, 2, 4)),
+        (4, LARGE, limit(4, LARGE), {}, (4, 1, 0)),
+        (4, LARGE, limit(4, LARGE) - 1, {}, (3, 1, 0)),
+        (4, LARGE, limit(2, LARGE), {}, (2, 2, 0)),
         (4, LARGE, limit(1, LARGE), {}, (1, 4, 0)),
-        (5, LARGE, limit(2, LARGE), {}, (2, 2, 5)),
-        (4, LARGE, limit(2, LARGE, models=2), {"models": 2}, (2, 2, 4)),
+        (5, LARGE, limit(2, LARGE), {}, (2, 2, 0)),
+        (4, LARGE, limit(2, LARGE, models=2), {"models": 2}, (2, 2, 0)),
+        # An image that is alone has all cores where memory holds a second engine in each lane's share.
+        (4, LARGE, limit(4, LARGE, wide=True), {}, (4, 1, 4)),
+        (4, LARGE, limit(4, LARGE, wide=True) - 4, {}, (4, 1, 0)),
+        (4, LARGE, limit(2, LARGE, models=2, wide=True), {"models": 2, "lanes": 2}, (2, 2, 4)),
         (4, LARGE, limit(2, LARGE), {"models": 2}, (1, 4, 0)),
         # What an operator asks for.
         (4, SMALL, None, {"lanes": 2}, (2, 2, 4)),
@@ -39,7 +44,7 @@ def limit(lanes: int, model_bytes: int, models: int = 1) -> int:
         (4, SMALL, None, {"threads": 4}, (1, 4, 0)),
         (4, SMALL, None, {"lanes": 1, "threads": 1}, (1, 1, 0)),
         (4, SMALL, None, {"lanes": 2, "threads": 1}, (2, 1, 4)),
-        (4, LARGE, limit(2, LARGE), {"threads": 1}, (2, 1, 4)),
+        (4, LARGE, limit(2, LARGE), {"threads": 1}, (2, 1, 0)),
         (0.5, SMALL, None, {"lanes": 1, "threads": 1}, (1, 1, 0)),
         # On a GPU one after the other.
         (16, LARGE, None, {"providers": GPU}, (1, 1, 0)),
@@ -89,4 +94,4 @@ def test_a_limit_that_not_even_one_lane_fits_into_is_refused(memory: int, settin
 
 
 def test_a_shape_is_the_whole_answer() -> None:
-    assert choose_shape(2, 0, limit(2, 0)) == Shape(lanes=2, threads=1, wide_threads=2, lane_memory=LANE_BYTES)
+    assert choose_shape(2, 0, limit(2, 0)) == Shape(lanes=2, threads=1, wide_threads=0, lane_memory=LANE_BYTES)

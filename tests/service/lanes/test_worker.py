@@ -153,7 +153,7 @@ def test_it_is_measured_warm_and_proven(bundle: Path) -> None:
     assert loaded.pass_seconds.keys() == {1, 2, 4}
     assert {1, 2, 3, 4} <= set(engine.batch_sizes)
     assert loaded.decode_seconds > 0
-    assert loaded.resident_bytes > 10 * 2**20
+    assert loaded.held_bytes > 10 * 2**20
 
 
 def test_a_lane_that_is_told_what_the_first_one_chose_measures_nothing(bundle: Path) -> None:
