@@ -43,7 +43,11 @@ def _onnxruntime(model: Path, threads: int) -> tuple[Run, bool]:
 def _openvino(model: Path, threads: int) -> tuple[Run, bool]:
     import openvino  # noqa: PLC0415
 
-    options = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
+    options = {
+        "INFERENCE_NUM_THREADS": threads,
+        "INFERENCE_PRECISION_HINT": "f32",
+        "ENABLE_CPU_PINNING": False,  # or every worker's threads would be bound to the same first core
+    }
     compiled = openvino.Core().compile_model(model, "CPU", options)
     request = compiled.create_infer_request()
     return lambda batch: request.infer([batch])[0], compiled.input(0).element_type == openvino.Type.u8
