@@ -1,6 +1,7 @@
 """One model in one lane: encoded images -> pixels -> logits and features -> answers."""
 
 import json
+import math
 import sys
 import time
 import traceback
@@ -30,6 +31,7 @@ FindEngines = Callable[[Bundle, int, str, list[str]], dict[str, Build]]
 
 _LARGEST_BATCH = 16  # of those to choose among
 _LARGE = 0.05  # seconds of decoding, of an image that takes memory worth the millisecond that giving it back takes
+_TURNS = 2  # in which they are compared
 _WORTH_IT = 0.9  # of a pass's time on the lane's own threads: more is no reason for a second engine
 
 
@@ -191,10 +193,17 @@ class Worker:
 
         Returns the seconds of its pass over one image, or 0.
         """
-        narrow_seconds = measure_pass_seconds(self._engine, self._side, [1])[1]
         wide = build()
         self._prove(wide)
-        wide_seconds = measure_pass_seconds(wide, self._side, [1])[1]
+
+        def lone_seconds(engine: Engine) -> float:
+            return measure_pass_seconds(engine, self._side, [1])[1]
+
+        # In turn, since all cores are less often free at once than one is.
+        narrow_seconds = wide_seconds = math.inf
+        for _ in range(_TURNS):
+            narrow_seconds = min(narrow_seconds, lone_seconds(self._engine))
+            wide_seconds = min(wide_seconds, lone_seconds(wide))
         same = all(np.array_equal(wide.run(one), self._engine.run(one)) for one in self._golden.pixels[:, None])
         if not same or wide_seconds > _WORTH_IT * narrow_seconds:
             return 0.0
