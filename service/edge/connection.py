@@ -195,7 +195,7 @@ class HttpProtocol(ReadingProtocol):
             if self._closing or self.cycle.more_body:
                 self._begin_linger()
         if self._unfed:
-            self._turns.take(self, 0)
+            self._turns.take(self, 0 if self in self._turns else len(self._unfed))
         else:
             self.read_on()
 

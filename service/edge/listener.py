@@ -106,6 +106,8 @@ class Listener:
         if self._loop.time() - self._last_told > _LOG_SECONDS:
             self._last_told = self._loop.time()
             log.error("a connection cannot be accepted: %s", error.strerror, extra={"errno": error.errno})
+        while self._parted:  # who has very likely left goes before others
+            self._parted.popleft().close()
         for _ in range(_AT_ONCE):
             self._make_room()
         self._loop.remove_reader(self._socket)

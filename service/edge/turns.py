@@ -48,24 +48,23 @@ class Turns:
         if not (self._small or self._large or now > self._until):
             reader.read_on(now)
             return
-        queue, (since, before) = self._remove(reader) or (self._small, (now, 0))
-        self._bytes += before + size
-        if before + size > LARGE_BYTES:
+        queue = self._large if reader in self._large else self._small
+        since, before = queue.get(reader, (now, 0))
+        if before + size > LARGE_BYTES and queue is self._small:
+            queue.pop(reader, None)
             queue = self._large
-        queue[reader] = since, before + size
+        queue[reader] = since, before + size  # in its place, if it has one
+        self._bytes += size
         while self._bytes > WAITING_MOST_BYTES:
             self._read_first(self._large or self._small)
 
     def leave(self, reader: Reader) -> float | None:
         """It waits no more; since when it has, or None if it did not."""
-        removed = self._remove(reader)
-        return removed[1][0] if removed else None
-
-    def _remove(self, reader: Reader) -> tuple[dict[Reader, tuple[float, int]], tuple[float, int]] | None:
         for queue in (self._small, self._large):
             if waiting := queue.pop(reader, None):
-                self._bytes -= waiting[1]
-                return queue, waiting
+                since, size = waiting
+                self._bytes -= size
+                return since
         return None
 
     def _begin(self) -> None:

@@ -5,6 +5,7 @@ import hashlib
 import os
 import re
 from collections.abc import Iterable, Iterator
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +41,8 @@ class ImagePaths:
         path = Path(name)  # of which ./a and a are one
         if os.path.isdir(path):  # noqa: PTH112 - Path's raises for names that are too long, or in a closed folder
             # A link that is named is followed wherever it leads, and one that is only matched if it leads to no circle.
-            yield from self._in_folder(path, [_identity(folder) for folder in path.parents] if is_match else [])
+            above = takewhile(lambda folder: folder.name != "..", path.parents) if is_match else ()
+            yield from self._in_folder(path, list(map(_identity, above)))
         else:
             yield str(path)
 

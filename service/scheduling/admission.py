@@ -93,8 +93,8 @@ class Admission:
         if model.promises.loop_lag() > ticket.deadline - model.promises.now():
             return Overloaded("too many requests arrive at once", reason="event_loop", retry_after=1)
         inside = self.inflight + len(self._coming)
-        room = self._max_images - (self._max_images // _KEPT if ticket.patient else 0)
-        if inside >= room and not self._make_room():
+        room = self._room(ticket)
+        if inside >= room and (inside < self._max_images or not self._make_room()):
             return self._full(model, "inflight_images", f"{inside} images are inside, of {room}")
         return self._too_late(model, ticket)
 
@@ -113,6 +113,16 @@ class Admission:
         if ticket in self._coming:
             self._coming.discard(ticket)
             model.promises.forget(ticket)
+
+    def _room(self, ticket: Ticket) -> int:
+        return self._max_images - (self._max_images // _KEPT if ticket.patient else 0)
+
+    def check_room(self, model: Model, ticket: Ticket) -> None:
+        """Raise Overloaded if a ticket that was let in has a place that is not for it, now that more is known of it."""
+        room = self._room(ticket)
+        if self.inflight > room:
+            model.metrics.count_reason("inflight_images")
+            raise self._full(model, "inflight_images", f"{self.inflight} images are inside, of {room}")
 
     def check_time(self, model: Model, ticket: Ticket) -> None:
         """Raise Overloaded if there is no time for a ticket that was let in, now that more is known of it."""

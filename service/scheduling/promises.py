@@ -120,11 +120,15 @@ class Promises:
         if seconds is None and priority == "interactive":
             ticket = Ticket(now + self._patience.deadline, priority, promised_by=now + self._target())
         else:
-            allowed = self._patience.deadline if seconds is None else seconds
-            ticket = Ticket(math.inf, priority, patient=allowed > self._target())
-            ticket.allow(allowed, now)
+            ticket = Ticket(math.inf, priority)
+            self.allow(ticket, self._patience.deadline if seconds is None else seconds, now)
         ticket.decode_seconds = self.decode_times.usual
         return ticket
+
+    def allow(self, ticket: Ticket, seconds: float, since: float) -> None:
+        """See `Ticket.allow`; who has more time than others are promised is patient."""
+        ticket.allow(seconds, since)
+        ticket.patient = seconds > self._target()
 
     def _target(self) -> float:
         """Seconds; where an operator chose none, some dozens of clients who wait for their answers are never refused,

@@ -6,6 +6,8 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
+import psutil
+
 from benchmarks.load.result import MemorySample
 from benchmarks.load.scenarios.closed_loop import capacity
 from benchmarks.load.scenarios.parameters import Parameters
@@ -61,7 +63,7 @@ async def _sampled(session: Session, pause: float) -> AsyncIterator[list[tuple[f
 
     async def sample() -> None:
         while session.target.pid:
-            with suppress(OSError):
+            with suppress(OSError, psutil.Error):
                 samples.append((time.monotonic() - began, await server.snapshot()))
             await asyncio.sleep(pause)
 

@@ -65,14 +65,15 @@ async def _read(request: Request, classifier: Classifier, asked: InferParameters
 
 def _take_its_own_times(replica: Replica, classifier: Classifier, visit: Visit, inference: Inference) -> None:
     """The body's priority and timeout, in place of those at the door."""
-    ticket = visit.ticket
+    ticket, allow = visit.ticket, classifier.promises.allow
     if inference.priority:
         ticket.priority = inference.priority
         if inference.priority == "bulk":  # as of who says so in a header
-            ticket.allow(ticket.deadline - ticket.let_in_at, ticket.let_in_at)
+            allow(ticket, ticket.deadline - ticket.let_in_at, ticket.let_in_at)
     if inference.timeout:
-        ticket.allow(inference.timeout, ticket.let_in_at)
+        allow(ticket, inference.timeout, ticket.let_in_at)
         replica.admission.check_time(classifier, ticket)
+    replica.admission.check_room(classifier, ticket)
     visit.take_times()
 
 

@@ -73,6 +73,17 @@ async def test_who_leaves_is_not_waited_for_and_who_asks_twice_has_one_place() -
     assert read == ["long", "stays"]
 
 
+async def test_who_asks_again_keeps_its_place() -> None:
+    turns, read = Turns(), list[str]()
+    turns.take(Reader("long", read, 2 * TURN_SECONDS), 1)
+    first, second = Reader("first", read), Reader("second", read)
+    for reader in (first, second, first):
+        turns.take(reader, 1)
+    await asyncio.sleep(0)
+    assert read == ["long", "first", "second"]
+    assert turns._bytes == 0
+
+
 async def test_who_waits_is_told_since_when() -> None:
     turns, read = Turns(), list[str]()
     turns.take(Reader("long", read, 2 * TURN_SECONDS), 1)

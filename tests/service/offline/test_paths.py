@@ -93,6 +93,16 @@ def test_a_glob_does_not_go_round_in_circles(pattern: str) -> None:
     assert not {path for path in images if "up" in path or "itself" in path or path.count("/") > 3}
 
 
+def test_a_glob_that_leads_up_finds_the_folder_that_one_stands_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("photos1", "photos2"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.png").touch()
+    monkeypatch.chdir(tmp_path / "photos1")
+    assert sorted(found("../photos*")) == ["../photos1/a.png", "../photos2/a.png"]
+
+
 @pytest.mark.usefixtures("folder")
 def test_standard_input_has_a_path_a_line_and_no_globs() -> None:
     make("a b.png", "c/d.png", "*.png")

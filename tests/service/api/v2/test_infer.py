@@ -205,6 +205,21 @@ async def test_priority(tmp_path: Path, parameters: dict[str, int], header: str 
         assert levels(await running) == [0]
 
 
+@pytest.mark.parametrize("parameters", [{"priority": 2}, {"timeout": 100_000_000}])
+async def test_whose_body_says_that_it_is_patient_leaves_places_too(tmp_path: Path, parameters: dict[str, int]) -> None:
+    engine = GatedEngine()
+    replica = replica_around(engine, tmp_path / "models", max_inflight_images=8)
+    async with client_of(replica) as client, asyncio.timeout(30):
+        others = [asyncio.create_task(client.post(INFER, json=pixels(level))) for level in range(7)]
+        while replica.admission.inflight < 7:
+            await asyncio.sleep(0)
+        refused = await client.post(INFER, json=pixels(9, parameters=parameters))
+        assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
+        assert "8 images are inside, of 7" in refused.json()["error"]
+        engine.gate.set()
+        assert [levels(await other) for other in others] == [[level] for level in range(7)]
+
+
 async def test_the_first_image_ends_as_it_did_and_not_as_the_one_that_failed(tmp_path: Path) -> None:
     engine = GatedEngine()
     replica = replica_around(engine, tmp_path / "models", max_inflight_images=1)
