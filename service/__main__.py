@@ -30,8 +30,9 @@ def main() -> None:
     command_line = read_command_line()
     from service.lanes.process import start_fork_server  # noqa: PLC0415
 
-    with suppress(OSError):  # of which the lanes will tell
-        start_fork_server()  # which loads the lanes' libraries while this process loads the front's
+    if not command_line.settings.model:  # which is to be exported first
+        with suppress(OSError):  # of which the lanes will tell
+            start_fork_server()  # which loads the lanes' libraries while this process loads the front's
     from service.serve import serve  # noqa: PLC0415
 
     serve(command_line, started)
