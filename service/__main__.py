@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 import time
-from contextlib import suppress
 
 from service.host import check_limits, open_standard_streams
 
@@ -28,11 +27,6 @@ def main() -> None:
     from service.command_line import read_command_line  # noqa: PLC0415 - this and the next: see above
 
     command_line = read_command_line()
-    from service.lanes.process import start_fork_server  # noqa: PLC0415
-
-    if not command_line.settings.model:  # which is to be exported first
-        with suppress(OSError):  # of which the lanes will tell
-            start_fork_server()  # which loads the lanes' libraries while this process loads the front's
     from service.serve import serve  # noqa: PLC0415
 
     serve(command_line, started)

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from multiprocessing import forkserver
 from typing import Protocol
 
 
@@ -34,12 +33,6 @@ def _run(connection: socket.socket) -> None:
     main(connection)
 
 
-def start_fork_server() -> None:
-    """Begin to load the libraries in the process that lanes are forked from; raises OSError if it cannot be started."""
-    multiprocessing.set_forkserver_preload(["service.lanes.preload"])
-    forkserver.ensure_running()
-
-
 class ForkedLane:
     """A process of its own (see `LaneProcess`)."""
 
@@ -49,10 +42,10 @@ class ForkedLane:
         Raises OSError if it cannot be started.
         """
         context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["service.lanes.preload"])
         self._process = context.Process(target=run, args=(connection,), name="lane", daemon=True)
         with connection:  # the lane has its own
             try:
-                start_fork_server()
                 self._process.start()
             except EOFError:  # it will be there again at the next attempt
                 raise ChildProcessError("the process that lanes are forked from has ended") from None

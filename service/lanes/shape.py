@@ -6,8 +6,8 @@ from dataclasses import dataclass
 CPU_PROVIDERS = ("CPUExecutionProvider",)
 # Bytes, as measured with int8 models from 0.4 to 213 MB on OpenVINO, and a tenth more: a lane without its model, each
 # byte of a model file in a lane, both for its second engine, and the front with the process that lanes are forked from.
-LANE_BYTES, COPIES = 128 * 2**20, 4
-WIDE_BYTES, WIDE_COPIES = 32 * 2**20, 3
+LANE_BYTES, COPIES = 96 * 2**20, 6
+WIDE_BYTES, WIDE_COPIES = 40 * 2**20, 2
 FRONT_BYTES = 100 * 2**20
 _UNLIMITED = 2**30  # beyond the model: what a lane may take where nothing limits memory
 

@@ -450,7 +450,7 @@ async def test_a_model_that_does_not_fit_beside_the_others_is_refused(
         write_bundle(repository, "b", "1")
         response = await client.post("/v2/repository/models/b/load")
         assert response.status_code == 409
-        assert "the memory limit of 292 MiB is too little" in response.json()["error"]
+        assert "the memory limit of 244 MiB is too little" in response.json()["error"]
         assert await model_that_answers(client) == "a/1"
         assert len(workshop.lanes) == 1
 
