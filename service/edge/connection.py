@@ -4,7 +4,10 @@ It overrides private parts of uvicorn's protocol; tests/service/edge/test_connec
 """
 
 import asyncio
+import fcntl
 import logging
+import termios
+from array import array
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -221,6 +224,14 @@ class HttpProtocol(ReadingProtocol):
         log.warning("aborted a connection with %d bytes unsent: %s", left, reason, extra=told)
         self._table.ended.labels(reason).inc()
         self.transport.abort()
+
+    def has_unread(self) -> bool:
+        """Whether the kernel holds bytes that came."""
+        if self.transport.is_closing():
+            return False
+        count = array("i", [0])
+        fcntl.ioctl(self.transport.get_extra_info("socket").fileno(), termios.FIONREAD, count)
+        return count[0] > 0
 
     def give_way(self) -> None:
         """End, since others need the room and nobody is served here."""

@@ -22,6 +22,9 @@ _LOG_SECONDS = 10.0  # at most one line in this time says that the table is full
 class Connection(Protocol):
     """What the table asks of a connection."""
 
+    def has_unread(self) -> bool:
+        """Whether bytes of its client came that nobody has read yet."""
+
     def give_way(self) -> None:
         """End: nobody is served on it."""
 
@@ -71,9 +74,9 @@ class ConnectionTable:
     def make_room(self, patience: float = NEWCOMER_SECONDS) -> None:
         """End the connection that is idle longest, or where all are busy the upload that stalls."""
         self._tell_that_it_is_full()
-        silent = ((each, since) for each, since in islice(self._idle.items(), _LOOKED_AT) if each not in self.turns)
-        longest, since = next(silent, (None, 0.0))
-        if longest and (_now() - since >= patience or len(self) > self.limit + NEWCOMERS):
+        silent = (each for each in islice(self._idle, _LOOKED_AT) if each not in self.turns and not each.has_unread())
+        longest = next(silent, None)
+        if longest and (_now() - self._idle[longest] >= patience or len(self) > self.limit + NEWCOMERS):
             self.leave(longest)
             self.ended.labels("idle").inc()
             longest.give_way()

@@ -13,7 +13,10 @@ from tests.virtual_time import run_virtually
 
 
 class Connection:
-    gone = False
+    gone = unread = False
+
+    def has_unread(self) -> bool:
+        return self.unread
 
     def give_way(self) -> None:
         self.gone = True
@@ -72,6 +75,21 @@ def test_who_speaks_has_precedence_over_who_does_not() -> None:
         assert not full.crowded()
         assert silent.gone
         assert not speaking.gone
+
+    run_virtually(scenario())
+
+
+def test_who_has_spoken_and_was_not_heard_yet_does_not_go() -> None:
+    async def scenario() -> None:
+        full = table(limit=1)
+        probe, silent, speaking = connections = [Connection() for _ in range(3)]
+        for connection in connections:
+            full.enter(connection)
+        probe.unread = True
+        full.busy(speaking)
+        assert [connection.gone for connection in connections] == [False, True, False]
+        full.busy(speaking)
+        assert not probe.gone
 
     run_virtually(scenario())
 
