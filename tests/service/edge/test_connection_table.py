@@ -82,7 +82,7 @@ def test_who_speaks_has_precedence_over_who_does_not() -> None:
 def test_who_has_spoken_and_was_not_heard_yet_does_not_go() -> None:
     async def scenario() -> None:
         full = table(limit=1)
-        probe, silent, speaking = connections = [Connection() for _ in range(3)]
+        probe, _, speaking = connections = [Connection() for _ in range(3)]
         for connection in connections:
             full.enter(connection)
         probe.unread = True
