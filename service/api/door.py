@@ -1,6 +1,7 @@
 """A request's way in, whichever route it came by: a place inside, then its body, then each image's own outcome."""
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
@@ -10,6 +11,7 @@ from starlette.types import Scope
 
 from service.api.deadline import deadline
 from service.errors import ClientGone, ServiceError
+from service.lanes.wire import Buffer
 from service.models.classifier import Classification, Classifier
 from service.scheduling.ticket import Priority, Ticket
 from service.timings import StageTimings
@@ -27,8 +29,15 @@ class Visit:
     The end is the first image's outcome. Raises NotReady or Overloaded if it is not let in.
     """
 
-    def __init__(self, scope: Scope, classifier: Classifier, seconds: float | None, priority: Priority) -> None:
-        """`seconds` and `priority` are what the client asks for."""
+    def __init__(
+        self,
+        scope: Scope,
+        classifier: Classifier,
+        seconds: float | None,
+        priority: Priority,
+        image: Buffer | None = None,
+    ) -> None:
+        """`seconds` and `priority` are what the client asks for; `image` is its only image, if it is here."""
         self._classifier = classifier
         self._admission = classifier.admission
         self._scope = scope
@@ -37,8 +46,10 @@ class Visit:
         self._timings: StageTimings = self._told["timings"]
         self._outcomes: Sequence[Classification | BaseException] = []  # one an image, once they are known
         self._left = False
-        self.ticket = _held(self._scope, classifier) or classifier.promises.ticket(  # the first image's
-            seconds, priority, self._scope.get("mixer.since")
+        upload = scope.get("mixer.upload")
+        size = upload.announced if upload else math.inf
+        self.ticket = _held(scope, classifier) or classifier.promises.ticket(  # the first image's
+            seconds, priority, scope.get("mixer.since"), image=image, size=size
         )
         self._tickets = [self.ticket]
         try:

@@ -54,8 +54,8 @@ class HotRoutes:
         """Whether somebody was refused lately."""
         return self._replica.admission.full
 
-    def refusal(self, scope: Scope) -> tuple[str, ServiceError] | None:
-        """The route, and why a request is refused; None where that needs more than a look, or it may be let in.
+    def refusal(self, scope: Scope, body: bytes | bytearray) -> tuple[str, ServiceError] | None:
+        """The route, and why a request that is here is refused; None where a look is too little, or it may be let in.
 
         For the latter a place is held, in "mixer.held", until its task has begun.
         """
@@ -69,7 +69,14 @@ class HotRoutes:
             if isinstance(asked, ClassifyParameters):
                 model, version = asked.model, asked.version
             classifier = self._replica.models.find(model, version)
-            ticket = classifier.promises.ticket(asked.deadline_seconds, asked.priority, scope.get("mixer.since"))
+            plain = route == _CLASSIFY and is_plain(scope, len(body), self._replica.settings.max_body_bytes)
+            ticket = classifier.promises.ticket(
+                asked.deadline_seconds,
+                asked.priority,
+                scope.get("mixer.since"),
+                image=memoryview(body) if plain else None,
+                size=len(body),
+            )
             error = admission.refusal(classifier, ticket)
             if not error:
                 admission.hold(classifier, ticket)

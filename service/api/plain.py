@@ -32,7 +32,7 @@ def classify_plain(models: LoadedModels, api_keys: ApiKeys, scope: Scope, image:
     visit = None
     try:
         classifier, asked = asked_of(scope, models, api_keys)
-        visit = Visit(scope, classifier, asked.deadline_seconds, asked.priority).begin()
+        visit = Visit(scope, classifier, asked.deadline_seconds, asked.priority, image).begin()
         visit.take(image)
         refuse_mistakes(image)
         submitted = classifier.submit(image, asked.top_k, visit.ticket)

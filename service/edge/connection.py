@@ -45,9 +45,9 @@ class HttpProtocol(ReadingProtocol):
     - "mixer.refusal", once the connection has answered in the application's place: the ServiceError.
     The application may put the time of its deadline there, as "mixer.deadline" (loop time): so long a server that stops
     waits for the answer. Without it that is what X-Deadline-Ms says, or `deadline_seconds`. An application that says
-    that it is `full` is asked whether to `turn_away` a request (scope -> the Rendered refusal, or None) before it is
-    called; one that can `serve_plain` (scope, body, Sending -> whether it does) is not called where it does. Its `send`
-    is a `Sending`.
+    that it is `full` is asked whether to `turn_away` a request (scope, body -> the Rendered refusal, or None) before it
+    is called; one that can `serve_plain` (scope, body, Sending -> whether it does) is not called where it does. Its
+    `send` is a `Sending`.
     """
 
     def __init__(
@@ -134,7 +134,7 @@ class HttpProtocol(ReadingProtocol):
         sending = Sending(cycle, self)
         all_here = not (cycle.more_body or self._unfed or cycle.waiting_for_100_continue or self.flow.write_paused)
         if all_here and getattr(app, "full", False):
-            refusal = app.turn_away(cycle.scope)  # type: ignore[attr-defined]
+            refusal = app.turn_away(cycle.scope, cycle.body)  # type: ignore[attr-defined]
             if refusal:
                 sending.write(*refusal)
                 return

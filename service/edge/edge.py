@@ -40,8 +40,8 @@ class HotRoutes(Protocol):
     def full(self) -> bool:
         """Whether somebody was refused lately."""
 
-    def refusal(self, scope: Scope) -> tuple[str, ServiceError] | None:
-        """Its route and why it is refused, if its head tells that it would be."""
+    def refusal(self, scope: Scope, body: bytes | bytearray) -> tuple[str, ServiceError] | None:
+        """Its route and why it is refused, if a look at it tells that it would be."""
 
 
 class Route(NamedTuple):
@@ -143,13 +143,13 @@ class Edge:
         """Whether somebody was refused lately: it pays to ask `turn_away`."""
         return self._hot.full
 
-    def turn_away(self, scope: Scope) -> Rendered | None:
-        """The refusal of a request that can be told from its head alone to find no room; None: it is to be served.
+    def turn_away(self, scope: Scope, body: bytes | bytearray) -> Rendered | None:
+        """The refusal of a request that can be told at a look to find no room; None: it is to be served.
 
         It spares the event loop a task and most of the way to the same refusal. Under a flood refusals are most of what
         there is to do.
         """
-        if not (refused := self._hot.refusal(scope)):
+        if not (refused := self._hot.refusal(scope, body)):
             return None
         path, error = refused
         scope["route"] = Route(path)

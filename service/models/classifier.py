@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 from service.bundles.bundle import Bundle
 from service.errors import DeadlineExceeded
-from service.images.announced import announced
 from service.lanes.orders import Loaded
 from service.lanes.pool import LanePool
 from service.lanes.wire import Buffer, Item
@@ -108,19 +107,18 @@ class Classifier:
         Raises those of `Scheduler.enqueue`, and Overloaded if there is no time for it, since it takes longer to decode
         than images lately did.
         """
-        ticket.image = announced(data)
-        at_the_door = ticket.decode_seconds
-        ticket.decode_seconds = self.promises.decode_times.seconds(ticket.image, len(data))
-        ticket.longest_decode = self.promises.decode_times.longest(ticket.image, len(data))
-        if ticket.decode_seconds > _HEAVIER * at_the_door:
-            self.admission.check_time(self, ticket)
+        if ticket.image is None:  # it was not here when its place was promised
+            at_the_door, in_haste = ticket.decode_seconds, bool(ticket.haste)
+            self.promises.foresee(ticket, data)
+            if ticket.decode_seconds > _HEAVIER * at_the_door or in_haste > bool(ticket.haste):
+                self.admission.check_time(self, ticket)
         return self._submit(Item(data, top_k, features=features), ticket)
 
     async def classify_pixels(
         self, pixels: Buffer, top_k: int | None, ticket: Ticket, *, features: bool = False
     ) -> Classification:
         """Pixels as the engine takes them, uint8 [image_size, image_size, 3], likewise."""
-        ticket.decode_seconds = 0.0
+        self.promises.foresee(ticket, pixels, is_pixels=True)
         return await self._answer_of(self._submit(Item(pixels, top_k, is_pixels=True, features=features), ticket))
 
     def _submit(self, item: Item, ticket: Ticket) -> Submitted:

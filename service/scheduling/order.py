@@ -12,6 +12,7 @@ PassSecondsOf = Callable[[int], float]  # batch size -> forecast wall time of a 
 
 _HEAD_START = 0.05  # seconds, and two batches
 _STEP = 8  # images
+_LONG = 0.25  # of what a batch may take
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +35,16 @@ class BatchLimits:
         if size > 1 and taken + pass_seconds(size) > self.seconds:
             together = list(accumulate(next_ones))
             size = max(1, bisect_right(range(1, size), self.seconds, key=lambda n: together[n - 1] + pass_seconds(n)))
+        if size > 1 and self.is_long(max(next_ones)):
+            size = next((place for place in range(1, size) if self.is_long(next_ones[place])), size)
         size = self.even(size)
         if size < len(next_ones):
             taken = sum(next_ones[:size])
         return size, taken + pass_seconds(size)
+
+    def is_long(self, decode_seconds: float) -> bool:
+        """Whether an image holds up those before it in its batch so much that it is to begin one."""
+        return decode_seconds > _LONG * self.seconds
 
     def even(self, images: int) -> int:
         """How many of them go into one batch: beyond 8 a multiple of 8, unless it is full.
@@ -108,22 +115,25 @@ class ServingOrder:
 
     def learn_decoding(self, ticket: Ticket) -> bool:
         """Another forecast of one that stands in it; returns whether its times are what they were."""
-        first = self.suspects + bisect_left(self._wanted, wanted_by(ticket, self._batch))
+        wanted = wanted_by(ticket, self._batch)
+        first = self.suspects + bisect_left(self._wanted, wanted)
         try:
             place = self.tickets.index(ticket, first)
         except ValueError:
             return False
         self.decoding[place] = ticket.decode_seconds
-        return min(self.promised[place], self.due[place]) == ticket.promised_by
+        same_turn = self._wanted[place - self.suspects] == wanted
+        return same_turn and min(self.promised[place], self.due[place]) == ticket.promised_by
 
 
 def wanted_by(ticket: Ticket, batch: float) -> float:
     """When an interactive ticket is to be served, among others, if a batch takes so many seconds.
 
     An answer after a deadline is worth nothing, one after a mere promise is: in a queue that runs late, whoever has a
-    deadline goes before those who are wanted a little sooner and would wait longer.
+    deadline goes before those who are wanted a little sooner and would wait longer. Who takes far less than others
+    makes them wait little: it goes before those who came a while ago, and whoever came before that has waited enough.
     """
-    return ticket.serve_by - (2 * batch + _HEAD_START) * (ticket.promised_by == ticket.deadline)
+    return ticket.serve_by - ticket.haste - (2 * batch + _HEAD_START) * (ticket.promised_by == ticket.deadline)
 
 
 def _serve_by(ticket: Ticket) -> float:

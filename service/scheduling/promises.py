@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import Protocol
 
+from service.images.announced import announced
+from service.lanes.wire import Buffer
 from service.scheduling.forecast import Batch, batches
 from service.scheduling.order import BatchLimits, ServingOrder, wanted_by
 from service.scheduling.running_mean import RunningMean
@@ -17,6 +19,8 @@ from service.scheduling.times import DecodeTimes, PassTimes
 _SLACK = 1.25  # times a full batch of ordinary images: what a batch may take
 TARGET, TARGET_IMAGES = 0.35, 48  # seconds, and images that there is time for at least
 _SMALL = 0.005  # seconds
+_SAVED = 0.5  # of a lane's time, by an image that goes before others that take more
+_HASTE = 2.0  # times as long as an image may wait: who came so long before one that takes next to nothing stays ahead
 _BULK_WAITS = 0.005  # seconds after which bulk that waited may wait no more
 
 
@@ -110,9 +114,17 @@ class Promises:
         return ticket in self._ahead
 
     def ticket(
-        self, seconds: float | None = None, priority: Priority = "interactive", since: float | None = None
+        self,
+        seconds: float | None = None,
+        priority: Priority = "interactive",
+        since: float | None = None,
+        *,
+        image: Buffer | None = None,
+        size: float = math.inf,
     ) -> Ticket:
         """For an image that came then (loop time; None: now); `seconds` and `priority` are what its client asks for.
+
+        `image` is it, encoded, if it is here; else `size` is the bytes of the body that it comes in, if they are known.
 
         Only who asks for nothing is promised the target. Bulk has time.
         """
@@ -122,12 +134,39 @@ class Promises:
         else:
             ticket = Ticket(math.inf, priority)
             self.allow(ticket, self._patience.deadline if seconds is None else seconds, now)
-        ticket.decode_seconds = self.decode_times.usual
+        if image is None:
+            by_size = self.decode_times.by_size(size)
+            ticket.decode_seconds = min(by_size, self.decode_times.usual)
+            self._hasten(ticket, by_size)
+        else:
+            self.foresee(ticket, image)
         return ticket
+
+    def foresee(self, ticket: Ticket, data: Buffer, *, is_pixels: bool = False) -> None:
+        """Forecast what its image takes, now that it is here: encoded, or as pixels that need no decoding."""
+        if is_pixels:
+            ticket.decode_seconds = 0.0
+        else:
+            ticket.image = announced(data)
+            ticket.decode_seconds = self.decode_times.seconds(ticket.image, len(data))
+            ticket.longest_decode = self.decode_times.longest(ticket.image, len(data))
+        self._hasten(ticket, ticket.decode_seconds)
+
+    def _hasten(self, ticket: Ticket, decode_seconds: float) -> None:
+        """The less that is of what those ahead take, each, the more of them it goes before."""
+        ticket.haste = 0.0
+        others = len(self._ahead) - (ticket in self._ahead)
+        if others and ticket.priority == "interactive":
+            passing = self.pass_times.seconds(self.max_batch_size) / self.max_batch_size
+            each = (self._decoding - self._ahead.get(ticket, 0.0)) / others + passing
+            saved = 1 - (decode_seconds + passing) / each
+            if saved > _SAVED:
+                ticket.haste = saved * _HASTE * max(0.0, ticket.serve_by - self.now())
 
     def allow(self, ticket: Ticket, seconds: float, since: float) -> None:
         """See `Ticket.allow`; who has more time than others are promised is patient."""
         ticket.allow(seconds, since)
+        ticket.haste = 0.0
         ticket.patient = seconds > self._target()
 
     def _target(self) -> float:
@@ -216,7 +255,7 @@ class Promises:
         slowest = max(free_at) + sharing * ((decoding + (before + 1) * one) / len(free_at) + longest)
         if slowest + margin <= min(self._earliest, ticket.promised_by):
             return slowest - ticket.promised_by
-        if ticket.serve_by >= self._latest:  # the last of all: what is ahead comes first
+        if not ticket.haste and ticket.serve_by >= self._latest:  # the last of all: what is ahead comes first
             until = ticket.promised_by - self._kept(ticket, now, margin)
             whole = decoding + before * min(one, full / self.max_batch_size)
             late = _poured_out(free_at, sharing * whole) - until
@@ -251,6 +290,10 @@ class Promises:
             if before[each] > until:
                 # Who is late anyway is no reason to refuse another, but for the end of its patience.
                 until = other.deadline - margin
+            elif ticket.haste > other.haste:
+                # Who takes far less may break a mere promise, and use up what is in hand: how many go before another
+                # is bounded by their haste.
+                until = other.deadline
             if before[each] <= until < done:
                 delayed.append((done - until, other))
         worst, whom = max(delayed, key=itemgetter(0), default=(late, None))

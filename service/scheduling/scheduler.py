@@ -296,7 +296,7 @@ class Scheduler:
         if ticket.settled:
             return
         if ticket.image and ticket.item:
-            ticket.decode_seconds = self._promises.decode_times.seconds(ticket.image, len(ticket.item.data))
+            self._promises.foresee(ticket, ticket.item.data)
         self._waiting.append(ticket)
         self._promises.expect(ticket)
         self._show_queue()

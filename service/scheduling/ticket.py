@@ -33,6 +33,7 @@ class Ticket:
     patient: bool = False  # it has more time than one whose client asks for nothing
     promised_by: float = math.inf  # the answer is promised by then: the deadline, if not sooner
     serve_by: float = math.inf  # it is served by then, if others can wait: when it is promised, if not sooner
+    haste: float = 0.0  # seconds that it is served sooner still, because it takes far less than others do
     decode_seconds: float = 0.0  # forecast
     longest_decode: float = 0.0  # seconds, if its format is as wrongly forecast as lately; infinite if all is untold
     item: Item | None = None  # what a lane is to do, once the body is here

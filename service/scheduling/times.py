@@ -80,6 +80,11 @@ class DecodeTimes:
         """Seconds that images lately took: the forecast for one of which nothing is known yet."""
         return self._usual.value
 
+    def by_size(self, size: float) -> float:
+        """Forecast for an image of `size` bytes of which nothing else is known: of the format that takes most."""
+        dearest = max((correction.value for correction in self._corrections.values()), default=self._machine)
+        return dearest * (_EACH + _PIXELS_PER_BYTE * size * _OTHER * 1e-9)
+
     def seconds(self, image: Announced, size: int) -> float:
         """Forecast for an image of `size` bytes."""
         if image.pixels > self._max_pixels:  # it is refused

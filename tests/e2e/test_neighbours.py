@@ -80,6 +80,23 @@ async def test_large_honest_images_in_bulk(service: ServiceProcess) -> None:
             assert await answers(service, 50) == [200] * 50
 
 
+@pytest.mark.parametrize("asked", [{}, {"x-deadline-ms": "100"}], ids=["no time", "a short time"])
+async def test_large_honest_images_of_equals(service: ServiceProcess, asked: dict[str, str]) -> None:
+    noise = Image.effect_noise((1280, 720), 8).convert("RGB")
+    file = io.BytesIO()
+    noise.save(file, "PNG", compress_level=1)
+    async with httpx.AsyncClient(base_url=service.url, timeout=60) as many:
+
+        async def large() -> None:
+            while True:
+                await many.post("/v1/classify", content=file.getvalue(), headers=asked)
+
+        async with beside(32, large), httpx.AsyncClient(base_url=service.url, timeout=60) as good:
+            await good.post("/v1/classify", content=SEVEN)
+            statuses = [(await good.post("/v1/classify", content=SEVEN)).status_code for _ in range(100)]
+    assert statuses.count(200) >= 99
+
+
 @pytest.mark.parametrize("patience", [{}, {"x-priority": "bulk", "x-deadline-ms": "100000"}])
 async def test_forms_that_fill_every_place(service: ServiceProcess, patience: dict[str, str]) -> None:
     form = [("image", ("image", SEVEN))] * 64

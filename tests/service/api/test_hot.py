@@ -17,6 +17,7 @@ from tests.service.replicas import outcomes, rejections
 
 pytestmark = pytest.mark.anyio
 KEY = b"secret"
+IMAGE = level_png(1)
 
 
 @asynccontextmanager
@@ -44,7 +45,7 @@ async def test_once_somebody_was_refused_it_pays_to_ask_who_is_turned_away(tmp_p
         classifier = replica.models.find()
         assert replica.admission.refusal(classifier, classifier.promises.ticket())
         assert app.full
-        status, headers, body = app.turn_away(head(x_request_id="mine"))
+        status, headers, body = app.turn_away(head(x_request_id="mine"), IMAGE)
         assert status == 429
         assert b'"reason": "inflight_images"' in body
         assert dict(headers)[b"x-request-id"] == b"mine"
@@ -52,7 +53,7 @@ async def test_once_somebody_was_refused_it_pays_to_ask_who_is_turned_away(tmp_p
         assert dict(headers)[b"content-length"] == b"%d" % len(body)
         assert rejections(replica) == {"inflight_images": 1}
         assert outcomes(replica)["rejected"] == 1
-    assert app.turn_away(head()) is None  # there is room again
+    assert app.turn_away(head(), IMAGE) is None  # there is room again
 
 
 @pytest.mark.parametrize(
@@ -68,7 +69,7 @@ async def test_once_somebody_was_refused_it_pays_to_ask_who_is_turned_away(tmp_p
 async def test_what_is_no_ordinary_request_goes_the_whole_way(tmp_path: Path, request_: dict[str, Any]) -> None:
     async with full(tmp_path) as (replica, app):
         replica.admission.refused_at = time.monotonic()
-        assert app.turn_away(request_) is None
+        assert app.turn_away(request_, IMAGE) is None
 
 
 @pytest.mark.parametrize(
@@ -77,13 +78,13 @@ async def test_what_is_no_ordinary_request_goes_the_whole_way(tmp_path: Path, re
 async def test_who_asks_for_something_is_turned_away_as_well(tmp_path: Path, request_: dict[str, Any]) -> None:
     async with full(tmp_path) as (replica, app):
         replica.admission.refused_at = time.monotonic()
-        assert app.turn_away(request_)[0] == 429
+        assert app.turn_away(request_, IMAGE)[0] == 429
 
 
 async def test_a_place_is_held_for_the_time_that_is_asked_for(tmp_path: Path) -> None:
     async with started(replica_around(GatedEngine(), tmp_path / "models")) as replica:
         request = head(x_deadline_ms="9000", x_priority="bulk")
-        assert with_edge(create_api(replica)).turn_away(request) is None
+        assert with_edge(create_api(replica)).turn_away(request, IMAGE) is None
         _, ticket = request["mixer.held"]
         assert ticket.priority == "bulk"
         assert ticket.deadline == pytest.approx(asyncio.get_running_loop().time() + 9, abs=1)
@@ -93,7 +94,7 @@ async def test_infer_is_turned_away_in_its_protocols_words(tmp_path: Path) -> No
     async with full(tmp_path) as (replica, app):
         replica.admission.refused_at = time.monotonic()
         for path in ("/v2/models/echo/infer", "/v2/models/echo/versions/1/infer"):
-            status, _, body = app.turn_away(head(path))
+            status, _, body = app.turn_away(head(path), IMAGE)
             assert (status, body[:11]) == (429, b'{"error": "')
 
 
@@ -104,9 +105,9 @@ async def test_nobody_looks_for_room_for_who_has_no_key(tmp_path: Path) -> None:
         replica.admission.refused_at = time.monotonic()
         asked = []
         replica.admission._make_room = lambda: bool(asked.append("for room"))
-        assert app.turn_away(head()) is None
+        assert app.turn_away(head(), IMAGE) is None
         assert not asked
-        assert app.turn_away(head(x_api_key=KEY.decode()))[0] == 429
+        assert app.turn_away(head(x_api_key=KEY.decode()), IMAGE)[0] == 429
         assert asked
         assert rejections(replica) == {"inflight_images": 1}
 
@@ -116,7 +117,7 @@ async def test_a_key_beyond_its_rate_is_told_that(tmp_path: Path) -> None:
     keys.write_text(f"{hashlib.sha256(KEY).hexdigest()} app rate=0.001 burst=1")
     async with full(tmp_path, api_keys_file=keys) as (replica, app):
         replica.admission.refused_at = time.monotonic()
-        answers = [app.turn_away(head(x_api_key=KEY.decode())) for _ in range(2)]
+        answers = [app.turn_away(head(x_api_key=KEY.decode()), IMAGE) for _ in range(2)]
         assert [b"rate_limit" in body for _, _, body in answers] == [False, True]
 
 
@@ -124,7 +125,7 @@ async def test_of_requests_that_are_read_at_once_no_more_pass_than_there_is_room
     async with started(replica_around(GatedEngine(), tmp_path / "models", max_inflight_images=2)) as replica:
         app = with_edge(create_api(replica))
         for _ in range(2):
-            assert [app.turn_away(head()) is None for _ in range(4)] == [True, True, False, False]
+            assert [app.turn_away(head(), IMAGE) is None for _ in range(4)] == [True, True, False, False]
             for _ in range(2):
                 await asyncio.sleep(0)  # their tasks would have entered by now
         assert len(replica.models.find().promises) == 0
@@ -133,4 +134,5 @@ async def test_of_requests_that_are_read_at_once_no_more_pass_than_there_is_room
 async def test_who_is_held_a_place_on_an_idle_service_is_not_alone_for_the_next(tmp_path: Path) -> None:
     async with started(replica_around(GatedEngine(), tmp_path / "models", latency_target_ms=1)) as replica:
         app = with_edge(create_api(replica))
-        assert [app.turn_away(head()) is None for _ in range(3)] == [True, False, False]
+        heavy = bytes(10**6)  # as far as can be told
+        assert [app.turn_away(head(), heavy) is None for _ in range(3)] == [True, False, False]

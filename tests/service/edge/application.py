@@ -49,7 +49,7 @@ class Application:
         """The open connections, as the server has them."""
         return list(self.server.server_state.connections)
 
-    def turn_away(self, scope: Scope) -> tuple[int, list[tuple[bytes, bytes]], bytes] | None:
+    def turn_away(self, scope: Scope, body: bytearray) -> tuple[int, list[tuple[bytes, bytes]], bytes] | None:
         """As the edge does, but of /full and /full-and-draining, and nobody else."""
         if not scope["path"].startswith("/full"):
             return None

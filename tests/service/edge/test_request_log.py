@@ -8,7 +8,7 @@ import pytest
 from service.scheduling.loop_lag import LoopLag
 from service.settings import LoggedRequests
 from tests.doubles import EchoEngine, level_png, replica_around
-from tests.service.api.test_hot import full, head
+from tests.service.api.test_hot import IMAGE, full, head
 from tests.service.api.v2.messages import INFER, pixels
 from tests.service.edge.application import Application, answer_of, connected
 from tests.service.replicas import client_of
@@ -95,7 +95,7 @@ async def test_who_is_turned_away_has_the_same_line(tmp_path: Path, caplog: pyte
     caplog.set_level(logging.INFO)
     async with full(tmp_path, log_requests="all") as (replica, app):
         replica.admission.refused_at = time.monotonic()
-        assert app.turn_away(head())
+        assert app.turn_away(head(), IMAGE)
     fields = {"model": "echo/1", "status": 429, "code": "over_capacity", "reason": "inflight_images"}
     assert told(caplog) == [("POST /v1/classify 429", fields)]
 

@@ -37,8 +37,12 @@ def test_decoding_is_part_of_a_batch() -> None:
 
 
 def test_a_batch_that_would_take_too_long_is_two() -> None:
-    assert times(images(4, 0.1), [0.0, 0.0], limit=0.25) == pytest.approx([0.22] * 4)
-    assert times(images(4, 0.1), [0.0], limit=0.25) == pytest.approx([0.22] * 2 + [0.44] * 2)
+    assert times(images(4, 0.06), [0.0, 0.0], limit=0.25) == pytest.approx([0.205] * 3 + [0.075])
+    assert times(images(4, 0.06), [0.0], limit=0.25) == pytest.approx([0.205] * 3 + [0.28])
+
+
+def test_images_that_take_long_are_each_a_batch() -> None:
+    assert times(images(3, 0.1), [0.0, 0.0], limit=0.25) == pytest.approx([0.115, 0.115, 0.23])
 
 
 def test_a_suspect_is_alone() -> None:

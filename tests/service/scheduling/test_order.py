@@ -30,10 +30,11 @@ def ticket(deadline: float, priority: Priority = "interactive", promised_by: flo
         ([0, 0, 0], 3, 0.03),
         ([0] * 9, 4, 0.04),  # images bound it
         ([0.02] * 4, 3, 0.09),  # 120 ms would be too long
-        ([0.03, 0.05, 0], 2, 0.1),  # exactly as long as may be
-        ([0.03, 0.06, 0], 1, 0.04),
+        ([0.015] * 4, 4, 0.1),  # exactly as long as may be
+        ([0.015, 0.015, 0.015, 0.016], 3, 0.075),
         ([5, 0, 0], 1, 5.01),  # one at least
-        ([0, 5, 0], 1, 0.01),
+        ([0, 0.026, 0], 1, 0.01),  # one that takes long holds up nobody before it
+        ([0.026, 0, 0], 3, 0.056),
     ],
 )
 def test_a_batch_is_bounded_in_images_and_in_seconds(decode_seconds: list[float], size: int, seconds: float) -> None:
@@ -56,7 +57,7 @@ def test_a_batch_beyond_eight_is_a_multiple_of_eight_or_full(images: int, sizes:
 
 
 def test_a_batch_begins_where_the_one_before_it_ended() -> None:
-    decoding = [0, 0, 0, 0, 0, 0.05, 0.05]
+    decoding = [0, 0, 0, 0, 0.05, 0.02, 0.02]
     assert BatchLimits(4, 0.1).batch_size(decoding, 4, 0, one_by_one)[0] == 2
     assert BatchLimits(4, 0.1).batch_size(decoding, 6, 0, one_by_one)[0] == 1
 

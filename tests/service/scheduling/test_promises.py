@@ -274,6 +274,57 @@ async def test_who_is_late_anyway_is_no_reason_to_refuse_another_until_its_patie
     assert late(busy, 0.35) > 0
 
 
+def png(width: int, height: int) -> bytes:
+    """As much of one as is looked at."""
+    return b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + width.to_bytes(4, "big") + height.to_bytes(4, "big")
+
+
+@virtually
+async def test_who_takes_far_less_goes_before_those_who_have_not_waited_long() -> None:
+    busy = promises(1.0, decode_seconds=0.002, target=1.0, curve={1: 0.001, 4: 0.001})
+    early = busy.ticket(image=png(1000, 1000))
+    busy.expect(early)
+    await asyncio.sleep(1.9)
+    late, alike = busy.ticket(image=png(1000, 1000)), busy.ticket(image=png(900, 900))
+    for ticket in (late, alike):
+        busy.expect(ticket)
+    await asyncio.sleep(0.3)
+    cheap = busy.ticket(image=png(28, 28))
+    assert busy.order([late, alike, cheap, early], busy.now()).tickets == [early, cheap, late, alike]
+    busy.foresee(cheap, png(1000, 1000))  # it is not, after all
+    assert busy.order([late, alike, cheap, early], busy.now()).tickets == [early, late, alike, cheap]
+
+
+@virtually
+async def test_who_takes_far_less_may_break_mere_promises_and_no_deadline() -> None:
+    for seconds, is_late in ((None, False), (0.35, True)):
+        busy = promises(0.0, decode_seconds=0.002, images=1, target=0.35, curve={1: 0.01, 4: 0.04})
+        for _ in range(3):
+            ticket = busy.ticket(seconds)
+            ticket.decode_seconds = 0.1
+            busy.expect(ticket)  # the last is done after 0.33 s
+        cheap = busy.ticket(0.3, image=png(1000, 1000))
+        assert 0.02 < cheap.decode_seconds < 0.05
+        assert cheap.haste
+        assert (busy.seconds_late(cheap, alone=False) > 0) is is_late
+
+
+@virtually
+async def test_who_takes_far_less_by_its_bytes_goes_before_others_until_more_is_known() -> None:
+    busy = promises(1.0, decode_seconds=0.002, target=1.0, curve={1: 0.001, 4: 0.001})
+    for _ in range(3):
+        busy.decode_times.learn(Announced("PNG", 10**6), 0, 0.03)
+        busy.expect(busy.ticket(image=png(1000, 1000)))
+    small, large, unknown = busy.ticket(size=400), busy.ticket(size=10**6), busy.ticket()
+    bulk = busy.ticket(None, "bulk", size=400)
+    assert [bool(ticket.haste) for ticket in (small, large, unknown, bulk)] == [True, False, False, False]
+    busy.expect(small)
+    assert busy._others(large, busy.now())[0].tickets[0] is small
+    busy.foresee(small, png(1000, 1000))
+    busy.expect(small)
+    assert busy._others(large, busy.now())[0].tickets[-1] is small
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.integers(0, 10**6))
 def test_what_is_kept_from_one_request_to_the_next_changes_no_answer(seed: int) -> None:

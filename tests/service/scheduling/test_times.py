@@ -58,6 +58,15 @@ def test_where_no_size_is_told_the_bytes_say_something(format_: str) -> None:
     assert 0 < 10 * small < large
 
 
+def test_where_only_its_bytes_are_known_an_image_may_be_of_the_format_that_takes_most() -> None:
+    times = DecodeTimes(0.003)
+    for _ in range(100):
+        times.learn(Announced("PNG", 1280 * 720), 100_000, 0.04)
+    known = times.seconds(Announced("PNG", 0), 4000)
+    assert times.seconds(Announced("JPEG", 0), 4000) < times.by_size(4000) <= known
+    assert times.by_size(math.inf) == math.inf
+
+
 def test_each_formats_forecast_follows_what_its_images_take() -> None:
     times = DecodeTimes(0.003)
     png = Announced("PNG", 640 * 360)
