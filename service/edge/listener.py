@@ -11,6 +11,8 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 
+from prometheus_client import Counter
+
 log = logging.getLogger(__name__)
 
 # The kernel's own for each connection, and twice of it. It would grow to megabytes for each that does not read.
@@ -29,12 +31,20 @@ class Listener:
     """A listening socket. uvloop's own server closes for ever when it is out of descriptors, without a word."""
 
     def __init__(
-        self, bound: socket.socket, connect: Callable[[], asyncio.Protocol], make_room: Callable[[], None]
+        self,
+        bound: socket.socket,
+        connect: Callable[[], asyncio.Protocol],
+        make_room: Callable[[], None],
+        ended: Counter,
     ) -> None:
-        """`connect` makes the protocol of a new connection; `make_room` is called where descriptors run out."""
+        """`connect` makes the protocol of a new connection; `make_room` is called where descriptors run out.
+
+        `ended` counts by reason those who are dropped.
+        """
         self._socket = bound
         self._connect = connect
         self._make_room = make_room
+        self._ended = ended
         self._loop = asyncio.get_running_loop()
         self._entering: set[asyncio.Task[object]] = set()
         self._parted: deque[socket.socket] = deque()  # who has closed its side: it may still wait for an answer
@@ -90,7 +100,7 @@ class Listener:
                 entered += 1
                 self._enter(connection)
         while len(self._parted) > _MOST_PARTED:
-            self._parted.popleft().close()
+            self._drop_parted()
         while self._parted and entered < _AT_ONCE:
             entered += 1
             self._enter(self._parted.popleft())
@@ -102,12 +112,16 @@ class Listener:
         self._entering.add(entering)
         entering.add_done_callback(self._entering.discard)
 
+    def _drop_parted(self) -> None:
+        self._parted.popleft().close()
+        self._ended.labels("half_closed").inc()
+
     def _rest(self, error: OSError) -> None:
         if self._loop.time() - self._last_told > _LOG_SECONDS:
             self._last_told = self._loop.time()
             log.error("a connection cannot be accepted: %s", error.strerror, extra={"errno": error.errno})
         while self._parted:  # who has very likely left goes before others
-            self._parted.popleft().close()
+            self._drop_parted()
         for _ in range(_AT_ONCE):
             self._make_room()
         self._loop.remove_reader(self._socket)

@@ -72,7 +72,7 @@ class DrainingServer(uvicorn.Server):
         """Listen, and say so once it is true. From then on there is something to reload."""
         await super().startup([])  # which would listen by uvloop's own server
         for bound in sockets or []:
-            listener = Listener(bound, self._protocol, self._table.make_room)
+            listener = Listener(bound, self._protocol, self._table.make_room, self._table.ended)
             listener.open(self.config.backlog)
             self._listeners.append(listener)
         if sockets:

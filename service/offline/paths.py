@@ -83,6 +83,7 @@ def _is_folder(entry: "os.DirEntry[str]") -> bool:
 def matches(pattern: str) -> Iterator[str]:
     """What a glob matches, hidden files but where it says so left out; ** is folders at any depth.
 
+    At the end it matches the folder itself where nothing is below that, or it cannot be listed.
     Python's own ** goes round and round where a link leads to a folder that it is in.
     """
     found = _AT_ANY_DEPTH.search(pattern)
@@ -91,8 +92,13 @@ def matches(pattern: str) -> Iterator[str]:
         return
     above, below = pattern[: found.start()], "*" if found[0] == "**" else pattern[found.end() :]
     for top in glob.iglob(above) if above else [""]:  # noqa: PTH207
+        is_empty = True
         for folder in _folders(top, []):
-            yield from matches(os.path.join(glob.escape(folder), below))  # noqa: PTH118 - which keeps "" and "./"
+            for match in matches(os.path.join(glob.escape(folder), below)):  # noqa: PTH118 - which keeps "" and "./"
+                is_empty = False
+                yield match
+        if is_empty and found[0] == "**":
+            yield top or os.curdir
 
 
 def _folders(folder: str, above: list[tuple[int, int]]) -> Iterator[str]:

@@ -145,6 +145,7 @@ def test_what_is_not_its_own_is_refused_and_left_as_it_is(run: Run, tmp_path: Pa
         ([], "PATH"),
         (["missing.png"], "missing.png: no such file or folder"),
         (["*.tif"], "*.tif: no such file or folder"),
+        (["missing/**"], "missing/**: no such file or folder"),
         (["images", "--top-k", "0"], "--top-k"),
         (["images", "--csv", "a", "--jsonl", "b"], "not allowed with"),
         (["images", "--features", "-"], "argument --features: it must be a file"),
@@ -190,8 +191,9 @@ def test_a_model_that_is_not_there_is_one_line(run: Run) -> None:
 
 def test_a_folder_without_images_is_no_success(run: Run, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    ended = run("empty")
-    assert (ended.returncode, ended.stderr) == (1, "mixer-classify: no image files in empty\n")
+    for named in ("empty", "empty/**"):
+        ended = run(named)
+        assert (ended.returncode, ended.stderr) == (1, f"mixer-classify: no image files in {named}\n")
 
 
 def in_shell(arguments: str, folder: Path) -> "subprocess.CompletedProcess[str]":

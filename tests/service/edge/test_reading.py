@@ -198,6 +198,8 @@ async def test_no_more_is_read_of_a_client_than_is_answered_and_a_little(applica
             await asyncio.sleep(0.01)
         assert len(protocol._unfed) < 300_000, "what the event loop reads at once"
         assert len(protocol.pipeline) <= reading._SLICE // len(GET % b"/x") + 1
+        protocol.flow.resume_reading()  # as uvicorn does for every request
+        assert protocol.flow.read_paused
         application.gate.set()
         assert (await answer_of(reader))[2]["path"] == "/gate"
         for _ in range(2000):
@@ -221,6 +223,57 @@ async def test_while_it_waits_for_its_turn_no_more_is_read_of_a_client_than_a_li
         assert reading.WAITING_BYTES < len(protocol._unfed) < 600_000, "twice what the event loop reads at once"
         turns._next()
         assert len((await answer_of(reader))[2]["body"]) == len(body)
+
+
+async def test_what_waits_for_its_turn_is_counted_and_bounded_as_it_comes(application: Application) -> None:
+    piece = bytes(4096)
+    turns = application.table.turns
+    async with connected(application) as (reader, writer):
+        writer.write(POST % (b"/x", b"content-length: 20480\r\n"))
+        await application.entered.wait()
+        (protocol,) = application.protocols()
+        turns._begun, turns._until = True, -math.inf
+        for count in range(1, 6):
+            assert not protocol.flow.read_paused
+            writer.write(piece)
+            while len(protocol._unfed) < count * len(piece):
+                await asyncio.sleep(0.001)
+            assert turns._bytes == len(protocol._unfed)
+        assert protocol.flow.read_paused
+        turns._next()
+        assert len((await answer_of(reader))[2]["body"]) == 5 * len(piece)
+
+
+@pytest.mark.parametrize(("count", "more"), [(20, 0), (20, 5), (2000, 0)])
+async def test_what_waits_behind_a_request_waits_for_its_turn_once_that_is_answered(
+    application: Application, count: int, more: int
+) -> None:
+    turns = application.table.turns
+
+    async def send(count: int) -> None:
+        before = len(protocol._unfed)
+        writer.write(GET % b"/x" * count)
+        while len(protocol._unfed) < before + len(GET % b"/x") * count and not protocol.flow.read_paused:
+            await asyncio.sleep(0.001)
+
+    async with connected(application) as (reader, writer):
+        writer.write(GET % b"/gate")
+        await application.entered.wait()
+        (protocol,) = application.protocols()
+        await send(count)
+        behind = len(protocol._unfed)
+        assert protocol not in turns
+        turns._begun, turns._until = True, -math.inf
+        await send(more)
+        came = len(protocol._unfed) - behind
+        application.gate.set()
+        assert (await answer_of(reader))[2]["path"] == "/gate"
+        assert application.served == ["/gate"]
+        assert protocol in turns
+        assert turns._bytes == (came or behind)
+        turns._next()
+        for _ in range(count + more):
+            assert (await answer_of(reader))[2]["path"] == "/x"
 
 
 @pytest.mark.parametrize("asked", [b"/gate", b"/early"])

@@ -102,11 +102,12 @@ async def test_who_waits_is_told_since_when() -> None:
 async def test_no_more_waits_than_there_is_memory_for() -> None:
     turns, read = Turns(), list[str]()
     turns.take(Reader("long", read, 2 * TURN_SECONDS), 1)
+    turns.take(Reader("little", read), 1)
     for name in "abc":
         turns.take(Reader(name, read), WAITING_MOST_BYTES // 2)
-    assert read == ["long", "a"]
+    assert read == ["long", "a", "b"]
     await asyncio.sleep(0)
-    assert read == ["long", "a", "b", "c"]
+    assert read == ["long", "a", "b", "little", "c"]
     assert turns._bytes == 0
 
 
@@ -120,6 +121,22 @@ async def test_who_brings_much_holds_nobody_up_who_brings_little_and_is_read_all
     for _ in range(2):
         await asyncio.sleep(0)
     assert read == ["long", "a", "A", "b", "B"]
+
+
+async def test_who_brings_much_piece_by_piece_brings_much() -> None:
+    turns, read = Turns(), list[str]()
+    turns.take(Reader("long", read, 2 * TURN_SECONDS), 1)
+    much = Reader("much", read)
+    turns.take(much, LARGE_BYTES)
+    came = time.monotonic()
+    for _ in range(2):
+        turns.take(much, 1)
+    turns.take(Reader("little", read), 1)
+    await asyncio.sleep(0)
+    assert read == ["long", "little", "much"]
+    assert much.since is not None
+    assert much.since <= came
+    assert turns._bytes == 0
 
 
 async def test_a_reader_that_fails_is_ended_and_the_others_read(caplog: pytest.LogCaptureFixture) -> None:

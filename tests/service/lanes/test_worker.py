@@ -357,6 +357,29 @@ def test_all_cores_are_used_for_a_lone_image_if_that_is_faster_and_changes_no_bi
     assert [len(engine.batch_sizes) for engine in by_threads.values()] == ([1, 1] if used else [2, 0])
 
 
+@pytest.mark.parametrize(
+    ("narrow", "wide", "used"),
+    [
+        ((0.1, 0.1), (0.5, 0.06), 0.06),
+        ((0.1, 0.1), (0.06, 0.5), 0.06),
+        ((0.5, 0.06), (0.1, 0.1), 0),
+        ((0.06, 0.5), (0.1, 0.1), 0),
+    ],
+    ids=["wide busy first", "wide busy last", "narrow busy first", "narrow busy last"],
+)
+def test_an_engine_whose_cores_were_busy_in_one_turn_is_judged_by_the_other(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, narrow: tuple[float, ...], wide: tuple[float, ...], used: float
+) -> None:
+    by_threads = {1: EchoEngine(), 2: EchoEngine()}
+    seconds = {by_threads[1]: iter(narrow), by_threads[2]: iter(wide)}
+    monkeypatch.setattr("service.lanes.worker.measure_pass_seconds", lambda engine, *_: {1: next(seconds[engine])})
+    worker = Worker(
+        order(bundle, wide_threads=2, measure=False),
+        lambda bundle, threads, *_: {"double": lambda: by_threads[threads]},
+    )
+    assert worker.loaded.wide_seconds == used
+
+
 def test_a_wide_engine_that_fails_leaves_the_narrow_one(bundle: Path) -> None:
     class Slow(EchoEngine):
         def run(self, pixels: PixelBatch) -> LogitBatch:

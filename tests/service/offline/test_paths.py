@@ -82,6 +82,35 @@ def test_a_glob_is_what_python_takes_it_for(pattern: str) -> None:
 
 
 @pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize("pattern", ["empty/**", "empty/**/", "empty/**/**", "./empty/**", "*/**", "**"])
+def test_an_empty_folder_is_there(pattern: str) -> None:
+    Path("empty").mkdir()
+    assert any(paths.matches(pattern))
+    assert found(pattern) == []
+    make("empty/.hidden.png")
+    assert any(paths.matches(pattern))
+    assert found(pattern) == []
+    make("empty/a.png")
+    assert set(found(pattern)) == {"empty/a.png"}
+
+
+@pytest.mark.usefixtures("folder")
+def test_an_empty_folder_that_one_stands_in_is_there() -> None:
+    assert list(paths.matches("**")) == ["."]
+    assert found("**") == []
+    make("a.png")
+    assert list(paths.matches("**")) == ["a.png"]
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize("pattern", ["missing/**", "a.png/**", "empty/**/*.png", "empty/*"])
+def test_what_is_not_there_is_not_found(pattern: str) -> None:
+    make("a.png")
+    Path("empty").mkdir()
+    assert not any(paths.matches(pattern))
+
+
+@pytest.mark.usefixtures("folder")
 @pytest.mark.parametrize("pattern", ["**", "**/*", "**/*.png", "a/**/*", "*"])
 def test_a_glob_does_not_go_round_in_circles(pattern: str) -> None:
     make("a/b/c.png", "a/d/e.png", "other/f.png")
@@ -130,13 +159,14 @@ def test_a_folder_that_cannot_be_listed_is_not_lost(monkeypatch: pytest.MonkeyPa
     make("a/b/c.png", "a/d.png")
     scandir = os.scandir
 
-    def forbidding(path: Path) -> object:
-        if path.name == "b":
+    def forbidding(path: str | Path) -> object:
+        if Path(path).name == "b":
             raise PermissionError
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", forbidding)
     assert found("a") == ["a/b", "a/d.png"]
+    assert found("a/b/**") == ["a/b"]
 
 
 def test_a_set_knows_what_was_added(monkeypatch: pytest.MonkeyPatch) -> None:

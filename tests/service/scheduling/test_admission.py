@@ -6,6 +6,7 @@ from contextlib import ExitStack
 import pytest
 
 from service.errors import ClientGone, DeadlineExceeded, EngineFailure, InvalidImage, NotReady, Overloaded
+from service.images.announced import Announced
 from service.metrics import OUTCOMES, Metrics
 from service.scheduling.admission import Admission
 from service.scheduling.loop_lag import LoopLag
@@ -21,11 +22,18 @@ class SteadyModel(Model):
 class House:
     """An admission in front of two models, each with a lane whose passes take 100 ms, whatever their size, up to 4."""
 
-    def __init__(self, max_images: int = 100, max_bytes: int = 1000, decode_seconds: float = 0.0) -> None:
+    def __init__(
+        self, max_images: int = 100, max_bytes: int = 1000, decode_seconds: float = 0.0, lanes: int = 1
+    ) -> None:
         self.metrics, self.lag = Metrics(), LoopLag()
         self.first, self.second = (
             SteadyModel(
-                1, decode_seconds, self.metrics, name=name, cores=SharedCores(1), loop_lag=lambda: self.lag.on_the_way
+                lanes,
+                decode_seconds,
+                self.metrics,
+                name=name,
+                cores=SharedCores(1),
+                loop_lag=lambda: self.lag.on_the_way,
             )
             for name in ("first", "second")
         )
@@ -111,15 +119,56 @@ async def test_bytes_are_bounded_as_they_come() -> None:
         alone.charge(1000)
 
 
+@pytest.mark.parametrize(
+    ("lanes", "decode_seconds", "sharing", "seconds"),
+    [
+        (1, 0.0, 1, 3),  # 25 passes of 100 ms
+        (3, 0.0, 1, 1),
+        (1, 0.1, 1, 13),  # 25 batches of 4 times 100 ms and a pass
+        (4, 0.1, 1, 4),
+        (1, 0.1, 2, 25),  # on half of the cores
+    ],
+)
 @virtually
-async def test_the_time_to_retry_of_a_full_house_is_that_of_what_is_ahead() -> None:
-    house = House(max_images=100)
+async def test_the_time_to_retry_of_a_full_house_is_that_of_what_is_ahead(
+    lanes: int, decode_seconds: float, sharing: int, seconds: int
+) -> None:
+    house = House(decode_seconds=decode_seconds, lanes=lanes)
+    house.first.promises.sharing = lambda: sharing
+    assert await retry_after_a_hundred(house) == seconds
+
+
+@virtually
+async def test_the_time_to_retry_is_that_of_short_batches_where_images_take_long_to_decode() -> None:
+    house = House(decode_seconds=0.01)
+    for _ in range(200):
+        house.first.promises.decode_times.learn(Announced("JPEG", 10**7), 0, 0.5)
+    assert await retry_after_a_hundred(house) == 60  # 100 batches of one image: 500 ms and a pass
+
+
+@virtually
+async def test_the_time_to_retry_while_every_lane_is_replaced_is_that_of_one() -> None:
+    house = House()
+    house.first.lanes.ready = 0
+    assert await retry_after_a_hundred(house) == 3
+
+
+@virtually
+async def test_the_time_to_retry_is_a_second_at_least() -> None:
+    house = House(max_images=1)
+    with house.admission.admit(house.first, house.ticket()), pytest.raises(Overloaded) as caught:
+        house.admission.admit(house.second, house.ticket())  # of which nobody is ahead
+    assert caught.value.retry_after == 1
+
+
+async def retry_after_a_hundred(house: House) -> int | None:
+    """What the image behind them is told."""
     with ExitStack() as stack:
         for _ in range(100):
             stack.enter_context(house.admission.admit(house.first, house.ticket()))
         with pytest.raises(Overloaded) as caught:
             house.admission.admit(house.first, house.ticket())
-        assert caught.value.retry_after == 3  # 25 passes of 100 ms
+        return caught.value.retry_after
 
 
 @pytest.mark.parametrize(("priority", "seconds"), [("interactive", 1000.0), ("bulk", None)])
