@@ -4,9 +4,11 @@ import importlib.metadata
 import platform
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import cache
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
@@ -77,7 +79,8 @@ def create_api(replica: Replica) -> FastAPI:
         title="Mixer serving",
         version=__version__,
         summary="MLP-Mixer image classification",
-        docs_url=None,  # docs_routes.py has it
+        openapi_url=None,  # docs_routes.py has it, and
+        docs_url=None,  # this
         redoc_url=None,
         generate_unique_id_function=lambda route: route.name,  # what generated clients call their functions
         servers=[{"url": settings.root_path or "/"}],
@@ -92,8 +95,8 @@ def create_api(replica: Replica) -> FastAPI:
         api.state.admin_keys = ApiKeys(settings.admin_keys_file, metrics, "MIXER_ADMIN_KEYS_FILE")
     for routes in (v1, features, models, v2, pages, repository, docs_routes):
         api.include_router(routes.router)
-    describe, key_needed = api.openapi, bool(settings.api_keys_file)
-    api.openapi = lambda: completed(describe(), key_needed=key_needed)  # type: ignore[method-assign]
+    key_needed = bool(settings.api_keys_file)
+    api.state.description = cache(lambda: bytes(JSONResponse(completed(api.openapi(), key_needed=key_needed)).body))
     for error in (ServiceError, RequestValidationError, Exception):
         api.add_exception_handler(error, on_error)
     api.add_exception_handler(HTTPException, on_http_exception)

@@ -16,6 +16,12 @@ router = APIRouter(include_in_schema=False)
 _SWAGGER_UI = WholeFiles(directory=Path(str(files("fastapi_swagger.resources"))))
 
 
+@router.get("/openapi.json")
+async def openapi(request: Request) -> Response:
+    """What describes every route to programs, as it was written out once: that takes the event loop milliseconds."""
+    return Response(request.app.state.description(), media_type="application/json")
+
+
 @router.get("/docs")
 async def docs() -> Response:
     """Swagger UI; every address is relative, so that it works behind any prefix."""

@@ -17,6 +17,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCy
 
 from service.edge.connection_table import ConnectionTable
 from service.edge.linger import LAST_SECONDS, Linger
+from service.edge.listener import is_closed_by_peer
 from service.edge.reading import ReadingProtocol
 from service.edge.rendering import render_error
 from service.edge.request_id import request_id_of
@@ -139,6 +140,9 @@ class HttpProtocol(ReadingProtocol):
                 sending.write(*refusal)
                 return
         received = len(cycle.body)
+        if received and all_here and is_closed_by_peer(self.transport.get_extra_info("socket")):
+            self.transport.close()  # as it would be anyway, once the end is read: a lane would have worked for nobody
+            return
         if announced := self._announced if cycle.more_body else received:
             address = self.client[0] if self.client else ""
             try:
@@ -159,6 +163,7 @@ class HttpProtocol(ReadingProtocol):
             finally:
                 scope.pop("mixer.on_leave", None)  # by which it knows itself: see `_forget`
 
+        self._turns.begin_task()
         super()._start_asgi_task(cycle, serve)  # type: ignore[arg-type]
 
     def _call_on_leave(self, cycle: RequestResponseCycle, callback: Callable[[], None]) -> None:

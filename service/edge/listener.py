@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 SEND_BYTES = 128 * 2**10
 _AT_ONCE = 16  # let in before anything else has its turn, such as that others are closed for them
 _LOOKED_AT = 64  # of whom some left while they waited: those would keep everybody behind them waiting, too
-_MOST_PARTED = 256  # beyond these who has waited longest is dropped: it has very likely left
+_MOST_PARTED = 16  # beyond these who has waited longest is dropped: it has very likely left
 _CLOSE_WAIT = 8  # of TCP's states, in tcp(7)'s order: the other side is closed
 _REST_SECONDS = 0.2  # until accepting is tried again where it failed for want of descriptors or memory
 _HANDSHAKE_SECONDS = 0.2  # for those that have begun when the door closes
@@ -73,7 +73,7 @@ class Listener:
         await asyncio.gather(*self._entering, return_exceptions=True)
 
     def _accept(self) -> bool:
-        """Let some in, those last who have closed their side already; false if nobody is left who could be."""
+        """Let some in, those who have closed their side already once nobody else waits; false if nobody is left."""
         entered, left = 0, True
         if self._next:
             self._next.cancel()
@@ -94,18 +94,17 @@ class Listener:
                 connection.close()
                 continue
             connection.setblocking(False)
-            if _is_closed_by_peer(connection):
+            if is_closed_by_peer(connection):
                 self._parted.append(connection)
             else:
                 entered += 1
                 self._enter(connection)
         while len(self._parted) > _MOST_PARTED:
             self._drop_parted()
-        while self._parted and entered < _AT_ONCE:
-            entered += 1
+        while self._parted and not left:
             self._enter(self._parted.popleft())
         self._next = self._loop.call_soon(self._accept) if self._parted else None
-        return left or bool(self._parted)
+        return left
 
     def _enter(self, connection: socket.socket) -> None:
         entering = self._loop.create_task(self._loop.connect_accepted_socket(self._connect, connection))
@@ -132,7 +131,7 @@ class Listener:
         self._accept()
 
 
-def _is_closed_by_peer(connection: socket.socket) -> bool:
+def is_closed_by_peer(connection: socket.socket) -> bool:
     """Whether all has come that ever will; only Linux says so."""
     if sys.platform != "linux":
         return False

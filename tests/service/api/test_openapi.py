@@ -4,6 +4,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from fastapi.responses import JSONResponse
 
 from tests.doubles import EchoEngine, replica_around
 from tests.service.replicas import client_of
@@ -68,6 +69,21 @@ async def test_generators_find_a_name_a_type_and_a_place_for_everything(client: 
     assert {"classify", "model_infer", "model_version_infer", "repository_index"} <= operations.keys()
     named = set(re.findall('#/components/schemas/([^"]+)', json.dumps(document)))
     assert named == set(document["components"]["schemas"])
+
+
+async def test_it_is_written_out_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[object] = []
+    render = JSONResponse.render
+
+    def noted(self: JSONResponse, content: object) -> bytes:
+        written.append(content)
+        return render(self, content)
+
+    monkeypatch.setattr(JSONResponse, "render", noted)
+    async with client_of(replica_around(EchoEngine(), tmp_path / "models")) as client:
+        answers = [await client.get("/openapi.json") for _ in range(3)]
+    assert len({answer.content for answer in answers}) == len(written) == 1
+    assert answers[0].headers["content-type"] == "application/json"
 
 
 @pytest.mark.parametrize("needed", [False, True])

@@ -188,7 +188,7 @@ async def test_a_place_that_is_held_is_taken_by_who_is_served_at_once(tmp_path: 
         app = with_edge(create_api(replica))
         replica.admission.refused_at = math.inf
         scope = head()
-        assert app.turn_away(scope) is None  # type: ignore[attr-defined]
+        assert app.turn_away(scope, IMAGE) is None  # type: ignore[attr-defined]
         assert (await without_task(app, scope, IMAGE))[0] == 200
         assert not replica.admission._coming
         assert (await without_task(app, head(), IMAGE))[0] == 200

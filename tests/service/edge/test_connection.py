@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import socket
+import sys
 import time
 import tracemalloc
 import weakref
@@ -12,6 +13,7 @@ import pytest
 
 from service.edge import connection as http_protocol
 from service.edge import linger, reading, uploads, write_watch
+from service.edge.turns import TASK_SECONDS, TURN_SECONDS
 from tests.service.edge.application import LARGE, POST, Application, answer_of, connected
 
 pytestmark = pytest.mark.anyio
@@ -147,6 +149,46 @@ async def test_an_endpoint_learns_without_reading_that_its_client_left(
             await asyncio.sleep(0.01)
     assert application.left[0] == asked.decode()
     assert application.served == ["/", asked.decode()]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells who has closed its side")
+@pytest.mark.parametrize("path", ["/plain", "/"])
+async def test_nothing_is_done_for_a_body_whose_client_has_left_when_it_is_read(
+    application: Application, path: str
+) -> None:
+    with socket.create_connection(("127.0.0.1", application.port)) as leaver:  # before the server has its next step
+        leaver.sendall(POST % (path.encode(), b"content-length: 5\r\n") + b"hello")
+        leaver.shutdown(socket.SHUT_WR)
+        leaver.setblocking(False)
+        async with asyncio.timeout(60):
+            assert await asyncio.get_running_loop().sock_recv(leaver, 1) == b""
+    assert (application.plain, application.served, application.uploads.held) == (None, [], 0)
+
+
+async def test_who_has_closed_its_side_and_sent_no_body_may_have_an_answer(application: Application) -> None:
+    async with connected(application) as (reader, writer):
+        writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        writer.write_eof()
+        assert (await answer_of(reader))[2]["method"] == "GET"
+
+
+async def test_tasks_of_many_requests_that_come_together_are_begun_in_turns(application: Application) -> None:
+    clients = [socket.create_connection(("127.0.0.1", application.port)) for _ in range(60)]
+    try:
+        async with asyncio.timeout(60):
+            while len(application.protocols()) < len(clients):
+                await asyncio.sleep(0.001)
+        for client in clients:  # all of it before the server has its next step
+            client.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        most = before = 0
+        async with asyncio.timeout(60):
+            while before < len(clients):
+                await asyncio.sleep(0)
+                most, before = max(most, len(application.served) - before), len(application.served)
+        assert most <= int(TURN_SECONDS / TASK_SECONDS) + 1
+    finally:
+        for client in clients:
+            client.close()
 
 
 async def test_who_has_its_answer_has_not_left(application: Application) -> None:

@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 import pytest
 
 from service.edge import listener as listening
-from service.edge.listener import Listener
+from service.edge.listener import _LOOKED_AT, _MOST_PARTED, Listener
 from service.metrics import Metrics
 
 ONLY_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells who has closed its side")
@@ -63,8 +63,8 @@ def test_who_left_after_its_request_is_served() -> None:
         assert runner.run(let_in(10, resets=False)) == 11
 
 
-async def order_of(leavers: int) -> list[bytes]:
-    """What each had sent, as they were let in: of those who closed their side before that, and of one who waits."""
+async def order_of(leavers: int, served: int) -> list[bytes]:
+    """What `served` of them had sent, as they were let in: those who closed their side before, and one who waits."""
     greeted: list[bytes] = []
 
     class Noting(asyncio.Protocol):
@@ -81,17 +81,18 @@ async def order_of(leavers: int) -> list[bytes]:
         listener = Listener(bound, Noting, lambda: None, Metrics().connections_ended)
         listener.open(256)
         async with asyncio.timeout(30):
-            while len(greeted) <= leavers:
+            while len(greeted) < served:
                 await asyncio.sleep(0)
         await listener.close()
     return greeted
 
 
 @ONLY_LINUX
-def test_who_closed_its_side_is_served_after_who_waits() -> None:
+@pytest.mark.parametrize("leavers", [_MOST_PARTED, 3 * _MOST_PARTED, 3 * _LOOKED_AT])
+def test_who_closed_its_side_is_served_after_who_waits_and_of_many_the_last(leavers: int) -> None:
     with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
-        order = runner.run(order_of(40))
-    assert order == [b"waits", *(b"%d" % number for number in range(40))]
+        order = runner.run(order_of(leavers, 1 + _MOST_PARTED))
+    assert order == [b"waits", *(b"%d" % number for number in range(leavers - _MOST_PARTED, leavers))]
 
 
 class Echo(asyncio.Protocol):
@@ -184,7 +185,7 @@ async def test_where_descriptors_run_out_who_closed_its_side_is_dropped_and_coun
 async def test_who_closed_its_side_is_served_though_the_door_closes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listening, "_HANDSHAKE_SECONDS", 0)
     with ExitStack() as opened:
-        clients = HalfClosed(3 * listening._AT_ONCE, opened)
+        clients = HalfClosed(_MOST_PARTED, opened)
         clients.listener.open(256)
         await clients.listener.close()
-        assert await clients.served() == list(range(3 * listening._AT_ONCE))
+        assert await clients.served() == list(range(_MOST_PARTED))

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from service.edge.turns import LARGE_BYTES, TURN_SECONDS, WAITING_MOST_BYTES, Turns
+from service.edge.turns import LARGE_BYTES, TASK_SECONDS, TURN_SECONDS, WAITING_MOST_BYTES, Turns
 
 pytestmark = pytest.mark.anyio
 
@@ -107,7 +107,7 @@ async def test_no_more_waits_than_there_is_memory_for() -> None:
         turns.take(Reader(name, read), WAITING_MOST_BYTES // 2)
     assert read == ["long", "a", "b"]
     await asyncio.sleep(0)
-    assert read == ["long", "a", "b", "little", "c"]
+    assert read == ["long", "a", "little", "b", "c"]
     assert turns._bytes == 0
 
 
@@ -137,6 +137,34 @@ async def test_who_brings_much_piece_by_piece_brings_much() -> None:
     assert much.since is not None
     assert much.since <= came
     assert turns._bytes == 0
+
+
+async def test_of_those_who_bring_much_one_is_read_in_a_turn() -> None:
+    turns, read = Turns(), list[str]()
+    turns.take(Reader("long", read, 2 * TURN_SECONDS), 1)
+    for name in "ABC":
+        turns.take(Reader(name, read), LARGE_BYTES + 1)
+    for name in "ABC":
+        await asyncio.sleep(0)
+        assert read[-1] == name
+
+
+async def test_tasks_that_are_begun_use_the_turn_up() -> None:
+    class Beginner(Reader):
+        def read_on(self, since: float | None = None) -> None:
+            super().read_on(since)
+            turns.begin_task()
+
+    turns, read = Turns(), list[str]()
+    most = int(TURN_SECONDS / TASK_SECONDS) + 1
+    for _ in range(10 * most):
+        turns.take(Beginner("begins", read), 1)
+    assert len(read) <= most
+    async with asyncio.timeout(30):
+        while len(read) < 10 * most:
+            before = len(read)
+            await asyncio.sleep(0)
+            assert len(read) - before <= most
 
 
 async def test_a_reader_that_fails_is_ended_and_the_others_read(caplog: pytest.LogCaptureFixture) -> None:
