@@ -33,7 +33,8 @@ _SEGMENT_BYTES = 1024  # or more, of a segment with what follows it: encoders fl
 _SEGMENTS = 1000  # before the pixels; 16 MB of the longest are 256
 _ROWS = 256  # copied at a time
 _SCANS = 100  # libtiff's limit too; a progressive photograph has 10
-_SCANNED = 20  # times MAX_PIXELS that the scans of one file may visit
+SCAN = b"\xff\xda\0"  # its marker, and half of the length
+SCANNED = 20  # times MAX_PIXELS that the scans of one file may visit
 # More than the last block can have, beginning with a set bit: at an end, libjpeg goes on with zeros.
 _FILLER = bytes(0xAC ^ (37 * i & 0x7F) for i in range(4000)).replace(b"\xff", b"\xfe")
 
@@ -124,8 +125,8 @@ def _check_scans(data: bytes, first: int, frame: _Frame, max_pixels: int) -> Non
     """Raise ImageTooLarge if the scans, of which at least as many are counted as there are, visit too many pixels."""
     if not frame.progressive and data[first + 4 : first + 5] == bytes([frame.components]):
         return  # the first holds them all
-    scans = data.count(b"\xff\xda\0", first)
-    if scans > _SCANS or scans * frame.width * frame.height > _SCANNED * max_pixels:
+    scans = data.count(SCAN, first)
+    if scans > _SCANS or scans * frame.width * frame.height > SCANNED * max_pixels:
         raise ImageTooLarge(f"the JPEG has {scans} scans, too many for its size", reason="scans")
 
 
@@ -140,7 +141,7 @@ def ended(data: bytes) -> bytes:
     end = data + b"\xff\xd9"
     rows, others = _rows(end), _rows(data + _FILLER + b"\xff\xd9")
     there = next((row for row, pair in enumerate(zip(rows, others, strict=True)) if pair[0] != pair[1]), len(rows))
-    scans = data.count(b"\xff\xda\0")
+    scans = data.count(SCAN)
     if there < len(rows):
         raise damaged(
             "JPEG", f"it ends within scan {scans}" if scans > 1 else f"{there} of {len(rows)} rows of pixels are there"
