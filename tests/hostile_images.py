@@ -168,6 +168,8 @@ def tiffs() -> Iterator[Hostile]:
     yield Hostile("tiff of compression 12345", tiff([*GRAY_8[:1], *SIZE_32, (259, 3, 1, 12_345)]), (UNSUPPORTED,))
     tile = [(258, 3, 1, 8), (259, 3, 1, 5), (262, 3, 1, 1), (322, 4, 1, 60_000), (323, 4, 1, 60_000), (324, 4, 1, 8)]
     yield Hostile("tiff of a tile of 60000x60000", tiff([*tile, *SIZE_32, (325, 4, 1, 100)]), (INVALID,))
+    tile = [(322, 4, 1, 60_000), (323, 4, 1, 60_000)]
+    yield Hostile("tiff of a tile of 60000x60000 in a strip's place", tiff([*GRAY_8, *tile, *SIZE_32]), (INVALID,))
     rational = b"\x01\0\0\0\x03\0\0\0" * 200_000
     yield Hostile(
         "tiff of a resolution of 200000 values",
