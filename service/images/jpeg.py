@@ -28,7 +28,8 @@ _REFUSED = {
     0xF7: "JPEG-LS",
 }
 _MARKER = re.compile(rb"\xff[^\xff]", re.DOTALL)  # the last of the fill bytes before it, and its own: in linear time
-_SEGMENT = re.compile(rb"\xff[^\xff\0\1\xd0-\xd7]", re.DOTALL)  # a marker that a length follows
+_SEGMENT = re.compile(rb"\xff[^\xff\0\1\xd0-\xd7]", re.DOTALL)  # a marker that is within no pixels
+_SEQUENTIAL, _MIDDLE = (0xC0, 0xC1), {127, 128}  # frames with Huffman codes; levels, of inks the other way round
 _SEGMENT_BYTES = 1024  # or more, of a segment with what follows it: encoders flush pixels less often
 _SEGMENTS = 1000  # before the pixels; 16 MB of the longest are 256
 _ROWS = 256  # copied at a time
@@ -128,6 +129,24 @@ def _check_scans(data: bytes, first: int, frame: _Frame, max_pixels: int) -> Non
     scans = data.count(SCAN, first)
     if scans > _SCANS or scans * frame.width * frame.height > SCANNED * max_pixels:
         raise ImageTooLarge(f"the JPEG has {scans} scans, too many for its size", reason="scans")
+
+
+def check_complete(data: bytes, last_pixel: bytes) -> None:
+    """Raise InvalidImage, with the number of rows that are there, if a JPEG's end comes before its last pixels.
+
+    The decoder then goes on in the middle gray: only with a `last_pixel` of that, as it was decoded, is this looked at,
+    and only in the usual JPEG, of one scan with Huffman codes.
+    """
+    if not set(last_pixel) <= _MIDDLE:
+        return
+    components = 0
+    for marker, at, end in _segments(data):
+        if marker in _SEQUENTIAL:
+            components = data[at + 9]
+        elif marker == _SCAN and data[at + 4] == components:
+            after = _SEGMENT.search(data, end)
+            if after:
+                ended(data[: after.start()])
 
 
 def ended(data: bytes) -> bytes:

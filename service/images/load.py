@@ -92,6 +92,8 @@ def _decoded(image: Image.Image, data: bytes, format_: str, smallest: int | None
 
 def _load(image: Image.Image, data: bytes, format_: str) -> None:
     image.load()
+    if format_ == "JPEG":
+        jpeg.check_complete(data, image.crop((image.width - 1, image.height - 1, *image.size)).tobytes())
     if format_ == "PNG":
         png.check_complete(data, image.crop((0, image.height - 1, *image.size)).tobytes())
 
