@@ -80,6 +80,7 @@ def jpegs() -> Iterator[Hostile]:
     yield Hostile("jpeg with a million comments", head + b"\xff\xfe\x00\x02" * 1_000_000 + rest, (TOO_LARGE,))
     yield Hostile("jpeg of fill bytes before its segments", head + b"\xff" * 8_000_000 + rest, (OK,))
     yield Hostile("jpeg with fill bytes for an end", plain[:-2] + b"\xff" * 8_000_000, (OK,))
+    yield Hostile("jpeg of fill bytes alone", head + b"\xff" * 8_000_000, (INVALID,))
     exif = b"\xff\xe1\x00\x09Exif\0\0\x01"
     yield Hostile("jpeg with a hundred thousand exifs", head + exif * 100_000 + rest, (TOO_LARGE,))
     yield Hostile("jpeg with 10 MB of profile", head + (b"\xff\xe2\xff\xff" + bytes(65_533)) * 150 + rest, (OK,))
@@ -90,6 +91,12 @@ def jpegs() -> Iterator[Hostile]:
         tag = b"II*\0" + struct.pack("<IHHHIII", 8, 1, 0x112, 3, 1, orientation, 0)
         yield Hostile(f"jpeg with orientation {orientation}", head + exif_segments(tag) + rest, (OK,))
     progressive = encode(small(side=64), "JPEG", progressive=True)
+    for name, behind, expected in (
+        ("comments", b"\xff\xfe\0\2" * 2_000_000, TOO_LARGE),
+        ("stuffed bytes", b"\xff\0" * 4_000_000, OK),
+        ("fill bytes", b"\xff" * 8_000_000, OK),
+    ):
+        yield Hostile(f"progressive jpeg without an end, but {name}", progressive[:-2] + behind + b"\0", (expected,))
     last = progressive[progressive.rfind(b"\xff\xda") : -2]
     yield Hostile("jpeg of 5000 scans", progressive[:-2] + last * 5000 + progressive[-2:], (TOO_LARGE,))
     yield Hostile("jpeg of 60 scans over 49 million pixels", jpeg_of_many_large_scans, (TOO_LARGE,))
@@ -161,6 +168,8 @@ def tiffs() -> Iterator[Hostile]:
     yield Hostile("tiff of compression 12345", tiff([*GRAY_8[:1], *SIZE_32, (259, 3, 1, 12_345)]), (UNSUPPORTED,))
     tile = [(258, 3, 1, 8), (259, 3, 1, 5), (262, 3, 1, 1), (322, 4, 1, 60_000), (323, 4, 1, 60_000), (324, 4, 1, 8)]
     yield Hostile("tiff of a tile of 60000x60000", tiff([*tile, *SIZE_32, (325, 4, 1, 100)]), (INVALID,))
+    tile = [(322, 4, 1, 60_000), (323, 4, 1, 60_000)]
+    yield Hostile("tiff of a tile of 60000x60000 in a strip's place", tiff([*GRAY_8, *tile, *SIZE_32]), (INVALID,))
     rational = b"\x01\0\0\0\x03\0\0\0" * 200_000
     yield Hostile(
         "tiff of a resolution of 200000 values",

@@ -34,8 +34,8 @@ _STRIP: dict[str, Callable[[bytes, int], Stripped]] = {
     "GIF": gif.strip,
     "BMP": bmp.strip,
     "TIFF": tiff.strip,
-    "AVIF": lambda data, _: isobmff.strip(data, "AVIF"),
-    "HEIC": lambda data, _: isobmff.strip(data, "HEIC"),
+    "AVIF": lambda data, max_pixels: isobmff.strip(data, "AVIF", max_pixels),
+    "HEIC": lambda data, max_pixels: isobmff.strip(data, "HEIC", max_pixels),
 }
 
 

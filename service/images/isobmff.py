@@ -4,6 +4,7 @@ ISO/IEC 14496-12 (boxes), 23008-12 (images as items).
 """
 
 import struct
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -15,7 +16,11 @@ _BOXES = 1000  # of one kind in one box; the tiles of a telephone's largest phot
 _REFERENCES = 8 * _BOXES  # of items to items and to properties
 _FILM = (b"moov", b"moof", b"mfra")
 _PIXEL_ITEMS = (b"av01", b"hvc1", b"grid", b"iden", b"iovl")
-_CODED = 8  # times its pixels in one AVIF's streams, and a million: colours, alpha, thumbnail, tiles that overhang
+_CODED = 8  # times its pixels in what is decoded, and a million: colours, alpha, thumbnail, tiles that overhang
+_SINGLE = (b"pitm", b"iinf", b"iloc", b"iprp", b"iref", b"idat", b"ipco")  # of which decoders take any, if two
+_MAPS = 4  # boxes ipma, one for each way to write them
+_DEPTH = 3  # of images made of images
+_TURNS = 3  # of one item: a crop, a rotation and a mirroring
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,19 +38,20 @@ class _Item:
     extents: list[tuple[int, int]]  # place and length
 
 
-def strip(data: bytes, format_: str) -> Stripped:
+def strip(data: bytes, format_: str, max_pixels: int) -> Stripped:
     """The file as one of a still image, in which films and items that are no images are named as free space.
 
     The decoders' work can be quadratic in items, and of a file with tracks they may decode those: what is there is
     counted here, in linear time. Sizes are the decoder's to tell.
 
     Raises:
-        ImageTooLarge: more items, properties or references than any photograph has.
+        ImageTooLarge: more items, properties or references than any photograph has, or an image made of far more pixels
+            than it has.
         UnsupportedImage: a crop that the decoder would leave out.
         InvalidImage: damaged, or cut short within these boxes.
     """
     try:
-        file, turned = _strip(data, b"avif" if format_ == "AVIF" else b"heic")
+        file, turned = _strip(data, b"avif" if format_ == "AVIF" else b"heic", max_pixels)
         return Stripped(file, 0, 0, turned=turned)
     except (struct.error, IndexError, ValueError):
         raise damaged(format_) from None
@@ -75,8 +81,8 @@ def check_coded(data: bytes, pixels: int, max_pixels: int) -> None:
         raise ImageTooLarge("the AVIF holds more pixels than it announces", reason="pixels")
 
 
-def _strip(data: bytes, brand: bytes) -> tuple[bytes, bool]:
-    file, turned = bytearray(data), False
+def _strip(data: bytes, brand: bytes, max_pixels: int) -> tuple[bytes, bool]:
+    file, turned, metas = bytearray(data), False, 0
     for box in _boxes(data, 0, len(data), open_ended=True):
         if box.kind in _FILM:
             file[box.at + 4 : box.at + 8] = b"free"
@@ -88,13 +94,26 @@ def _strip(data: bytes, brand: bytes) -> tuple[bytes, bool]:
         elif box.kind == b"mdat" and struct.unpack_from(">I", data, box.at)[0] > 1:
             struct.pack_into(">I", file, box.at, box.end - box.at)  # of one that is cut short, what is there
         elif box.kind == b"meta":
+            metas += 1
+            if metas > 1:
+                raise ValueError("two boxes meta")
+            _check_single(data, box)
             for at in _metadata(data, box):
                 file[at : at + 4] = b"free"
             properties = list(_properties(data, box))
             if brand == b"avif" and any(prop.kind == b"clap" for prop in properties):
                 raise UnsupportedImage("an AVIF with a crop (clean aperture) is not accepted", reason="variant")
             turned = any(_turns(data, prop) for prop in properties)
+            _check_work(data, box, properties, max_pixels)
     return bytes(file), turned
+
+
+def _check_single(data: bytes, meta: _Box) -> None:
+    """Raise ValueError if there is more than one of a box that there may be one of."""
+    for boxes in (_boxes(data, meta.start + 4, meta.end), _parts(data, meta)):
+        kinds = Counter(box.kind for box in boxes)
+        if kinds[b"ipma"] > _MAPS or any(kinds[kind] > 1 for kind in _SINGLE):
+            raise ValueError("two boxes of a kind")
 
 
 def _metadata(data: bytes, meta: _Box) -> Iterator[int]:
@@ -105,22 +124,19 @@ def _metadata(data: bytes, meta: _Box) -> Iterator[int]:
         elif box.kind == b"iloc":
             for _ in _locations(data, box):
                 pass
-        elif box.kind == b"iprp":
-            for part in _boxes(data, box.start, box.end):
-                if part.kind == b"ipma":
-                    _count_associations(data, part)
-        elif box.kind == b"iref":
-            if box.end - box.start > 4 * _REFERENCES:
-                raise _too_many("references")
-            for _ in _boxes(data, box.start + 4, box.end):
-                pass
+
+
+def _parts(data: bytes, meta: _Box) -> Iterator[_Box]:
+    """The properties' boxes: themselves, and which item has which."""
+    for box in _boxes(data, meta.start + 4, meta.end):
+        if box.kind == b"iprp":
+            yield from _boxes(data, box.start, box.end)
 
 
 def _properties(data: bytes, meta: _Box) -> Iterator[_Box]:
-    for box in _boxes(data, meta.start + 4, meta.end):
-        for part in _boxes(data, box.start, box.end) if box.kind == b"iprp" else ():
-            if part.kind == b"ipco":
-                yield from _boxes(data, part.start, part.end)
+    for part in _parts(data, meta):
+        if part.kind == b"ipco":
+            yield from _boxes(data, part.start, part.end)
 
 
 def _turns(data: bytes, prop: _Box) -> bool:
@@ -198,31 +214,102 @@ def _locations(data: bytes, iloc: _Box) -> Iterator[_Item]:
 
 
 def _stream(data: bytes, item: _Item, idat: _Box | None) -> bytes:
-    stream = b""
+    parts, total = [], 0
     for offset, length in item.extents:
         if item.method > 1 or (item.method and not idat):
             raise ValueError("an item made of items")
         start = offset + (idat.start if item.method and idat else 0)
         if start + length > len(data):
             raise damaged("AVIF", f"of {length} bytes of pixels, {start + length - len(data)} are missing")
-        stream += data[start : start + (length or len(data))]
-        if len(stream) > len(data):
+        parts.append(data[start : start + (length or len(data))])
+        total += len(parts[-1])
+        if total > len(data):
             raise ValueError("an item is longer than the file")
-    return stream
+    return b"".join(parts)
 
 
-def _count_associations(data: bytes, ipma: _Box) -> None:
+def _associations(data: bytes, ipma: _Box) -> Iterator[tuple[int, list[int]]]:
+    """Items, and the numbers of their properties, from 1 on."""
     version, wide = data[ipma.start], data[ipma.start + 3] & 1
     (entries,) = struct.unpack_from(">I", data, ipma.start + 4)
     if entries > _BOXES or ipma.end - ipma.start > 4 * _REFERENCES:
         raise _too_many("properties of items")
     position, total = ipma.start + 8, 0
     for _ in range(entries):
+        (item,) = struct.unpack_from(">H" if version < 1 else ">I", data, position)
         position += 2 if version < 1 else 4
-        total += data[position]
-        position += 1 + data[position] * (2 if wide else 1)
-    if total > _REFERENCES:
-        raise _too_many("properties of items")
+        count = data[position]
+        total += count
+        if total > _REFERENCES:
+            raise _too_many("properties of items")
+        numbers = struct.unpack_from(f">{count}{'H' if wide else 'B'}", data, position + 1)
+        yield item, [number & (0x7FFF if wide else 0x7F) for number in numbers]
+        position += 1 + count * (2 if wide else 1)
+
+
+def _references(data: bytes, iref: _Box) -> Iterator[tuple[bytes, int, tuple[int, ...]]]:
+    """Kind, the item that refers, and those that it refers to."""
+    if iref.end - iref.start > 4 * _REFERENCES:
+        raise _too_many("references")
+    number = "I" if data[iref.start] else "H"
+    for box in _boxes(data, iref.start + 4, iref.end):
+        item, count = struct.unpack_from(f">{number}H", data, box.start)
+        yield box.kind, item, struct.unpack_from(f">{count}{number}", data, box.start + struct.calcsize(f">{number}H"))
+
+
+def _check_work(data: bytes, meta: _Box, properties: list[_Box], max_pixels: int) -> None:
+    """Raise ImageTooLarge if the primary item is made of far more pixels than it announces, or turned again and again.
+
+    The decoder decodes an item as often as others are made of it.
+    """
+    pixels = _pixels(data, meta, properties)
+    primary, made_of, alphas = _derivations(data, meta)
+    known: dict[int, int] = {}
+
+    def work(item: int, depth: int = 0) -> int:
+        if depth > _DEPTH:
+            raise _too_many("images made of images")
+        if item not in known:
+            parts = made_of.get(item)
+            own = sum(work(part, depth + 1) for part in parts) if parts else pixels.get(item, 0)
+            known[item] = own + max((work(alpha, depth + 1) for alpha in alphas.get(item, ())), default=0)
+        return known[item]
+
+    if work(primary) > min(_CODED * pixels.get(primary, max_pixels) + 2**20, 3 * max_pixels):
+        raise ImageTooLarge("the image is made of far more pixels than it announces", reason="pixels")
+
+
+def _pixels(data: bytes, meta: _Box, properties: list[_Box]) -> dict[int, int]:
+    """What each item announces. Raises ImageTooLarge if one is to be turned too often."""
+    pixels: dict[int, int] = {}
+    turns: Counter[int] = Counter()
+    for part in _parts(data, meta):
+        for item, numbers in _associations(data, part) if part.kind == b"ipma" else ():
+            for prop in (properties[number - 1] for number in numbers if 0 < number <= len(properties)):
+                turns[item] += prop.kind in (b"clap", b"irot", b"imir")
+                if prop.kind == b"ispe":
+                    width, height = struct.unpack_from(">II", data, prop.start + 4)
+                    pixels[item] = max(pixels.get(item, 0), width * height)
+    if max(turns.values(), default=0) > _TURNS:
+        raise _too_many("rotations, mirrorings and crops of one item")
+    return pixels
+
+
+def _derivations(data: bytes, meta: _Box) -> tuple[int, dict[int, list[int]], dict[int, list[int]]]:
+    """The primary item, what each item is made of, and the alpha channels and the like that each has."""
+    primary = 0
+    made_of: dict[int, list[int]] = {}
+    alphas: dict[int, list[int]] = {}
+    for box in _boxes(data, meta.start + 4, meta.end):
+        if box.kind == b"pitm":
+            (primary,) = struct.unpack_from(">I" if data[box.start] else ">H", data, box.start + 4)
+        for kind, item, others in _references(data, box) if box.kind == b"iref" else ():
+            if kind == b"dimg":
+                made_of.setdefault(item, []).extend(others)
+            elif kind == b"auxl":
+                for other in others:
+                    alphas.setdefault(other, []).append(item)
+    return primary, made_of, alphas
 
 
 def _too_many(what: str) -> ImageTooLarge:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from service.errors import ImageTooLarge, UnsupportedImage
 from service.images import exif
-from service.images.stripped import Stripped, check_size, damaged
+from service.images.stripped import Stripped, check_size, damaged, pieces, too_many_pieces
 
 _START, _END, _SCAN = 0xD8, 0xD9, 0xDA
 _APP0, _APP1, _APP2, _APP14 = 0xE0, 0xE1, 0xE2, 0xEE
@@ -27,11 +27,15 @@ _REFUSED = {
     0xCB: "a lossless JPEG with arithmetic coding",
     0xF7: "JPEG-LS",
 }
-_MARKER = re.compile(rb"\xff+[^\xff]", re.DOTALL)  # with fill bytes before it
+_MARKER = re.compile(rb"\xff[^\xff]", re.DOTALL)  # the last of the fill bytes before it, and its own: in linear time
+_SEGMENT = re.compile(rb"\xff[^\xff\0\1\xd0-\xd7]", re.DOTALL)  # a marker that is within no pixels
+_SEQUENTIAL, _MIDDLE = (0xC0, 0xC1), {127, 128}  # frames with Huffman codes; levels, of inks the other way round
+_SEGMENT_BYTES = 1024  # or more, of a segment with what follows it: encoders flush pixels less often
 _SEGMENTS = 1000  # before the pixels; 16 MB of the longest are 256
 _ROWS = 256  # copied at a time
 _SCANS = 100  # libtiff's limit too; a progressive photograph has 10
-_SCANNED = 20  # times MAX_PIXELS that the scans of one file may visit
+SCAN = b"\xff\xda\0"  # its marker, and half of the length
+SCANNED = 20  # times MAX_PIXELS that the scans of one file may visit
 # More than the last block can have, beginning with a set bit: at an end, libjpeg goes on with zeros.
 _FILLER = bytes(0xAC ^ (37 * i & 0x7F) for i in range(4000)).replace(b"\xff", b"\xfe")
 
@@ -73,7 +77,10 @@ def strip(data: bytes, max_pixels: int) -> Stripped:
         raise damaged("JPEG", "it ends before its pixels" if first_scan == len(data) else "it has pixels of no size")
     _check_scans(data, first_scan, frame, max_pixels)
     header = b"".join(kept)
-    file = data if len(header) == first_scan else header + data[first_scan:]
+    pixels = data[first_scan:]
+    while b"\xff\xff" in pixels:  # fill bytes, of which a decoder takes each by itself
+        pixels = pixels.replace(b"\xff\xff", b"\xff")
+    file = data if len(header) + len(pixels) == len(data) else header + pixels
     return Stripped(file, frame.width, frame.height, orientation or 1, has_profile)
 
 
@@ -119,9 +126,27 @@ def _check_scans(data: bytes, first: int, frame: _Frame, max_pixels: int) -> Non
     """Raise ImageTooLarge if the scans, of which at least as many are counted as there are, visit too many pixels."""
     if not frame.progressive and data[first + 4 : first + 5] == bytes([frame.components]):
         return  # the first holds them all
-    scans = data.count(b"\xff\xda\0", first)
-    if scans > _SCANS or scans * frame.width * frame.height > _SCANNED * max_pixels:
+    scans = data.count(SCAN, first)
+    if scans > _SCANS or scans * frame.width * frame.height > SCANNED * max_pixels:
         raise ImageTooLarge(f"the JPEG has {scans} scans, too many for its size", reason="scans")
+
+
+def check_complete(data: bytes, last_pixel: bytes) -> None:
+    """Raise InvalidImage, with the number of rows that are there, if a JPEG's end comes before its last pixels.
+
+    The decoder then goes on in the middle gray: only with a `last_pixel` of that, as it was decoded, is this looked at,
+    and only in the usual JPEG, of one scan with Huffman codes.
+    """
+    if not set(last_pixel) <= _MIDDLE:
+        return
+    components = 0
+    for marker, at, end in _segments(data):
+        if marker in _SEQUENTIAL:
+            components = data[at + 9]
+        elif marker == _SCAN and data[at + 4] == components:
+            after = _SEGMENT.search(data, end)
+            if after:
+                ended(data[: after.start()])
 
 
 def ended(data: bytes) -> bytes:
@@ -135,7 +160,7 @@ def ended(data: bytes) -> bytes:
     end = data + b"\xff\xd9"
     rows, others = _rows(end), _rows(data + _FILLER + b"\xff\xd9")
     there = next((row for row, pair in enumerate(zip(rows, others, strict=True)) if pair[0] != pair[1]), len(rows))
-    scans = data.count(b"\xff\xda\0")
+    scans = data.count(SCAN)
     if there < len(rows):
         raise damaged(
             "JPEG", f"it ends within scan {scans}" if scans > 1 else f"{there} of {len(rows)} rows of pixels are there"
@@ -156,17 +181,18 @@ def _rows(data: bytes) -> list[int]:
 
 
 def _has_all_scans(data: bytes) -> bool:
-    """Whether every coefficient of every component is told to its last bit: T.81, section B.2.3 and annex G."""
+    """Whether every coefficient of every component is told to its last bit: T.81, section B.2.3 and annex G.
+
+    Raises ImageTooLarge if there are too many segments to look at.
+    """
     untold: dict[int, set[int]] = {}
     at = 2
-    while (at := data.find(b"\xff", at)) >= 0 and at + 4 < len(data):
+    for _ in pieces(data, _SEGMENT_BYTES):
+        found = _SEGMENT.search(data, at)
+        if found is None or found.end() + 2 > len(data):
+            return not any(untold.values())
+        at = found.start()
         marker = data[at + 1]
-        if marker == 0xFF:
-            at += 1
-            continue
-        if marker in _WITHOUT_LENGTH:
-            at += 2
-            continue
         end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
         if marker in _DECODED:
             untold = {component: set(range(64)) for component in data[at + 10 : end : 3]}
@@ -177,4 +203,4 @@ def _has_all_scans(data: bytes) -> bool:
                 if bits & 15 == 0:
                     untold.get(component, set()).difference_update(range(first, last + 1))
         at = end
-    return not any(untold.values())
+    raise too_many_pieces("JPEG")

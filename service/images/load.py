@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from service.images import exif, isobmff, jpeg
+from service.images import exif, isobmff, jpeg, png
 from service.images.pillow import open_image
 from service.images.rgb import Channels, compose, composed, flattened, in_strips
 from service.images.stripped import Samples, Stripped, check_size, damaged
@@ -81,13 +81,21 @@ def _decoded(image: Image.Image, data: bytes, format_: str, smallest: int | None
     if format_ == "JPEG" and smallest and (drafted := image.draft(None, (smallest, smallest))):
         scale = round(width / drafted[1][2])
     try:
-        image.load()
+        _load(image, data, format_)
     except OSError:
         if format_ != "JPEG" or data.endswith(b"\xff\xd9"):
             raise
         data = jpeg.ended(data)
         return _decoded(open_image(data, format_), data, format_, smallest)
     return image, scale
+
+
+def _load(image: Image.Image, data: bytes, format_: str) -> None:
+    image.load()
+    if format_ == "JPEG":
+        jpeg.check_complete(data, image.crop((image.width - 1, image.height - 1, *image.size)).tobytes())
+    if format_ == "PNG":
+        png.check_complete(data, image.crop((0, image.height - 1, *image.size)).tobytes())
 
 
 def _of_8_bits(image: Image.Image, stripped: Stripped, format_: str, keep_gray: bool) -> tuple[Image.Image, bool]:
@@ -143,7 +151,7 @@ def _of_every_bit(data: bytes, format_: str, samples: Samples) -> Image.Image:
     else:
         lower = None
     _set_raw_mode(upper, raw)
-    upper.load()
+    _load(upper, data, format_)
 
     def convert(box: tuple[int, int, int, int]) -> Image.Image:
         channels: Channels = [np.asarray(channel).astype(np.uint16) for channel in upper.crop(box).split()]

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from PIL.TiffImagePlugin import OPEN_INFO
 
 from service.errors import ImageTooLarge, UnsupportedImage
-from service.images.stripped import Samples, Stripped, check_size, damaged
+from service.images import jpeg
+from service.images.stripped import SIDE, Samples, Stripped, check_size, damaged
 
 _SUBFILE, _OLD_SUBFILE, _WIDTH, _LENGTH, _BITS, _COMPRESSION, _PHOTOMETRIC = 254, 255, 256, 257, 258, 259, 262
 _FILL_ORDER, _STRIPS, _ORIENTATION, _SAMPLES, _ROWS, _STRIP_BYTES = 266, 273, 274, 277, 278, 279
@@ -29,6 +30,7 @@ _SHORT, _LONG = 3, 4
 _ENTRIES = 1000  # of a directory; cameras write some dozens
 _PAGES = 100  # that are thumbnails or masks, before one that is not
 _CHUNKS = 2**20  # strips or tiles
+_SHARED = 2**20  # bytes of compressed ones that are at one place, such as empty tiles, besides twice the file's
 
 # Everyday TIFF. Old-style JPEG, LZMA, ZSTD, WebP and the rest bring decoders with allocations of their own.
 _COMPRESSIONS = (1, 2, 3, 4, 5, 7, 8, 32946, 32773)  # none, CCITT, LZW, JPEG, Deflate, PackBits
@@ -77,7 +79,7 @@ def strip(data: bytes, max_pixels: int) -> Stripped:
     Samples that lie in planes of their own become as many gray files.
 
     Raises:
-        ImageTooLarge: more pixels than `max_pixels`, or too many tags or pages.
+        ImageTooLarge: more pixels than `max_pixels`, or too many tags, pages, overlapping strips or tiles, or scans.
         UnsupportedImage: a layout or compression that is not decoded, by its name.
         InvalidImage: damaged, or cut short.
     """
@@ -106,7 +108,7 @@ def _strip(data: bytes, max_pixels: int) -> Stripped:
     bits = bits * samples if len(bits) == 1 and samples <= _MOST_SAMPLES else bits[:samples]
     layout = _Layout(photometric, bits, samples, extra, samples > 1 and page.value(_PLANAR, 1) == 2)
     _check_layout(page, layout, compression)
-    _check_end(page, layout, compression)
+    _check_pixels(page, layout, compression, max_pixels)
     inverted = photometric == _WHITE_IS_ZERO
     photometric = _BLACK_IS_ZERO if inverted else photometric
     meaning = Samples(_NAMES[photometric].lower(), layout.alpha(), bits[0])
@@ -228,15 +230,18 @@ def _directory(data: bytes, order: str, at: int) -> _Directory:
 
 def _check_tiles(page: _Directory, width: int, height: int) -> None:
     """Raise InvalidImage unless tiles are of a size that the image's own bounds: libtiff makes room for a whole one."""
-    if _TILES not in page.entries:
+    if not {_TILES, _TILE_WIDTH, _TILE_LENGTH} & page.entries.keys():  # for libtiff, places may be those of strips
         return
     tile_width, tile_length = page.value(_TILE_WIDTH, 0), page.value(_TILE_LENGTH, 0)
     if not (0 < tile_width <= width + 1024 and 0 < tile_length <= height + 1024):
         raise damaged("TIFF", f"its tiles have {tile_width}x{tile_length} pixels")
 
 
-def _check_end(page: _Directory, layout: _Layout, compression: int) -> None:
-    """Raise InvalidImage if a strip or tile reaches beyond the file's end, where our own directory will be."""
+def _check_pixels(page: _Directory, layout: _Layout, compression: int, max_pixels: int) -> None:
+    """Raise InvalidImage if a strip or tile reaches beyond the file's end, where our own directory will be.
+
+    Raises ImageTooLarge if they are far more bytes than the file has, or too many scans of a JPEG.
+    """
     tiled = _TILES in page.entries
     places, sizes = page.values(_TILES if tiled else _STRIPS), page.values(_TILE_BYTES if tiled else _STRIP_BYTES)
     if compression == 1 and layout.photometric != _YCBCR and places:  # by its size, which some writers tell wrongly
@@ -245,8 +250,15 @@ def _check_end(page: _Directory, layout: _Layout, compression: int) -> None:
         end = places[last] + size
     else:
         end, size = max(map(lambda place, size: (place + size, size), places, sizes), default=(0, 0))
+        if sum(sizes) > 2 * len(page.data) + _SHARED:
+            raise ImageTooLarge("the TIFF has strips or tiles at one place", reason="pieces")
     if end > len(page.data):
         raise damaged("TIFF", f"of {size} bytes of pixels, {end - len(page.data)} are missing")
+    if compression == _JPEG:
+        scans = sum(page.data.count(jpeg.SCAN, place, place + size) for place, size in zip(places, sizes, strict=False))
+        rows = page.value(_TILE_LENGTH, 0) if tiled else min(page.value(_ROWS, SIDE), page.value(_LENGTH, 0))
+        if scans * page.value(_TILE_WIDTH, page.value(_WIDTH, 0)) * rows > jpeg.SCANNED * max_pixels:
+            raise ImageTooLarge(f"the TIFF has {scans} scans, too many for its size", reason="scans")
 
 
 def _bytes_of(page: _Directory, layout: _Layout, number: int) -> int:

@@ -9,6 +9,7 @@ from PIL import Image
 
 from benchmarks.photograph import photograph
 from service.errors import ImageTooLarge, InvalidImage
+from service.images import isobmff
 from service.images.decode import decode
 from service.images.formats import FORMATS
 from tests.doubles import encode
@@ -191,3 +192,73 @@ def test_a_heic_that_holds_more_than_it_announces() -> None:
     data[size : size + 8] = struct.pack(">II", 16, 16)
     with pytest.raises(ImageTooLarge, match="more than it announces"):
         decode(bytes(data), LIMIT)
+
+
+def derived(sizes: list[int], made_of: dict[int, list[int]], turns: int = 0) -> bytes:
+    """A HEIC of items from 1 on, of which those that are made of others are overlays; `turns` are those of item 1.
+
+    Items have squares of these `sizes`.
+    """
+    items = range(1, len(sizes) + 1)
+    infos = [
+        box(b"infe", b"\2\0\0\0", struct.pack(">HH", item, 0), b"iovl\0" if item in made_of else b"hvc1\0")
+        for item in items
+    ]
+    squares = [box(b"ispe", bytes(4), struct.pack(">II", size, size)) for size in sizes]
+    turn = len(sizes) + 1
+    maps = [struct.pack(">HBB", item, 1, item) for item in items[1:]]
+    references = [
+        box(b"dimg", struct.pack(f">HH{len(parts)}H", item, len(parts), *parts)) for item, parts in made_of.items()
+    ]
+    meta = box(
+        b"meta", bytes(4),
+        box(b"pitm", bytes(4), b"\0\1"),
+        box(b"iinf", bytes(4), struct.pack(">H", len(infos)), *infos),
+        box(b"iref", bytes(4), *references),
+        box(
+            b"iprp", box(b"ipco", *squares, box(b"irot", b"\1")),
+            box(b"ipma", bytes(4), struct.pack(">IHB", len(sizes), 1, 1 + turns), bytes([1, *[turn] * turns]), *maps),
+        ),
+    )  # fmt: skip
+    return box(b"ftyp", b"heic", bytes(4), b"mif1heic") + meta + box(b"mdat", bytes(100))
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (derived([4000, 4000], {1: [2] * 100}), "pixels"),  # one item again and again
+        (derived([640, *[4000] * 100], {1: list(range(2, 102))}), "pixels"),  # each larger than the whole
+        (derived([64] * 4, {1: [2] * 100, 2: [3] * 100, 3: [4] * 100}), "pixels"),  # a million in all
+        (derived([64] * 100, {item: [item + 1] for item in range(1, 100)}), "pieces"),
+        (derived([64] * 2, {1: [2], 2: [1]}), "pieces"),
+        (derived([64], {}, turns=250), "pieces"),
+        (derived([64], {}, turns=4), "pieces"),
+    ],
+    ids=["repeated", "large", "tree", "chain", "circle", "turned", "turned a little"],
+)
+def test_a_heic_whose_parts_are_far_more_than_the_whole_is_refused_before_a_decoder_opens_it(
+    data: bytes, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def must_not_run(*_: object, **__: object) -> None:
+        raise AssertionError("a decoder has seen it")
+
+    monkeypatch.setattr(Image, "open", must_not_run)
+    with pytest.raises(ImageTooLarge) as refused:
+        isobmff.strip(data, "HEIC", LIMIT)
+    assert refused.value.reason == reason
+
+
+def test_what_is_made_of_its_tiles_and_turned_as_a_camera_does_is_not() -> None:
+    tiles = [512] * 48
+    for data in (derived([3500, *tiles], {1: list(range(2, 50))}, turns=1), derived([64], {}, turns=3)):
+        assert isobmff.strip(data, "HEIC", 50_000_000).turned
+
+
+@pytest.mark.parametrize("format_", HEIF)
+@pytest.mark.parametrize("path", [(b"meta",), (b"meta", b"iinf"), (b"meta", b"iprp"), (b"meta", b"iprp", b"ipco")])
+def test_a_box_that_there_are_two_of_is_refused(format_: str, path: tuple[bytes, ...]) -> None:
+    """Decoders differ in which they take."""
+    data = encode(Image.fromarray(PHOTO), format_)
+    start, end = inner(data, *path)
+    with pytest.raises(InvalidImage):
+        decode(data + data[start:end] if len(path) == 1 else grown(data, path[:-1], data[start:end]), LIMIT)

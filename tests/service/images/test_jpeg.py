@@ -5,6 +5,7 @@ import struct
 import imagecodecs
 import numpy as np
 import pytest
+from PIL import Image
 
 from benchmarks.photograph import photograph
 from service.errors import ImageTooLarge, InvalidImage, UnsupportedImage
@@ -107,6 +108,23 @@ def test_a_truncated_file_says_how_much_is_there() -> None:
     scans = FILES["progressive"].count(b"\xff\xda")
     with pytest.raises(InvalidImage, match=f"it ends within scan {scans}"):
         decode(FILES["progressive"][:-30], LIMIT)
+
+
+@pytest.mark.parametrize("smallest", [None, 12])
+@pytest.mark.parametrize("kind", ["baseline", "restarts", "gray", "cmyk"])
+def test_a_file_whose_end_comes_before_its_last_pixels_says_how_much_is_there(kind: str, smallest: int | None) -> None:
+    """To the decoder, what is not there is gray."""
+    data = {**FILES, "cmyk": encode(photograph(120, 96).convert("CMYK"), "JPEG", quality=90)}[kind]
+    for behind in (b"\xff\xd9", b"\xff\xfe\0\2\xff\xd9", b"\xff\xd9" + bytes(1000)):
+        with pytest.raises(InvalidImage, match=r"(3|4|5|6)\d of 96 rows of pixels are there"):
+            decode(data[: len(data) * 6 // 10] + behind, LIMIT, smallest=smallest)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+def test_a_picture_that_is_gray_to_its_end_is_whole(mode: str) -> None:
+    data = encode(Image.new(mode, (40, 30), {"L": 128, "RGB": (128,) * 3, "CMYK": (127,) * 4}[mode]), "JPEG")
+    for cut in (0, 2):
+        assert decode(data[: len(data) - cut], LIMIT).info.width == 40
 
 
 def test_a_progressive_file_cut_between_two_scans_is_not_whole() -> None:

@@ -35,10 +35,18 @@ def rows(samples: np.ndarray, depth: int) -> bytes:
     return b"".join(b"\0" + line for line in lines)
 
 
-def png(samples: np.ndarray, colour_type: int, depth: int, interlaced: bool = False, before: bytes = b"") -> bytes:
+def png(
+    samples: np.ndarray,
+    colour_type: int,
+    depth: int,
+    interlaced: bool = False,
+    before: bytes = b"",
+    there: int | None = None,
+) -> bytes:
+    """Of the pixels' bytes, `there` are deflated."""
     height, width, _ = samples.shape
     passes = PASSES if interlaced else ((0, 0, 1, 1),)
-    stream = zlib.compress(b"".join(rows(samples[y::dy, x::dx], depth) for x, y, dx, dy in passes))
+    stream = zlib.compress(b"".join(rows(samples[y::dy, x::dx], depth) for x, y, dx, dy in passes)[:there])
     header = struct.pack(">IIBBBBB", width, height, depth, colour_type, 0, 0, interlaced)
     third = len(stream) // 3
     pieces = [chunk(b"IDAT", part) for part in (stream[:third], stream[third : 2 * third], stream[2 * third :])]
@@ -131,6 +139,27 @@ def test_what_lacks_pixels_says_so() -> None:
         decode(PLAIN[: end - 4], LIMIT)
     with pytest.raises(InvalidImage, match="no pixels"):
         decode(PLAIN[:START], LIMIT)
+
+
+@pytest.mark.parametrize("interlaced", [False, True])
+@pytest.mark.parametrize(("colour_type", "depth"), [(0, 1), (0, 8), (0, 16), (2, 8), (2, 16), (4, 16), (6, 8), (6, 16)])
+def test_pixels_that_have_an_end_before_the_last_are_not_whole(colour_type: int, depth: int, interlaced: bool) -> None:
+    """To the decoder, rows that are not there are black."""
+    count = {0: 1, 2: 3, 4: 2, 6: 4}[colour_type]
+    for level in (0, 2**depth - 1):
+        for size in ((9, 8), (8, 1), (1, 9)):
+            samples = np.full((*size, count), level, np.uint16)
+            assert decode(png(samples, colour_type, depth, interlaced), LIMIT).info.height == size[0]
+            for there in (0, 1, 2, -2, -1):
+                with pytest.raises(InvalidImage):
+                    decode(png(samples, colour_type, depth, interlaced, there=there), LIMIT)
+
+
+def test_more_bytes_than_the_pixels_can_take_are_refused() -> None:
+    """Inflating 16 MB of blocks without a byte takes 2 seconds."""
+    empty = chunk(b"IDAT", b"\x78\x01" + b"\0\0\0\xff\xff" * 400_000)
+    with pytest.raises(ImageTooLarge, match="bytes for 72 bytes of pixels"):
+        decode(png(np.zeros((8, 8, 1), np.uint16), 0, 8, before=empty), LIMIT)
 
 
 def test_damage_to_what_decides_the_pixels_is_damage() -> None:

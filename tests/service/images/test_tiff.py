@@ -8,9 +8,12 @@ from itertools import product
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 
 from service.errors import ImageTooLarge, InvalidImage, UnsupportedImage
 from service.images.decode import decode
+from service.images.tiff import strip
+from tests.doubles import encode
 from tests.hostile_images import tiff
 from tests.service.images.expected import LIMIT, Picture, gray, judge, on_white
 
@@ -309,3 +312,36 @@ def test_a_directory_beyond_the_end() -> None:
         decode(small({})[:-30], LIMIT)
     with pytest.raises(InvalidImage, match="TIFF"):
         decode(tiff([(256, 4, 1, 8), (257, 4, 1, 8), (258, 3, 500_000, 2**31)]), LIMIT)
+
+
+@pytest.mark.parametrize("compression", [3, 4, 5, 7, 8, 32_773])
+def test_strips_at_one_place_are_refused_where_they_are_far_more_than_the_file(compression: int) -> None:
+    """Each is decompressed for itself: a hundred of a megabyte without a pixel took 12 seconds."""
+    for count, refused in ((2, False), (1000, True)):
+        places = struct.pack(f"<{count}I", *[10_000] * count) + struct.pack(f"<{count}I", *[1_000_000] * count)
+        tags = [(256, 4, 1, 16), (257, 4, 1, count), (258, 3, 1, 1 if compression in (3, 4) else 8), (262, 3, 1, 1)]
+        tags += [(259, 3, 1, compression), (278, 4, 1, 1), (273, 4, count, 200), (279, 4, count, 200 + 4 * count)]
+        head = tiff(tags)[:200].ljust(200, b"\0")
+        data = (head + places).ljust(10_000, b"\0") + bytes(1_000_000)
+        if refused:
+            with pytest.raises(ImageTooLarge, match="at one place"):
+                strip(data, LIMIT)
+        else:
+            assert strip(data, LIMIT).height == count
+
+
+def test_a_jpeg_of_many_scans_in_each_tile_is_refused() -> None:
+    """As many as one in a file of its own may have."""
+    stream = encode(Image.new("L", (1024, 1024)), "JPEG", progressive=True)
+    last = stream[stream.rindex(b"\xff\xda") : -2]
+    for more, refused in ((0, False), (90, True)):
+        data = stream[:-2] + last * more + stream[-2:]
+        tiles = struct.pack("<4I", *[400] * 4) + struct.pack("<4I", *[len(data)] * 4)
+        tags = [(256, 4, 1, 2048), (257, 4, 1, 2048), (258, 3, 1, 8), (259, 3, 1, 7), (262, 3, 1, 1)]
+        tags += [(322, 4, 1, 1024), (323, 4, 1, 1024), (324, 4, 4, 300), (325, 4, 4, 316)]
+        file = (tiff(tags)[:300].ljust(300, b"\0") + tiles).ljust(400, b"\0") + data
+        if refused:
+            with pytest.raises(ImageTooLarge, match="scans"):
+                decode(file, LIMIT)
+        else:
+            assert decode(file, LIMIT).info.width == 2048
