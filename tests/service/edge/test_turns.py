@@ -107,7 +107,7 @@ async def test_no_more_waits_than_there_is_memory_for() -> None:
         turns.take(Reader(name, read), WAITING_MOST_BYTES // 2)
     assert read == ["long", "a", "b"]
     await asyncio.sleep(0)
-    assert read == ["long", "a", "little", "b", "c"]
+    assert read == ["long", "a", "b", "little", "c"]
     assert turns._bytes == 0
 
 
