@@ -77,10 +77,7 @@ def strip(data: bytes, max_pixels: int) -> Stripped:
         raise damaged("JPEG", "it ends before its pixels" if first_scan == len(data) else "it has pixels of no size")
     _check_scans(data, first_scan, frame, max_pixels)
     header = b"".join(kept)
-    pixels = data[first_scan:]
-    while b"\xff\xff" in pixels:  # fill bytes, of which a decoder takes each by itself
-        pixels = pixels.replace(b"\xff\xff", b"\xff")
-    file = data if len(header) + len(pixels) == len(data) else header + pixels
+    file = data if len(header) == first_scan else header + data[first_scan:]
     return Stripped(file, frame.width, frame.height, orientation or 1, has_profile)
 
 
