@@ -105,6 +105,8 @@ def check_complete(file: bytes, last_row: bytes) -> None:
         while piece and missing > 0:
             missing -= len(inflater.decompress(piece, _INFLATED))
             piece = inflater.unconsumed_tail
+        if inflater.eof:  # what follows would be kept, and copied with every further piece
+            break
     if missing > 0:
         raise damaged("PNG", f"of {whole} bytes of pixels, {missing} are missing")
 

@@ -1,6 +1,7 @@
 """PNG: every colour type, depth and transparency, written here by the specification; and metadata of any kind."""
 
 import struct
+import tracemalloc
 import zlib
 from collections.abc import Iterator
 from itertools import product
@@ -10,6 +11,7 @@ import pytest
 
 from service.errors import ImageTooLarge, InvalidImage, UnsupportedImage
 from service.images.decode import decode
+from service.images.png import check_complete
 from tests.service.images.expected import LIMIT, Picture, gray, judge, on_white
 
 HEIGHT, WIDTH = 11, 13
@@ -153,6 +155,20 @@ def test_pixels_that_have_an_end_before_the_last_are_not_whole(colour_type: int,
             for there in (0, 1, 2, -2, -1):
                 with pytest.raises(InvalidImage):
                     decode(png(samples, colour_type, depth, interlaced, there=there), LIMIT)
+
+
+def test_what_follows_the_end_of_the_pixels_is_not_looked_at() -> None:
+    """The inflater would keep all of it, and copy it with every further piece: in time that grows with its square."""
+    side, stream = 1500, zlib.compress(bytes(100)) + bytes(6_000_000)
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, RGB, 0, 0, 0))
+    file = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", stream) + chunk(b"IEND", b"")
+    tracemalloc.start()
+    try:
+        with pytest.raises(InvalidImage, match="are missing"):
+            check_complete(file, bytes(side * 3))
+        assert tracemalloc.get_traced_memory()[1] < 2_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_more_bytes_than_the_pixels_can_take_are_refused() -> None:
