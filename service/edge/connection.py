@@ -141,7 +141,8 @@ class HttpProtocol(ReadingProtocol):
                 return
         received = len(cycle.body)
         if received and all_here and is_closed_by_peer(self.transport.get_extra_info("socket")):
-            self.transport.close()  # as it would be anyway, once the end is read: a lane would have worked for nobody
+            self._table.ended.labels("half_closed").inc()  # no answer gets out: a lane would have worked for nobody
+            self.transport.close()
             return
         if announced := self._announced if cycle.more_body else received:
             address = self.client[0] if self.client else ""
@@ -163,8 +164,11 @@ class HttpProtocol(ReadingProtocol):
             finally:
                 scope.pop("mixer.on_leave", None)  # by which it knows itself: see `_forget`
 
-        self._turns.begin_task()
-        super()._start_asgi_task(cycle, serve)  # type: ignore[arg-type]
+        self._turns.begin_task(partial(self._begin_task, cycle, serve))
+
+    def _begin_task(self, cycle: RequestResponseCycle, app: ASGIApp) -> None:
+        if not cycle.disconnected:
+            super()._start_asgi_task(cycle, app)  # type: ignore[arg-type]
 
     def _call_on_leave(self, cycle: RequestResponseCycle, callback: Callable[[], None]) -> None:
         if cycle.disconnected:

@@ -128,13 +128,13 @@ def _check_scans(data: bytes, first: int, frame: _Frame, max_pixels: int) -> Non
         raise ImageTooLarge(f"the JPEG has {scans} scans, too many for its size", reason="scans")
 
 
-def check_complete(data: bytes, last_pixel: bytes) -> None:
+def check_complete(data: bytes, last_block: bytes, scale: int) -> None:
     """Raise InvalidImage, with the number of rows that are there, if a JPEG's end comes before its last pixels.
 
-    The decoder then goes on in the middle gray: only with a `last_pixel` of that, as it was decoded, is this looked at,
-    and only in the usual JPEG, of one scan with Huffman codes.
+    The decoder then goes on in the middle gray: only with a `last_block` of that, as it was decoded at 1/`scale`, is
+    this looked at, and only in the usual JPEG, of one scan with Huffman codes.
     """
-    if not set(last_pixel) <= _MIDDLE:
+    if not set(last_block) <= _MIDDLE:
         return
     components = 0
     for marker, at, end in _segments(data):
@@ -143,38 +143,43 @@ def check_complete(data: bytes, last_pixel: bytes) -> None:
         elif marker == _SCAN and data[at + 4] == components:
             after = _SEGMENT.search(data, end)
             if after:
-                ended(data[: after.start()])
+                ended(data[: after.start()], scale)
 
 
-def ended(data: bytes) -> bytes:
+def ended(data: bytes, scale: int = 1) -> bytes:
     """A stripped JPEG that the decoder found no end of, with one.
 
-    The pixels are complete if they are the same whatever follows them: of each row a checksum is compared.
+    The pixels, at 1/`scale`, are complete if they are the same whatever follows them: of each row a checksum is
+    compared.
 
     Raises InvalidImage, with the number of rows that are there, if they are not.
     """
     data = data.rstrip(b"\xff")  # the first half of the end, or of a marker
     end = data + b"\xff\xd9"
-    rows, others = _rows(end), _rows(data + _FILLER + b"\xff\xd9")
-    there = next((row for row, pair in enumerate(zip(rows, others, strict=True)) if pair[0] != pair[1]), len(rows))
+    height, rows = _rows(end, scale)
+    _, others = _rows(data + _FILLER + b"\xff\xd9", scale)
+    there = next((row * scale for row, pair in enumerate(zip(rows, others, strict=True)) if pair[0] != pair[1]), height)
     scans = data.count(SCAN)
-    if there < len(rows):
+    if there < height:
         raise damaged(
-            "JPEG", f"it ends within scan {scans}" if scans > 1 else f"{there} of {len(rows)} rows of pixels are there"
+            "JPEG", f"it ends within scan {scans}" if scans > 1 else f"{there} of {height} rows of pixels are there"
         )
     if not _has_all_scans(data):
         raise damaged("JPEG", f"it ends after scan {scans}")
     return end
 
 
-def _rows(data: bytes) -> list[int]:
+def _rows(data: bytes, scale: int) -> tuple[int, list[int]]:
+    """The height, and a checksum of each row at 1/`scale`."""
     with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
+        height = image.height
+        image.draft(None, (image.width // scale, height // scale))
         image.load()
         length, sums = image.width * len(image.getbands()), []
         for top in range(0, image.height, _ROWS):
             rows = memoryview(image.crop((0, top, image.width, min(top + _ROWS, image.height))).tobytes())
             sums += [zlib.crc32(rows[at : at + length]) for at in range(0, len(rows), length)]
-        return sums
+        return height, sums
 
 
 def _has_all_scans(data: bytes) -> bool:

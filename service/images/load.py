@@ -81,7 +81,7 @@ def _decoded(image: Image.Image, data: bytes, format_: str, smallest: int | None
     if format_ == "JPEG" and smallest and (drafted := image.draft(None, (smallest, smallest))):
         scale = round(width / drafted[1][2])
     try:
-        _load(image, data, format_)
+        _load(image, data, format_, scale)
     except OSError:
         if format_ != "JPEG" or data.endswith(b"\xff\xd9"):
             raise
@@ -90,10 +90,12 @@ def _decoded(image: Image.Image, data: bytes, format_: str, smallest: int | None
     return image, scale
 
 
-def _load(image: Image.Image, data: bytes, format_: str) -> None:
+def _load(image: Image.Image, data: bytes, format_: str, scale: int = 1) -> None:
     image.load()
     if format_ == "JPEG":
-        jpeg.check_complete(data, image.crop((image.width - 1, image.height - 1, *image.size)).tobytes())
+        side = max(1, 8 // scale)  # of a block; what the image has of the last one
+        corner = (image.width - 1) // side * side, (image.height - 1) // side * side
+        jpeg.check_complete(data, image.crop((*corner, *image.size)).tobytes(), scale)
     if format_ == "PNG":
         png.check_complete(data, image.crop((0, image.height - 1, *image.size)).tobytes())
 

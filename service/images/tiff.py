@@ -255,6 +255,8 @@ def _check_pixels(page: _Directory, layout: _Layout, compression: int, max_pixel
     if end > len(page.data):
         raise damaged("TIFF", f"of {size} bytes of pixels, {end - len(page.data)} are missing")
     if compression == _JPEG:
+        if len(sizes) < len(places) or 0 in sizes:  # the decoder takes them to share the file
+            places, sizes = (0,), (len(page.data),)
         scans = sum(page.data.count(jpeg.SCAN, place, place + size) for place, size in zip(places, sizes, strict=False))
         rows = page.value(_TILE_LENGTH, 0) if tiled else min(page.value(_ROWS, SIDE), page.value(_LENGTH, 0))
         if scans * page.value(_TILE_WIDTH, page.value(_WIDTH, 0)) * rows > jpeg.SCANNED * max_pixels:

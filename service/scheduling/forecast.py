@@ -26,8 +26,9 @@ def batches(
     found, start, full = list[Batch](), 0, pass_seconds(limits.images)
     while start < len(decoding):
         end = start + limits.images
-        seconds = sum(decoding[start:end]) + full
-        if start < suspects or end > len(decoding) or seconds > limits.seconds:  # most are full
+        seconds = sum(next_ones := decoding[start:end]) + full
+        together = end <= len(decoding) and seconds <= limits.seconds and not limits.is_long(max(next_ones))
+        if start < suspects or not together:  # most are full
             size, seconds = limits.batch_size(decoding, start, suspects, pass_seconds)
             end = start + size
         done = lanes[0] + seconds + way

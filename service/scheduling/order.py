@@ -122,7 +122,7 @@ class ServingOrder:
         except ValueError:
             return False
         self.decoding[place] = ticket.decode_seconds
-        same_turn = self._wanted[place - self.suspects] == wanted
+        same_turn = self._wanted[place - self.suspects : place - self.suspects + 1] == [wanted]
         return same_turn and min(self.promised[place], self.due[place]) == ticket.promised_by
 
 

@@ -20,7 +20,7 @@ _SLACK = 1.25  # times a full batch of ordinary images: what a batch may take
 TARGET, TARGET_IMAGES = 0.35, 48  # seconds, and images that there is time for at least
 _SMALL = 0.005  # seconds
 _SAVED = 0.5  # of a lane's time, by an image that goes before others that take more
-_HASTE = 2.0  # times as long as an image may wait: who came so long before one that takes next to nothing stays ahead
+_HASTE = 2.0  # times the target, or its own time: who came so long before one that takes next to nothing stays ahead
 _BULK_WAITS = 0.005  # seconds after which bulk that waited may wait no more
 
 
@@ -63,13 +63,14 @@ class _Delaying:
     """An interactive image would have made others late. So would one like it that is served before them."""
 
     decode_seconds: float
+    haste: float
     others_wanted_by: float
     late: float
 
     def seconds_late(self, ticket: Ticket, wanted_by: float) -> float:
         """By how much they would be late; 0 where that is to be found out."""
-        like = ticket.decode_seconds >= self.decode_seconds and wanted_by <= self.others_wanted_by
-        return self.late if like else 0.0
+        like = ticket.decode_seconds >= self.decode_seconds and ticket.haste <= self.haste
+        return self.late if like and wanted_by <= self.others_wanted_by else 0.0
 
 
 class Promises:
@@ -161,7 +162,7 @@ class Promises:
             each = (self._decoding - self._ahead.get(ticket, 0.0)) / others + passing
             saved = 1 - (decode_seconds + passing) / each
             if saved > _SAVED:
-                ticket.haste = saved * _HASTE * max(0.0, ticket.serve_by - self.now())
+                ticket.haste = saved * _HASTE * max(0.0, min(ticket.serve_by - self.now(), self._target()))
 
     def allow(self, ticket: Ticket, seconds: float, since: float) -> None:
         """See `Ticket.allow`; who has more time than others are promised is patient."""
@@ -290,9 +291,9 @@ class Promises:
             if before[each] > until:
                 # Who is late anyway is no reason to refuse another, but for the end of its patience.
                 until = other.deadline - margin
-            elif ticket.haste > other.haste:
+            elif ticket.haste > other.haste or ticket.priority != other.priority == "bulk":
                 # Who takes far less may break a mere promise, and use up what is in hand: how many go before another
-                # is bounded by their haste.
+                # is bounded by their haste. Bulk has to put up with as much from everybody.
                 until = other.deadline
             if before[each] <= until < done:
                 delayed.append((done - until, other))
@@ -320,7 +321,7 @@ class Promises:
         if late > 0 and ticket.priority == "interactive" and ticket not in self._ahead:
             wanted = wanted_by(whom or ticket, self.longest_batch)
             if whom:
-                self._refused[_Delaying] = _Delaying(ticket.decode_seconds, wanted, late)
+                self._refused[_Delaying] = _Delaying(ticket.decode_seconds, ticket.haste, wanted, late)
             else:
                 self._refused[_Late] = _Late(ticket.decode_seconds, wanted, ticket.is_hard, ticket.promised_by + late)
         return late

@@ -82,14 +82,14 @@ class DecodeTimes:
 
     def by_size(self, size: float) -> float:
         """Forecast for an image of `size` bytes of which nothing else is known: of the format that takes most."""
-        dearest = max((correction.value for correction in self._corrections.values()), default=self._machine)
-        return dearest * (_EACH + _PIXELS_PER_BYTE * size * _OTHER * 1e-9)
+        return max(self.seconds(Announced(format_, 0), size) for format_ in _PIXEL)
 
-    def seconds(self, image: Announced, size: int) -> float:
+    def seconds(self, image: Announced, size: float) -> float:
         """Forecast for an image of `size` bytes."""
         if image.pixels > self._max_pixels:  # it is refused
             return self._machine * _EACH
-        return self._correction(image.format).value * _nominal(image, size)
+        correction = self._corrections.get(image.format)
+        return (correction.value if correction else self._machine) * _nominal(image, size)
 
     def longest(self, image: Announced, size: int) -> float:
         """Seconds that it takes if the forecast is as wrong as of one of its format, not far larger, that took long.
@@ -124,6 +124,6 @@ class DecodeTimes:
         return correction
 
 
-def _nominal(image: Announced, size: int) -> float:
+def _nominal(image: Announced, size: float) -> float:
     pixels = image.pixels or _PIXELS_PER_BYTE * size
     return _EACH + pixels * _PIXEL.get(image.format, _OTHER) * 1e-9

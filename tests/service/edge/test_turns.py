@@ -2,10 +2,11 @@
 
 import asyncio
 import time
+from functools import partial
 
 import pytest
 
-from service.edge.turns import LARGE_BYTES, TASK_SECONDS, TURN_SECONDS, WAITING_MOST_BYTES, Turns
+from service.edge.turns import LARGE_BYTES, TASKS_AT_ONCE, TURN_SECONDS, WAITING_MOST_BYTES, Turns
 
 pytestmark = pytest.mark.anyio
 
@@ -149,22 +150,20 @@ async def test_of_those_who_bring_much_one_is_read_in_a_turn() -> None:
         assert read[-1] == name
 
 
-async def test_tasks_that_are_begun_use_the_turn_up() -> None:
-    class Beginner(Reader):
-        def read_on(self, since: float | None = None) -> None:
-            super().read_on(since)
-            turns.begin_task()
-
-    turns, read = Turns(), list[str]()
-    most = int(TURN_SECONDS / TASK_SECONDS) + 1
-    for _ in range(10 * most):
-        turns.take(Beginner("begins", read), 1)
-    assert len(read) <= most
-    async with asyncio.timeout(30):
-        while len(read) < 10 * most:
-            before = len(read)
-            await asyncio.sleep(0)
-            assert len(read) - before <= most
+async def test_in_a_turn_a_few_tasks_are_begun_and_what_needs_none_is_read_before_the_others() -> None:
+    turns, read, begun = Turns(), list[str](), list[int]()
+    for number in range(3 * TASKS_AT_ONCE):
+        turns.begin_task(partial(begun.append, number))
+    turns.take(Reader("needs none", read), 1)
+    assert begun == list(range(TASKS_AT_ONCE))
+    assert read == ["needs none"]
+    for turn in (2, 3):
+        await asyncio.sleep(0)
+        assert begun == list(range(turn * TASKS_AT_ONCE))
+    turns.begin_task(partial(begun.append, -1))
+    assert begun[-1] == 3 * TASKS_AT_ONCE - 1  # of this turn's none is left
+    await asyncio.sleep(0)
+    assert begun[-1] == -1
 
 
 async def test_a_reader_that_fails_is_ended_and_the_others_read(caplog: pytest.LogCaptureFixture) -> None:

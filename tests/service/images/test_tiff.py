@@ -336,6 +336,14 @@ def test_a_jpeg_of_many_scans_in_each_tile_is_refused() -> None:
     last = stream[stream.rindex(b"\xff\xda") : -2]
     for more, refused in ((0, False), (90, True)):
         data = stream[:-2] + last * more + stream[-2:]
+        for sizes in ([(279, 4, 1, 0)], []):  # of one strip, which has to the end of the file then
+            tags = [(256, 4, 1, 1024), (257, 4, 1, 1024), (258, 3, 1, 8), (259, 3, 1, 7), (262, 3, 1, 1)]
+            file = tiff([*tags, (273, 4, 1, 400), *sizes]).ljust(400, b"\0")[:400] + data
+            if refused:
+                with pytest.raises(ImageTooLarge, match="scans"):
+                    strip(file, LIMIT // 8)
+            else:
+                assert strip(file, LIMIT // 8).width == 1024
         tiles = struct.pack("<4I", *[400] * 4) + struct.pack("<4I", *[len(data)] * 4)
         tags = [(256, 4, 1, 2048), (257, 4, 1, 2048), (258, 3, 1, 8), (259, 3, 1, 7), (262, 3, 1, 1)]
         tags += [(322, 4, 1, 1024), (323, 4, 1, 1024), (324, 4, 4, 300), (325, 4, 4, 316)]

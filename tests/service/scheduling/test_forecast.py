@@ -1,4 +1,6 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from service.scheduling.forecast import batches
 from service.scheduling.order import BatchLimits
@@ -39,6 +41,15 @@ def test_decoding_is_part_of_a_batch() -> None:
 def test_a_batch_that_would_take_too_long_is_two() -> None:
     assert times(images(4, 0.06), [0.0, 0.0], limit=0.25) == pytest.approx([0.205] * 3 + [0.075])
     assert times(images(4, 0.06), [0.0], limit=0.25) == pytest.approx([0.205] * 3 + [0.28])
+
+
+@given(st.lists(st.sampled_from((0.0, 0.001, 0.01, 0.03)), max_size=30))
+def test_batches_are_forecast_as_they_are_served(decoding: list[float]) -> None:
+    limits = BatchLimits(4, 0.1)
+    served = []
+    while (start := sum(served)) < len(decoding):
+        served.append(limits.batch_size(decoding, start, 0, seconds)[0])
+    assert [end - start for start, end, _ in batches(decoding, 0, [0.0], limits, seconds)] == served
 
 
 def test_images_that_take_long_are_each_a_batch() -> None:

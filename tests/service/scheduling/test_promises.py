@@ -296,6 +296,38 @@ async def test_who_takes_far_less_goes_before_those_who_have_not_waited_long() -
 
 
 @virtually
+async def test_patience_buys_no_precedence_over_others_that_take_as_little() -> None:
+    busy = promises(1.0, decode_seconds=0.002, curve={1: 0.001, 4: 0.001})
+    for _ in range(4):
+        busy.expect(busy.ticket(image=png(1000, 1000)))
+    lone, formed, patient = (busy.ticket(seconds, image=png(28, 28)) for seconds in (None, 5, 600))
+    assert all(ticket.haste for ticket in (lone, formed, patient))
+    order = busy.order([patient, formed, lone], busy.now())
+    assert order.tickets == [lone, formed, patient]
+
+
+@virtually
+async def test_who_is_bulk_no_more_stands_elsewhere() -> None:
+    busy = promises(1.0, target=0.5)
+    bulk = busy.ticket(60, "bulk")
+    busy.expect(bulk)
+    shot = busy.ticket()
+    assert busy._others(shot, busy.now())[0].tickets == [bulk]
+    bulk.priority = "interactive"
+    busy.expect(bulk)
+    assert busy._others(shot, busy.now())[1] == 0
+
+
+@virtually
+async def test_interactive_images_may_use_up_what_bulk_keeps_in_hand() -> None:
+    for priority, is_late in (("bulk", False), ("interactive", True)):
+        busy = promises(0.0, curve={1: 0.1, 4: 0.2}, target=1.0, lag=0.05)
+        for _ in range(2):
+            busy.expect(busy.ticket(0.2, priority))  # done after 0.13 s, and after 0.17 s beside another
+        assert (busy.seconds_late(busy.ticket(), alone=False) > 0) is is_late
+
+
+@virtually
 async def test_who_takes_far_less_may_break_mere_promises_and_no_deadline() -> None:
     for seconds, is_late in ((None, False), (0.35, True)):
         busy = promises(0.0, decode_seconds=0.002, images=1, target=0.35, curve={1: 0.01, 4: 0.04})
