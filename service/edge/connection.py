@@ -164,7 +164,11 @@ class HttpProtocol(ReadingProtocol):
             finally:
                 scope.pop("mixer.on_leave", None)  # by which it knows itself: see `_forget`
 
-        self._turns.begin_task(partial(self._begin_task, cycle, serve))
+        begin = partial(self._begin_task, cycle, serve)
+        if self.url.startswith(_PROBES):
+            begin()
+        else:
+            self._turns.begin_task(begin)
 
     def _begin_task(self, cycle: RequestResponseCycle, app: ASGIApp) -> None:
         if not cycle.disconnected:

@@ -11,6 +11,7 @@ log = logging.getLogger(__name__)
 
 TURN_SECONDS = 0.004
 TASKS_AT_ONCE = 8  # that are begun in a turn: each takes about half a millisecond of the event loop
+LARGE_SECONDS = 0.001  # beyond it, for those who brought much
 LARGE_BYTES = 16 * 2**10  # many times a request for a small image
 WAITING_MOST_BYTES = 16 * 2**20  # of all that waits together, which is charged to nobody yet
 
@@ -29,7 +30,7 @@ class Turns:
     """Under a flood hundreds of connections are readable at once. Served in one go, they would keep the lanes' answers
     waiting, and so the lanes idle: the loop hears of an answer only between two turns.
 
-    Who came first is first, but those who have brought much are behind all others; one of them is read in every turn.
+    Who came first is first, but those who have brought much are behind all others; for these there is a little time in every turn.
     In every turn a few requests' tasks are begun.
     """
 
@@ -100,7 +101,8 @@ class Turns:
         self._begin_tasks()
         while self._small and time.monotonic() <= self._until:
             self._read_first(self._small)
-        if self._large:
+        until = time.monotonic() + LARGE_SECONDS
+        while self._large and time.monotonic() <= until:
             self._read_first(self._large)
 
     def _read_first(self, queue: dict[Reader, tuple[float, int]]) -> None:

@@ -110,7 +110,8 @@ class Classifier:
         if ticket.image is None:  # it was not here when its place was promised
             at_the_door, in_haste = ticket.decode_seconds, bool(ticket.haste)
             self.promises.foresee(ticket, data)
-            if ticket.decode_seconds > _HEAVIER * at_the_door or in_haste > bool(ticket.haste):
+            heavier = ticket.decode_seconds > _HEAVIER * at_the_door or in_haste > bool(ticket.haste)
+            if heavier or (ticket.is_hard and ticket not in self.promises):  # or its upload was slow
                 self.admission.check_time(self, ticket)
         return self._submit(Item(data, top_k, features=features), ticket)
 

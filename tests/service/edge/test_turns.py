@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 
-from service.edge.turns import LARGE_BYTES, TASKS_AT_ONCE, TURN_SECONDS, WAITING_MOST_BYTES, Turns
+from service.edge.turns import LARGE_BYTES, LARGE_SECONDS, TASKS_AT_ONCE, TURN_SECONDS, WAITING_MOST_BYTES, Turns
 
 pytestmark = pytest.mark.anyio
 
@@ -140,11 +140,11 @@ async def test_who_brings_much_piece_by_piece_brings_much() -> None:
     assert turns._bytes == 0
 
 
-async def test_of_those_who_bring_much_one_is_read_in_a_turn() -> None:
+async def test_those_who_bring_much_and_take_long_are_read_one_in_a_turn() -> None:
     turns, read = Turns(), list[str]()
     turns.take(Reader("long", read, 2 * TURN_SECONDS), 1)
     for name in "ABC":
-        turns.take(Reader(name, read), LARGE_BYTES + 1)
+        turns.take(Reader(name, read, 2 * LARGE_SECONDS), LARGE_BYTES + 1)
     for name in "ABC":
         await asyncio.sleep(0)
         assert read[-1] == name
