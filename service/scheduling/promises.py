@@ -233,9 +233,10 @@ class Promises:
         """
         now = self.now()
         free_at = self._lanes.free_at(now)
-        if alone:  # whatever is believed of this machine, an idle service tries, and learns
-            free = min(free_at, default=now)  # of a lane that is still busy for who has left
-            return free + self.pass_times.at_best(1) - ticket.deadline
+        # Whatever is believed of this machine, an idle service tries, and learns; it is not idle if its lanes are busy
+        # for somebody who has left.
+        if alone and min(free_at, default=now) <= now:
+            return now + self.pass_times.at_best(1) - ticket.deadline
         if not free_at:  # every lane is being replaced: what is let in waits for one
             return -math.inf
         if self._refused and ticket.priority == "interactive" and ticket not in self._ahead:
