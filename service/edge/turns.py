@@ -30,8 +30,8 @@ class Turns:
     """Under a flood hundreds of connections are readable at once. Served in one go, they would keep the lanes' answers
     waiting, and so the lanes idle: the loop hears of an answer only between two turns.
 
-    Who came first is first, but those who have brought much are behind all others, and have a little time in every turn.
-    In every turn a few requests' tasks are begun.
+    Who came first is first, but those who have brought much are behind all others; they have a little of every turn. In
+    every turn a few requests' tasks are begun.
     """
 
     def __init__(self) -> None:

@@ -290,6 +290,8 @@ class Promises:
         delayed = []
         for done, each in missing:
             other, until = others.tickets[each], min(others.promised[each], others.due[each] - margin)
+            if ticket.image and not (other.image or other.received):
+                continue  # who is here is not refused for who is on the way
             if before[each] > until:
                 # Who is late anyway is no reason to refuse another, but for the end of its patience.
                 until = other.deadline - margin

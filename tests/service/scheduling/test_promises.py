@@ -328,12 +328,21 @@ async def test_interactive_images_may_use_up_what_bulk_keeps_in_hand() -> None:
 
 
 @virtually
+async def test_who_is_here_is_not_refused_for_an_image_that_is_on_its_way() -> None:
+    for image, is_late in ((None, False), (png(28, 28), True)):
+        busy = promises(0.0, curve={1: 0.1, 4: 0.2}, target=0.5)
+        for _ in range(2):
+            busy.expect(busy.ticket(0.15, image=image))  # done after 0.13 s, and after 0.17 s beside another
+        assert (busy.seconds_late(busy.ticket(image=png(28, 28)), alone=False) > 0) is is_late
+
+
+@virtually
 async def test_who_takes_far_less_may_break_mere_promises_and_no_deadline() -> None:
     for seconds, is_late in ((None, False), (0.35, True)):
         busy = promises(0.0, decode_seconds=0.002, images=1, target=0.35, curve={1: 0.01, 4: 0.04})
         for _ in range(3):
             ticket = busy.ticket(seconds)
-            ticket.decode_seconds = 0.1
+            ticket.decode_seconds, ticket.received = 0.1, True
             busy.expect(ticket)  # the last is done after 0.33 s
         cheap = busy.ticket(0.3, image=png(1000, 1000))
         assert 0.02 < cheap.decode_seconds < 0.05
