@@ -30,6 +30,7 @@ _REFUSED = {
 _MARKER = re.compile(rb"\xff[^\xff]", re.DOTALL)  # the last of the fill bytes before it, and its own: in linear time
 _SEGMENT = re.compile(rb"\xff[^\xff\0\1\xd0-\xd7]", re.DOTALL)  # a marker that is within no pixels
 _SEQUENTIAL, _MIDDLE = (0xC0, 0xC1), {127, 128}  # frames with Huffman codes; levels, of inks the other way round
+_FILL = re.compile(rb"\xff{256,}")  # more than a table has, of which decoders take each by itself
 _SEGMENT_BYTES = 1024  # or more, of a segment with what follows it: encoders flush pixels less often
 _SEGMENTS = 1000  # before the pixels; 16 MB of the longest are 256
 _ROWS = 256  # copied at a time
@@ -154,7 +155,7 @@ def ended(data: bytes, scale: int = 1) -> bytes:
 
     Raises InvalidImage, with the number of rows that are there, if they are not.
     """
-    data = data.rstrip(b"\xff")  # the first half of the end, or of a marker
+    data = _FILL.sub(b"\xff", data.rstrip(b"\xff"))  # the first half of the end, or of a marker
     end = data + b"\xff\xd9"
     height, rows = _rows(end, scale)
     _, others = _rows(data + _FILLER + b"\xff\xd9", scale)

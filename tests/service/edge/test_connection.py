@@ -13,7 +13,7 @@ import pytest
 
 from service.edge import connection as http_protocol
 from service.edge import linger, reading, uploads, write_watch
-from service.edge.turns import TASK_SECONDS, TURN_SECONDS
+from service.edge.turns import TASKS_AT_ONCE
 from tests.service.edge.application import LARGE, POST, Application, answer_of, connected
 
 pytestmark = pytest.mark.anyio
@@ -185,7 +185,7 @@ async def test_tasks_of_many_requests_that_come_together_are_begun_in_turns(appl
             while before < len(clients):
                 await asyncio.sleep(0)
                 most, before = max(most, len(application.served) - before), len(application.served)
-        assert most <= int(TURN_SECONDS / TASK_SECONDS) + 1
+        assert most <= TASKS_AT_ONCE
     finally:
         for client in clients:
             client.close()
