@@ -10,7 +10,7 @@ from typing import Protocol
 
 from service.errors import DeadlineExceeded, NotReady, Overloaded, ServiceError
 from service.metrics import ModelMetrics
-from service.scheduling.promises import Lanes, Promises
+from service.scheduling.promises import Promises
 from service.scheduling.ticket import Ticket
 
 _LATELY = 1.0  # seconds
@@ -24,10 +24,6 @@ class Model(Protocol):
 
     promises: Promises
     metrics: ModelMetrics
-
-    @property
-    def lanes(self) -> Lanes:
-        """Those that serve it."""
 
     @property
     def serves(self) -> bool:
@@ -152,12 +148,7 @@ class Admission:
         self._bytes += received
 
     def _full(self, model: Model, reason: str, message: str) -> Overloaded:
-        promises = model.promises
-        usual = [promises.decode_times.usual] * promises.max_batch_size
-        images, seconds = promises.limits.batch_size(usual, 0, 0, promises.pass_times.seconds)
-        batches = len(promises) / images / max(1, model.lanes.ready)  # of a lane
-        retry_after = math.ceil(batches * seconds * promises.sharing())
-        return Overloaded(message, reason=reason, retry_after=max(1, retry_after))
+        return Overloaded(message, reason=reason, retry_after=max(1, math.ceil(model.promises.seconds_ahead)))
 
     def enter(self, model: Model) -> None:
         """One more image is inside."""

@@ -195,6 +195,13 @@ class Promises:
         """Forecast seconds of a batch of as many usual images as one takes."""
         return min(self.full_batch, max(self.limits.seconds, self.decode_times.usual + self.pass_times.seconds(1)))
 
+    @property
+    def seconds_ahead(self) -> float:
+        """Forecast seconds until those ahead are answered, if their images are usual."""
+        usual = [self.decode_times.usual] * self.max_batch_size
+        images, seconds = self.limits.batch_size(usual, 0, 0, self.pass_times.seconds)
+        return len(self) / images * seconds * self.sharing() / max(1, self._lanes.ready)
+
     def order(self, tickets: Iterable[Ticket], now: float) -> ServingOrder:
         """That in which they are served, if it begins now."""
         return ServingOrder(tickets, now, self.full_batch / self.max_batch_size, self.longest_batch)

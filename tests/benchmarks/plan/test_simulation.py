@@ -116,11 +116,11 @@ class _Model:
 
     def __init__(self, lanes: int, decode_seconds: float) -> None:
         times, cores = PassTimes(CURVE), SharedCores(lanes)
-        self.lanes = VirtualLanes(lanes, times, decode_seconds)
+        pool = VirtualLanes(lanes, times, decode_seconds)
         self.metrics = Metrics().add_model("m", "1", 1)
         decode_times = DecodeTimes(max(decode_seconds, 1e-6))
-        self.promises = Promises(self.lanes, 4, times, decode_times, Patience(target=0.35, deadline=5))
-        self.scheduler = Scheduler(self.lanes, self.promises, cores, metrics=self.metrics, pass_log=PassLog())
+        self.promises = Promises(pool, 4, times, decode_times, Patience(target=0.35, deadline=5))
+        self.scheduler = Scheduler(pool, self.promises, cores, metrics=self.metrics, pass_log=PassLog())
 
 
 async def _serve(arrivals: list[float], lanes: int, decode_seconds: float) -> list[float | None]:
